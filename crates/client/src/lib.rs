@@ -1,0 +1,1 @@
+//! The Rust client: connections, and on them producer, consumer and admin.

@@ -1,0 +1,1 @@
+//! Who consumes what and what is committed: consumer groups and offsets.

@@ -1,0 +1,93 @@
+//! Files.
+
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must exist and is only read.
+    Read,
+    /// It must exist; read and written.
+    ReadWrite,
+    /// Read and written; made if missing, kept as it is if there.
+    Create,
+    /// Read and written; made if missing, emptied if there.
+    Truncate,
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Its full path.
+    pub path: PathBuf,
+    /// Its last component.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Length in bytes, for files.
+    pub len: u64,
+}
+
+/// A file system. Calls block; they are short unless they sync or read cold data.
+pub trait Disk: Send + Sync {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
+    /// Whole contents of a small file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Replaces `path` by `contents` so that a crash leaves the old or the new, never a mixture:
+    /// writes a sibling, syncs it, renames it over and syncs the directory.
+    fn write_atomic(&self, path: &Path, contents: &[u8]) -> io::Result<()>;
+    /// Makes a directory and its parents.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Entries of a directory, sorted by name.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Whether something is there.
+    fn exists(&self, path: &Path) -> bool;
+    /// Renames a file or directory; durable only after [`Disk::sync_dir`] of the parent.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and what it holds.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Makes new names in a directory survive a power loss.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Time since the file was last written, by the file system's clock.
+    fn age(&self, path: &Path) -> io::Result<Duration>;
+    /// Takes the exclusive lock file `path`; `None` if another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Option<DirLock>>;
+    /// Bytes free for this process on the file system that holds `path`.
+    fn available_space(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// Holds a lock file until dropped.
+pub struct DirLock(#[allow(dead_code, reason = "held for its drop")] pub Box<dyn Send + Sync>);
+
+/// An open file.
+pub trait File: Send + Sync {
+    /// Reads at `offset`; fewer bytes than asked only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `slices` at `offset`, in one system call where it can.
+    fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends to `len`.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves disk space for `len` bytes without changing the length that is visible.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Data, and the length, survive a power loss after this.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Starts writing a range back without waiting. A hint: errors show at the next sync.
+    fn start_writeback(&self, offset: u64, len: u64);
+    /// Tells the system that a range will be read soon. A hint.
+    fn will_need(&self, offset: u64, len: u64);
+    /// The descriptor, where there is one, for `sendfile`.
+    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
+}

@@ -1,0 +1,1 @@
+//! What the cluster knows and who decides it: records, image, controller.

@@ -1,0 +1,1 @@
+//! How a topic's log is agreed on: leader, follower, ISR, HW, LEO.

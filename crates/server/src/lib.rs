@@ -1,0 +1,1 @@
+//! A node: network, handlers, replica manager, coordinator hosts, quorum.

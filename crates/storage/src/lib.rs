@@ -1,0 +1,1 @@
+//! Bytes on disk: the log manager, logs, segments, indexes, recovery.
