@@ -1,12 +1,12 @@
 //! What bytes mean: frames, headers, every API message, record batches, ids and error codes.
 
 mod clock;
+mod error_code;
 mod ids;
 
 pub use clock::{Monotonic, Timestamp};
-pub use ids::{
-    BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition,
-};
+pub use error_code::ErrorCode;
+pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 
 /// Every request and response of the protocol, as `kafka-wire` generates them.
 ///
