@@ -1,0 +1,284 @@
+//! A node's configuration as plain structs, one per component.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ottla_protocol::BrokerId;
+
+use crate::{ListenerAddress, LogConfig};
+
+/// The whole configuration of one node. Kafka's `KafkaConfig`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerConfig {
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// The metadata quorum.
+    pub quorum: QuorumConfig,
+    /// The network layer.
+    pub socket_server: SocketServerConfig,
+    /// The logs of this node.
+    pub log_manager: LogManagerConfig,
+    /// Compaction.
+    pub log_cleaner: LogCleanerConfig,
+    /// Replication between brokers.
+    pub replica_manager: ReplicaManagerConfig,
+    /// Consumer groups.
+    pub group_coordinator: GroupCoordinatorSettings,
+    /// `__consumer_offsets` and what is kept there.
+    pub offsets: OffsetsSettings,
+    /// What a new topic gets.
+    pub topic_defaults: TopicDefaults,
+    /// Fetch requests.
+    pub fetch: FetchSettings,
+}
+
+/// Who this node is, where it listens and where its data lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// `node.id`, or its older name `broker.id`.
+    pub node_id: BrokerId,
+    /// `process.roles` holds `broker`.
+    pub is_broker: bool,
+    /// `process.roles` holds `controller`.
+    pub is_controller: bool,
+    /// `broker.rack`.
+    pub rack: Option<String>,
+    /// `listeners`, those of the controller among them.
+    pub listeners: Vec<ListenerAddress>,
+    /// `advertised.listeners`: what clients and brokers are told; the broker listeners if not set.
+    pub advertised_listeners: Vec<ListenerAddress>,
+    /// `controller.listener.names`, in order.
+    pub controller_listener_names: Vec<String>,
+    /// `inter.broker.listener.name`: the listener on which brokers reach each other.
+    pub inter_broker_listener_name: String,
+    /// `log.dirs`, else `log.dir`; never empty.
+    pub log_dirs: Vec<PathBuf>,
+    /// `metadata.log.dir`, else the first of `log_dirs`.
+    pub metadata_log_dir: PathBuf,
+    /// `broker.heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `broker.session.timeout.ms`: a broker silent for this long is fenced.
+    pub session_timeout: Duration,
+    /// `initial.broker.registration.timeout.ms`.
+    pub initial_registration_timeout: Duration,
+    /// `controlled.shutdown.enable`: give up leaderships before stopping.
+    pub controlled_shutdown: bool,
+    /// `request.timeout.ms` of requests between nodes.
+    pub request_timeout: Duration,
+}
+
+/// The metadata quorum: `controller.quorum.*` and `metadata.log.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumConfig {
+    /// `controller.quorum.voters`; empty means that this controller alone is the quorum.
+    pub voters: Vec<QuorumVoter>,
+    /// `controller.quorum.bootstrap.servers`, each `host:port`.
+    pub bootstrap_servers: Vec<String>,
+    /// `controller.quorum.election.timeout.ms`.
+    pub election_timeout: Duration,
+    /// `controller.quorum.fetch.timeout.ms`.
+    pub fetch_timeout: Duration,
+    /// `controller.quorum.election.backoff.max.ms`.
+    pub election_backoff_max: Duration,
+    /// `controller.quorum.append.linger.ms`.
+    pub append_linger: Duration,
+    /// `controller.quorum.request.timeout.ms`.
+    pub request_timeout: Duration,
+    /// `controller.quorum.retry.backoff.ms`.
+    pub retry_backoff: Duration,
+    /// `metadata.log.segment.bytes`.
+    pub segment_bytes: u32,
+    /// `metadata.log.max.record.bytes.between.snapshots`: a snapshot is due after this many bytes.
+    pub max_bytes_between_snapshots: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; `None` is never by time alone.
+    pub max_snapshot_interval: Option<Duration>,
+    /// `metadata.max.retention.bytes`; `None` is no limit.
+    pub max_retention_bytes: Option<u64>,
+    /// `metadata.max.retention.ms`; `None` is for ever.
+    pub max_retention: Option<Duration>,
+    /// `metadata.max.idle.interval.ms`: an idle leader appends a no-op this often; `None` is never.
+    pub max_idle_interval: Option<Duration>,
+}
+
+/// One voter of the metadata quorum: `id@host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumVoter {
+    /// Its `node.id`.
+    pub node_id: BrokerId,
+    /// Its host name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+/// The network layer. Kafka's `SocketServer`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketServerConfig {
+    /// `queued.max.requests`: requests of all connections admitted at once.
+    pub queued_max_requests: usize,
+    /// `queued.max.request.bytes` of all connections at once; `None` is a share of memory of the server's choice.
+    pub queued_max_request_bytes: Option<usize>,
+    /// `socket.request.max.bytes`: the largest request, in bytes.
+    pub request_max_bytes: usize,
+    /// `socket.send.buffer.bytes`; `None` keeps the system's default.
+    pub send_buffer_bytes: Option<usize>,
+    /// `socket.receive.buffer.bytes`; `None` keeps the system's default.
+    pub receive_buffer_bytes: Option<usize>,
+    /// `socket.listen.backlog.size`.
+    pub listen_backlog: u32,
+    /// `connections.max.idle.ms`; `None` is for ever.
+    pub connections_max_idle: Option<Duration>,
+    /// `max.connections` of this node.
+    pub max_connections: usize,
+    /// `max.connections.per.ip`.
+    pub max_connections_per_ip: usize,
+    /// `max.connections.per.ip.overrides`: host name or address, and its limit.
+    pub max_connections_per_ip_overrides: BTreeMap<String, usize>,
+    /// `max.connection.creation.rate` per second.
+    pub max_connection_creation_rate: u32,
+}
+
+/// The logs of this node. Kafka's `LogManager`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogManagerConfig {
+    /// What a topic without overrides gets.
+    pub defaults: LogConfig,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads_per_data_dir: usize,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `log.flush.scheduler.interval.ms`; `None` is never.
+    pub flush_scheduler_interval: Option<Duration>,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub flush_offset_checkpoint_interval: Duration,
+    /// `log.flush.start.offset.checkpoint.interval.ms`.
+    pub flush_start_offset_checkpoint_interval: Duration,
+    /// `log.initial.task.delay.ms`.
+    pub initial_task_delay: Duration,
+    /// `log.dir.failure.timeout.ms`.
+    pub log_dir_failure_timeout: Duration,
+    /// `producer.id.expiration.ms`: an idempotent producer silent for this long is forgotten.
+    pub producer_id_expiration: Duration,
+}
+
+/// Compaction: `log.cleaner.*`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogCleanerConfig {
+    /// `log.cleaner.enable`.
+    pub enable: bool,
+    /// `log.cleaner.threads`.
+    pub threads: usize,
+    /// `log.cleaner.dedupe.buffer.size` in bytes, of all threads together.
+    pub dedupe_buffer_bytes: u64,
+    /// `log.cleaner.io.buffer.size` in bytes, of all threads together.
+    pub io_buffer_bytes: usize,
+    /// `log.cleaner.io.buffer.load.factor`: 0.0 to 1.0.
+    pub io_buffer_load_factor: f64,
+    /// `log.cleaner.io.max.bytes.per.second`; `f64::MAX` is no limit.
+    pub io_max_bytes_per_second: f64,
+    /// `log.cleaner.backoff.ms`.
+    pub backoff: Duration,
+}
+
+/// Replication between brokers. Kafka's `ReplicaManager` and `ReplicaFetcherThread`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaManagerConfig {
+    /// `replica.lag.time.max.ms`: a follower behind for longer leaves the ISR.
+    pub lag_time_max: Duration,
+    /// `num.replica.fetchers`: connections to each leader.
+    pub num_fetchers: usize,
+    /// `replica.fetch.max.bytes` per partition.
+    pub fetch_max_bytes: u32,
+    /// `replica.fetch.response.max.bytes` per response.
+    pub fetch_response_max_bytes: u32,
+    /// `replica.fetch.min.bytes`.
+    pub fetch_min_bytes: u32,
+    /// `replica.fetch.wait.max.ms`.
+    pub fetch_wait_max: Duration,
+    /// `replica.fetch.backoff.ms`.
+    pub fetch_backoff: Duration,
+    /// `replica.socket.timeout.ms`.
+    pub socket_timeout: Duration,
+    /// `replica.socket.receive.buffer.bytes`; `None` keeps the system's default.
+    pub socket_receive_buffer_bytes: Option<usize>,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub high_watermark_checkpoint_interval: Duration,
+    /// `auto.leader.rebalance.enable`.
+    pub auto_leader_rebalance: bool,
+    /// `leader.imbalance.check.interval.seconds`.
+    pub leader_imbalance_check_interval: Duration,
+}
+
+/// Consumer groups: `group.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupCoordinatorSettings {
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members.
+    pub initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`.
+    pub min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub max_session_timeout: Duration,
+    /// `group.max.size`: members of one group.
+    pub max_size: usize,
+}
+
+/// `__consumer_offsets` and what is kept there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetsSettings {
+    /// `offsets.topic.num.partitions`.
+    pub topic_num_partitions: i32,
+    /// `offsets.topic.replication.factor`.
+    pub topic_replication_factor: i16,
+    /// `offsets.topic.segment.bytes`.
+    pub topic_segment_bytes: u32,
+    /// `offsets.topic.compression.codec`: 0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd.
+    pub topic_compression_codec: i8,
+    /// `offsets.retention.minutes`: after this, offsets of an empty group expire.
+    pub retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `offsets.load.buffer.size` in bytes.
+    pub load_buffer_bytes: usize,
+    /// `offsets.commit.timeout.ms`.
+    pub commit_timeout: Duration,
+    /// `offset.metadata.max.bytes`: the longest metadata string of a commit.
+    pub metadata_max_bytes: usize,
+}
+
+/// What a new topic gets, and who may make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDefaults {
+    /// `num.partitions`.
+    pub num_partitions: i32,
+    /// `default.replication.factor`.
+    pub replication_factor: i16,
+    /// `auto.create.topics.enable`.
+    pub auto_create: bool,
+    /// `delete.topic.enable`.
+    pub delete_enable: bool,
+}
+
+/// Fetch requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// `fetch.max.bytes`: the largest fetch response, whatever the client asks.
+    pub max_bytes: u32,
+    /// `max.incremental.fetch.session.cache.slots` (KIP-227).
+    pub max_incremental_session_slots: usize,
+    /// `max.request.partition.size.limit`: partitions in one DescribeTopicPartitions response.
+    pub max_request_partition_size_limit: usize,
+    /// `fetch.sendfile`, Ottla's own: how stored records reach a socket.
+    pub sendfile: Sendfile,
+}
+
+/// `fetch.sendfile`: how stored records reach a plaintext socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sendfile {
+    /// The server chooses by the size of the piece.
+    Auto,
+    /// `sendfile` whenever the socket can.
+    On,
+    /// Always read, then write.
+    Off,
+}
