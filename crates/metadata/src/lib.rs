@@ -1,1 +1,14 @@
 //! What the cluster knows and who decides it: records, image, controller.
+
+mod broker_epoch;
+pub mod delta;
+pub mod image;
+pub mod record;
+
+pub use broker_epoch::BrokerEpoch;
+pub use delta::{MetadataDelta, TopicDelta};
+pub use image::{
+    BrokerRegistration, ConfigResource, LeaderRecoveryState, METADATA_VERSION, MetadataImage,
+    MetadataPosition, PartitionRegistration, ReplayError, ResourceConfig, TopicImage,
+};
+pub use record::{MetadataRecord, RecordError};

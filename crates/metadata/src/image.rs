@@ -1,0 +1,139 @@
+//! What every node knows: the state that the metadata log adds up to.
+//!
+//! An image is a value. Cloning it copies a handful of pointers; a change copies only the branch it touches (one topic, not
+//! all of them), so a reader keeps its snapshot at no cost while the next one is made.
+
+mod broker;
+mod config;
+mod replay;
+mod snapshot;
+mod topic;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
+
+pub use broker::BrokerRegistration;
+pub use config::{ConfigResource, ResourceConfig};
+pub use replay::ReplayError;
+pub use topic::{LeaderRecoveryState, PartitionRegistration, TopicImage};
+
+/// How far in the metadata log an image has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MetadataPosition {
+    /// Offset of the last record applied; -1 before the first.
+    pub offset: Offset,
+    /// Epoch of the controller that wrote it.
+    pub epoch: LeaderEpoch,
+}
+
+impl MetadataPosition {
+    /// Before the first record.
+    pub const START: Self = Self { offset: Offset(-1), epoch: LeaderEpoch(0) };
+}
+
+impl Default for MetadataPosition {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
+/// Name of the feature that says which records may be written (KIP-778).
+pub const METADATA_VERSION: &str = "metadata.version";
+
+/// Everything the cluster agreed on, up to one position of the metadata log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetadataImage {
+    position: MetadataPosition,
+    brokers: Arc<BTreeMap<BrokerId, Arc<BrokerRegistration>>>,
+    topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
+    topic_names: Arc<BTreeMap<TopicId, Arc<str>>>,
+    configs: Arc<BTreeMap<ConfigResource, Arc<ResourceConfig>>>,
+    features: Arc<BTreeMap<Arc<str>, i16>>,
+    next_producer_id: i64,
+}
+
+impl MetadataImage {
+    /// How far the image has come.
+    pub fn position(&self) -> MetadataPosition {
+        self.position
+    }
+
+    /// Every registered broker, fenced ones too, by id.
+    pub fn brokers(&self) -> impl ExactSizeIterator<Item = &Arc<BrokerRegistration>> {
+        self.brokers.values()
+    }
+
+    /// The registration of one broker.
+    pub fn broker(&self, id: BrokerId) -> Option<&Arc<BrokerRegistration>> {
+        self.brokers.get(&id)
+    }
+
+    /// Whether partitions may be led by this broker: registered, not fenced, not on its way out.
+    pub fn is_active(&self, id: BrokerId) -> bool {
+        self.broker(id).is_some_and(|broker| broker.is_active())
+    }
+
+    /// Every topic, by name.
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<TopicImage>> {
+        self.topics.values()
+    }
+
+    /// The topic of that name.
+    pub fn topic(&self, name: &str) -> Option<&Arc<TopicImage>> {
+        self.topics.get(name)
+    }
+
+    /// The topic of that id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<TopicImage>> {
+        self.topic(self.topic_names.get(&id)?)
+    }
+
+    /// One partition of a topic, by the topic's name.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<&Arc<PartitionRegistration>> {
+        self.topic(topic)?.partition(partition)
+    }
+
+    /// Number of partitions in the cluster.
+    pub fn partition_count(&self) -> usize {
+        self.topics().map(|topic| topic.partitions.len()).sum()
+    }
+
+    /// What was configured for a resource; defaults are not in here. None if nothing was.
+    pub fn config(&self, resource: &ConfigResource) -> Option<&Arc<ResourceConfig>> {
+        self.configs.get(resource)
+    }
+
+    /// What was configured for a topic; None if nothing was.
+    pub fn topic_config(&self, topic: &Arc<str>) -> Option<&Arc<ResourceConfig>> {
+        self.config(&ConfigResource::Topic(topic.clone()))
+    }
+
+    /// Every resource with a configuration of its own.
+    pub fn configs(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&ConfigResource, &Arc<ResourceConfig>)> {
+        self.configs.iter()
+    }
+
+    /// The level of every feature that is on.
+    pub fn features(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, i16)> {
+        self.features.iter().map(|(name, level)| (name, *level))
+    }
+
+    /// The level of one feature; 0 if it is off.
+    pub fn feature_level(&self, name: &str) -> i16 {
+        self.features.get(name).copied().unwrap_or(0)
+    }
+
+    /// First producer id that no broker was given yet.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// Whether both images hold the very same topics in memory.
+    pub(crate) fn shares_topics(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.topics, &other.topics)
+    }
+}
