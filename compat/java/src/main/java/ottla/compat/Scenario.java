@@ -1,0 +1,7 @@
+package ottla.compat;
+
+/** One thing a stock client must be able to do with a node. It fails by throwing. */
+@FunctionalInterface
+interface Scenario {
+    void run(Node node) throws Exception;
+}
