@@ -87,3 +87,43 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     }
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_termination_signal_is_heard_and_does_not_kill() {
+        let asked = shutdown_signal().unwrap();
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+            .unwrap();
+        tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+    }
+
+    #[test]
+    fn own_statistics_are_plausible() {
+        let own = ProcessStats::own().unwrap();
+        assert!(own.resident_bytes > 100_000 && own.threads >= 1, "{own:?}");
+        let by_id = ProcessStats::of(std::process::id()).unwrap();
+        assert!(by_id.cpu_time() >= own.cpu_time());
+        assert!(ProcessStats::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 12 0 99 1000 3 184";
+        let stats = ProcessStats::parse(stat).unwrap();
+        let second = rustix::param::clock_ticks_per_second();
+        assert_eq!(stats.user_time, Duration::from_secs_f64(150.0 / second as f64));
+        assert_eq!(stats.threads, 12);
+        assert_eq!(stats.resident_bytes, 3 * rustix::param::page_size() as u64);
+        assert_eq!(ProcessStats::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn the_open_file_limit_is_raised_to_the_hard_limit() {
+        let raised = raise_open_file_limit().unwrap();
+        assert!(raised >= 1024);
+        assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);
+    }
+}

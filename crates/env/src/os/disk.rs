@@ -203,3 +203,127 @@ impl File for OsFile {
         Some(self.0.as_fd())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(file: &dyn File, bytes: &[u8], offset: u64) {
+        file.write_all_at(&mut [IoSlice::new(bytes)], offset).unwrap();
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        OsDisk.read_dir(dir).unwrap().into_iter().map(|entry| entry.name).collect()
+    }
+
+    #[test]
+    fn many_slices_arrive_whole_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsDisk.open(&dir.path().join("log"), OpenMode::Create).unwrap();
+        // More slices than one system call takes (IOV_MAX is 1024), some of them empty.
+        let pieces: Vec<Vec<u8>> = (0..3000_u32).map(|i| vec![i as u8; i as usize % 7]).collect();
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        file.write_all_at(&mut slices, 5).unwrap();
+
+        let expected: Vec<u8> = [vec![0; 5], pieces.concat()].concat();
+        assert_eq!(file.len().unwrap(), expected.len() as u64);
+        let mut read = vec![0xff; expected.len() + 10];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), expected.len());
+        assert_eq!(read[..expected.len()], expected);
+    }
+
+    #[test]
+    fn a_write_of_nothing_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsDisk.open(&dir.path().join("log"), OpenMode::Create).unwrap();
+        file.write_all_at(&mut [], 9).unwrap();
+        file.write_all_at(&mut [IoSlice::new(b"")], 9).unwrap();
+        assert!(file.is_empty().unwrap());
+    }
+
+    #[test]
+    fn open_modes_create_keep_empty_and_refuse() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for mode in [OpenMode::Read, OpenMode::ReadWrite] {
+            let missing = OsDisk.open(&path, mode).err().unwrap();
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+            assert!(missing.to_string().contains("log"), "{missing} names no path");
+        }
+        write(&*OsDisk.open(&path, OpenMode::Create).unwrap(), b"kept", 0);
+        let kept = OsDisk.open(&path, OpenMode::Create).unwrap();
+        assert_eq!(OsDisk.read(&path).unwrap(), b"kept");
+        kept.set_len(2).unwrap();
+        assert_eq!(OsDisk.read(&path).unwrap(), b"ke");
+        let read_only = OsDisk.open(&path, OpenMode::Read).unwrap();
+        assert!(read_only.write_all_at(&mut [IoSlice::new(b"x")], 0).is_err());
+        let emptied = OsDisk.open(&path, OpenMode::Truncate).unwrap();
+        assert_eq!(emptied.len().unwrap(), 0);
+    }
+
+    #[test]
+    fn reserved_space_is_not_visible_as_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsDisk.open(&dir.path().join("log"), OpenMode::Create).unwrap();
+        file.allocate(1 << 20).unwrap();
+        assert_eq!(file.len().unwrap(), 0);
+        write(&*file, b"a", 0);
+        file.start_writeback(0, 1);
+        file.will_need(0, 0);
+        file.sync_data().unwrap();
+        assert_eq!(file.len().unwrap(), 1);
+        assert!(OsDisk.available_space(dir.path()).unwrap() > 0);
+    }
+
+    #[test]
+    fn write_atomic_replaces_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        OsDisk.write_atomic(&path, b"a long first version").unwrap();
+        OsDisk.write_atomic(&path, b"second").unwrap();
+        assert_eq!(OsDisk.read(&path).unwrap(), b"second");
+        assert_eq!(names(dir.path()), ["checkpoint"]);
+    }
+
+    #[test]
+    fn directories_are_listed_by_name_and_vanish_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let topic = dir.path().join("b-0");
+        OsDisk.create_dir_all(&topic.join("inner")).unwrap();
+        write(&*OsDisk.open(&dir.path().join("c"), OpenMode::Create).unwrap(), b"123", 0);
+        OsDisk.create_dir_all(&dir.path().join("a-0")).unwrap();
+        OsDisk.sync_dir(dir.path()).unwrap();
+
+        let listed = OsDisk.read_dir(dir.path()).unwrap();
+        let seen: Vec<_> = listed.iter().map(|e| (e.name.as_str(), e.is_dir, e.len)).collect();
+        assert_eq!(seen, [("a-0", true, 0), ("b-0", true, 0), ("c", false, 3)]);
+
+        OsDisk.rename(&topic, &dir.path().join("b-0.gone-delete")).unwrap();
+        assert!(!OsDisk.exists(&topic));
+        OsDisk.remove_dir_all(&dir.path().join("b-0.gone-delete")).unwrap();
+        OsDisk.remove_file(&dir.path().join("c")).unwrap();
+        assert_eq!(names(dir.path()), ["a-0"]);
+    }
+
+    #[test]
+    fn a_lock_has_one_holder_until_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let held = OsDisk.lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(OsDisk.lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(OsDisk.lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn age_counts_from_the_last_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        write(&*OsDisk.open(&path, OpenMode::Create).unwrap(), b"1", 0);
+        assert!(OsDisk.age(&path).unwrap() < Duration::from_secs(60));
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
+        assert!(OsDisk.age(&path).unwrap() >= Duration::from_secs(3600));
+    }
+}

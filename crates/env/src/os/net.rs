@@ -231,3 +231,167 @@ macro_rules! write_through {
 }
 
 write_through!(OsStream, OsWriteHalf);
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::process::ProcessStats;
+    use crate::{Disk, OpenMode, send_file};
+
+    /// Two ends of a connection over loopback.
+    async fn pair() -> (Box<dyn Stream>, Box<dyn Stream>) {
+        let mut listener = OsNet.listen("127.0.0.1:0", 16).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (ours, accepted) = tokio::join!(OsNet.connect(&address), listener.accept());
+        (ours.unwrap(), accepted.unwrap().0)
+    }
+
+    fn file_of(dir: &tempfile::TempDir, bytes: &[u8]) -> std::sync::Arc<dyn File> {
+        let disk = crate::os::OsDisk;
+        let file = disk.open(&dir.path().join("segment"), OpenMode::Create).unwrap();
+        file.write_all_at(&mut [IoSlice::new(bytes)], 0).unwrap();
+        file
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
+    }
+
+    /// A file that hides its descriptor, as the simulator's files have none.
+    struct Hidden(std::sync::Arc<dyn File>);
+
+    impl File for Hidden {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(buffer, offset)
+        }
+        fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+            self.0.write_all_at(slices, offset)
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn allocate(&self, len: u64) -> io::Result<()> {
+            self.0.allocate(len)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn start_writeback(&self, _offset: u64, _len: u64) {}
+        fn will_need(&self, _offset: u64, _len: u64) {}
+        fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    /// A file range between two writes arrives as those bytes, though it is larger than any socket
+    /// buffer and the reader starts late.
+    async fn sends(hide: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = pattern(9_000_001);
+        let file = file_of(&dir, &bytes);
+        let (mut ours, theirs) = pair().await;
+        let sender = async {
+            let (_read, mut write) = theirs.into_split();
+            write.write_all(b"head").await.unwrap();
+            if hide {
+                send_file(&mut *write, &Hidden(file), 1, bytes.len() - 1).await.unwrap();
+            } else {
+                send_file(&mut *write, &*file, 1, bytes.len() - 1).await.unwrap();
+            }
+            write.write_all(b"tail").await.unwrap();
+        };
+        let receiver = async {
+            let mut received = Vec::new();
+            ours.read_to_end(&mut received).await.unwrap();
+            received
+        };
+        let ((), received) = tokio::join!(sender, receiver);
+        assert!(received == [b"head", &bytes[1..], b"tail"].concat());
+    }
+
+    #[tokio::test]
+    async fn a_file_range_is_sent_by_the_kernel() {
+        sends(false).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_without_descriptor_is_sent_by_copying() {
+        sends(true).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_early_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file_of(&dir, b"short");
+        let (_ours, mut theirs) = pair().await;
+        let error = send_file(&mut *theirs, &*file, 0, 6).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[tokio::test]
+    async fn sending_to_a_peer_that_left_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file_of(&dir, &pattern(9_000_000));
+        let (ours, mut theirs) = pair().await;
+        drop(ours);
+        assert!(send_file(&mut *theirs, &*file, 0, 9_000_000).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_direction_may_close_before_the_other() {
+        let (mut ours, theirs) = pair().await;
+        ours.set_buffer_sizes(Some(64 * 1024), None).unwrap();
+        let (mut read, mut write) = theirs.into_split();
+        ours.write_all(b"question").await.unwrap();
+        ours.shutdown().await.unwrap();
+        let mut question = String::new();
+        read.read_to_string(&mut question).await.unwrap();
+        assert_eq!(question, "question");
+        write.write_all(b"answer").await.unwrap();
+        drop(write);
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_cannot_be_listened_on_are_errors() {
+        let first = OsNet.listen("127.0.0.1:0", 1).await.unwrap();
+        let taken = first.local_addr().unwrap().to_string();
+        let error = OsNet.listen(&taken, 1).await.err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(OsNet.listen("no port", 1).await.is_err());
+        let everywhere = OsNet.listen(":0", 1).await.unwrap();
+        assert!(everywhere.local_addr().unwrap().ip().is_unspecified());
+    }
+
+    /// `sendfile` keeps the bytes in the kernel: 256 MiB pass through without our memory growing.
+    #[tokio::test]
+    async fn sending_a_large_file_takes_no_memory() {
+        const LEN: usize = 256 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let file = file_of(&dir, b"");
+        file.set_len(LEN as u64).unwrap();
+        let (mut ours, mut theirs) = pair().await;
+        let before = ProcessStats::own().unwrap().resident_bytes;
+        let receiver = async {
+            let mut buffer = vec![0; 256 * 1024];
+            let mut received = 0;
+            while received < LEN {
+                received += ours.read(&mut buffer).await.unwrap();
+            }
+        };
+        let (sent, ()) = tokio::join!(send_file(&mut *theirs, &*file, 0, LEN), receiver);
+        sent.unwrap();
+        let grown = ProcessStats::own().unwrap().resident_bytes.saturating_sub(before);
+        // Other tests of this process hold some tens of megabytes at the same time.
+        assert!(grown < (LEN / 2) as u64, "grew by {grown} bytes");
+    }
+}
