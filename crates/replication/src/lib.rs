@@ -1,1 +1,22 @@
-//! How a topic's log is agreed on: leader, follower, ISR, HW, LEO.
+//! How a topic's log is agreed on: Kafka's `Partition`, without its I/O.
+//!
+//! A [`Partition`] is told what happened ([`Partition::appended`]) and answers with what follows from it: how far the
+//! high watermark moved. The shell around it owns the log, the clock and the wire.
+//!
+//! ```text
+//!                     make_leader(epoch + 1, isr)
+//!   NonExistent ──────────────────────────────────► Leader ──┐ make_leader(epoch + 1, …)
+//!                                                     ▲──────┘
+//! ```
+//!
+//! # Invariants
+//! - HW ≤ LEO; the HW of one leader epoch never goes back.
+//! - The ISR is a subset of the replicas and holds the leader.
+//! - A leader epoch never goes back.
+//!
+//! # Not here
+//! The bytes (`storage`), who becomes leader (`metadata`), followers: a node serves partitions of one replica so far.
+
+mod partition;
+
+pub use partition::{Appended, EpochCheckError, LeadershipError, Partition, Replicas};
