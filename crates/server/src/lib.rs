@@ -1,1 +1,4 @@
-//! A node: network, handlers, replica manager, coordinator hosts, quorum.
+//! A node: network, handlers, replica manager, coordinator hosts, metadata quorum.
+#![allow(dead_code)]
+mod network;
+mod replica;

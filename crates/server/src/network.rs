@@ -1,0 +1,138 @@
+//! Sockets to requests and back: Kafka's `SocketServer`.
+//!
+//! ```text
+//! Acceptor ──► Processor (one task per connection) ──► RequestChannel::admit ──► handler
+//!    │ connection quotas     ▲                                                     │
+//!    ▼                       └──────── responses, in the order of requests ◄── Reply┘
+//! ```
+//!
+//! # Invariants
+//! - Responses leave a connection in the order in which its requests arrived.
+//! - A connection's memory follows what its peer has really sent, never what a length field claims.
+//! - What one connection does ends at worst that connection.
+//!
+//! # Not here
+//! What a request means: `handlers`.
+
+mod acceptor;
+mod connection_quotas;
+mod processor;
+mod request_channel;
+mod response_writer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ottla_config::{Sendfile, SocketServerConfig};
+use ottla_env::{BoxFuture, Env, Listener, TaskHandle};
+use tokio::sync::watch;
+
+use acceptor::Acceptor;
+pub(crate) use acceptor::ListenError;
+use connection_quotas::ConnectionQuotas;
+pub(crate) use request_channel::Handler;
+use request_channel::RequestChannel;
+pub(crate) use response_writer::{FileRange, Part};
+
+/// What a handler gives back for one request.
+pub(crate) enum Reply {
+    /// The response, now.
+    Ready(Vec<Part>),
+    /// The response, when the future is done. Later requests of the connection are handled meanwhile.
+    Later(BoxFuture<'static, Vec<Part>>),
+    /// The response, when the future is done. Later requests of the connection wait, as all do in Kafka:
+    /// they may build on what this one changes.
+    Held(BoxFuture<'static, Vec<Part>>),
+    /// No response is due (`acks=0`).
+    Nothing,
+    /// The request cannot be answered; the connection is closed for this reason.
+    Close(String),
+}
+
+/// One connection, as handlers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionContext {
+    /// Number of the connection since the node started.
+    pub(crate) id: u64,
+    /// Who is at the other end.
+    pub(crate) peer: SocketAddr,
+    /// Name of the listener that it came in by.
+    pub(crate) listener: Arc<str>,
+}
+
+/// Completes when the node stops; a sender that is gone has stopped as well.
+async fn wait_stopped(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Listeners that are open but not served yet: a node learns its ports before it is ready for requests.
+pub(crate) struct BoundSockets {
+    listeners: Vec<(Arc<str>, SocketAddr, Box<dyn Listener>)>,
+}
+
+impl BoundSockets {
+    /// Listens on each `(listener name, host:port)`; port 0 asks the system for a free one.
+    pub(crate) async fn bind(
+        env: &Env,
+        listeners: &[(Arc<str>, String)],
+        config: &SocketServerConfig,
+    ) -> Result<Self, ListenError> {
+        let mut bound = Vec::with_capacity(listeners.len());
+        for (name, address) in listeners {
+            let (local, listener) = acceptor::listen(env, name, address, config).await?;
+            bound.push((Arc::clone(name), local, listener));
+        }
+        Ok(Self { listeners: bound })
+    }
+
+    /// Name and address of each listener.
+    pub(crate) fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        self.listeners.iter().map(|(name, local, _)| (Arc::clone(name), *local)).collect()
+    }
+}
+
+/// All listeners of a node and the connections that came in by them.
+pub(crate) struct SocketServer {
+    stop: watch::Sender<bool>,
+    acceptors: Vec<TaskHandle>,
+    quotas: Arc<ConnectionQuotas>,
+}
+
+impl SocketServer {
+    /// Serves what comes in by `bound` with `handler`.
+    pub(crate) fn start(
+        env: &Env,
+        bound: BoundSockets,
+        config: &SocketServerConfig,
+        sendfile: Sendfile,
+        handler: Handler,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let quotas = Arc::new(ConnectionQuotas::new(config));
+        let channel = Arc::new(RequestChannel::new(config.clone(), sendfile, handler));
+        let mut acceptors = Vec::new();
+        for (name, _, listener) in bound.listeners {
+            let acceptor = Acceptor {
+                env: env.clone(),
+                name,
+                quotas: Arc::clone(&quotas),
+                channel: Arc::clone(&channel),
+                stopped: stopped.clone(),
+            };
+            acceptors.push(env.spawner.spawn("acceptor", Box::pin(acceptor.run(listener))));
+        }
+        Self { stop, acceptors, quotas }
+    }
+
+    /// Stops accepting, closes every connection and waits until the last has ended.
+    pub(crate) async fn shutdown(self) {
+        let _ = self.stop.send(true);
+        for acceptor in self.acceptors {
+            acceptor.wait().await;
+        }
+        self.quotas.wait_all_closed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
