@@ -203,6 +203,15 @@ impl ErrorCode {
         self as i16
     }
 
+    /// The code a response carries. One this release does not know is `UNKNOWN_SERVER_ERROR`,
+    /// as for Kafka's clients.
+    pub const fn from_wire(code: i16) -> Self {
+        match Self::from_code(code) {
+            Some(error) => error,
+            None => Self::UnknownServerError,
+        }
+    }
+
     /// Whether this is [`ErrorCode::None`], that is, success.
     pub const fn is_none(self) -> bool {
         matches!(self, Self::None)

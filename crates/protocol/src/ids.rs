@@ -40,7 +40,15 @@ id!(
     ProducerEpoch(i16)
 );
 
+impl BrokerId {
+    /// No broker: a client, or an unknown leader.
+    pub const NONE: Self = Self(-1);
+}
+
 impl Offset {
+    /// No offset: unknown, or not applicable.
+    pub const NONE: Self = Self(-1);
+
     /// The offset after this one.
     pub fn next(self) -> Self {
         Self(self.0 + 1)

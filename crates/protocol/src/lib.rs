@@ -1,12 +1,28 @@
 //! What bytes mean: frames, headers, every API message, record batches, ids and error codes.
 
+mod api;
 mod clock;
 mod error_code;
+pub mod fetch;
 mod ids;
+mod leader;
+pub mod produce;
+mod request;
+mod response;
+mod topic_ref;
+mod uuid;
+mod wire;
 
+pub use api::{ApiKey, Versions, advertised_apis, unsupported_api_versions_response};
 pub use clock::{Monotonic, Timestamp};
 pub use error_code::ErrorCode;
 pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
+pub use leader::{LeaderIdAndEpoch, NodeEndpoint};
+pub use request::{Request, RequestError, RequestHeader, RequestHeaderError, encode_request};
+pub use response::{Response, decode_response, decode_response_header};
+pub use topic_ref::TopicRef;
+pub use uuid::{METADATA_TOPIC_ID, ParseUuidError, format_uuid, parse_uuid};
+pub use wire::{Frame, Part};
 
 /// Every request and response of the protocol, as `kafka-wire` generates them.
 ///
@@ -14,7 +30,7 @@ pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId,
 pub mod messages {
     pub use kafka_wire::*;
 }
-pub use kafka_wire_core::{StrBytes, Uuid};
+pub use kafka_wire_core::{DecodeError, EncodeError, StrBytes, Uuid};
 
 /// Builds a generated message: defaults first, then the fields named.
 ///
