@@ -1,11 +1,16 @@
 //! What the cluster knows and who decides it: records, image, controller.
 
 mod broker_epoch;
+pub mod controller;
 pub mod delta;
 pub mod image;
+pub mod placement;
 pub mod record;
 
 pub use broker_epoch::BrokerEpoch;
+pub use controller::{
+    BrokerEpochError, CONSUMER_OFFSETS, Controller, ControllerConfig, Outcome, RegistrationError,
+};
 pub use delta::{MetadataDelta, TopicDelta};
 pub use image::{
     BrokerRegistration, ConfigResource, LeaderRecoveryState, METADATA_VERSION, MetadataImage,

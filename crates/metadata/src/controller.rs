@@ -1,0 +1,109 @@
+//! Who decides what the cluster knows. Kafka: `QuorumController` and its control managers.
+//!
+//! A decision takes `&self` and a request of the protocol, and gives the records that would bring it about together with the
+//! answer to send once they are committed. It changes nothing: only [`Controller::replay`] does.
+
+mod cluster_control;
+mod configuration_control;
+mod producer_ids_control;
+mod replication_control;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_protocol::{BrokerId, Monotonic};
+
+use crate::image::{MetadataImage, MetadataPosition, ReplayError};
+use crate::record::MetadataRecord;
+
+use cluster_control::Sessions;
+pub use cluster_control::{BrokerEpochError, RegistrationError};
+pub use producer_ids_control::PRODUCER_ID_BLOCK_SIZE;
+pub use replication_control::{CONSUMER_OFFSETS, MAX_RECORDS_PER_REQUEST};
+
+/// What the controller decided: the records to append, and what to answer when they are committed.
+///
+/// Without records the answer can go out at once. The records of one outcome are one batch: all or none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome<Answer> {
+    /// To be appended to the metadata log as one batch.
+    pub records: Vec<MetadataRecord>,
+    /// For whoever asked.
+    pub answer: Answer,
+}
+
+impl<Answer> Outcome<Answer> {
+    fn only(answer: Answer) -> Self {
+        Self { records: Vec::new(), answer }
+    }
+}
+
+/// What the controller is told by the node's configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControllerConfig {
+    /// Brokers of another cluster are refused.
+    pub cluster_id: Arc<str>,
+    /// `num.partitions`: of a topic that does not say.
+    pub num_partitions: i32,
+    /// `default.replication.factor`: of a topic that does not say.
+    pub default_replication_factor: i16,
+    /// `delete.topic.enable`.
+    pub delete_topic_enable: bool,
+    /// `unclean.leader.election.enable`: of a topic that does not say.
+    pub unclean_leader_election: bool,
+    /// `broker.session.timeout.ms`: a broker that is silent for so long is fenced.
+    pub broker_session_timeout: Duration,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_topic_num_partitions: i32,
+    /// `offsets.topic.replication.factor`: the most replicas `__consumer_offsets` is given.
+    pub offsets_topic_replication_factor: i16,
+    /// `offsets.topic.segment.bytes`.
+    pub offsets_topic_segment_bytes: u32,
+}
+
+/// The active controller: the image it decides on, and what it may forget (the sessions of brokers).
+#[derive(Clone, Debug)]
+pub struct Controller {
+    config: ControllerConfig,
+    image: MetadataImage,
+    sessions: Sessions,
+}
+
+impl Controller {
+    /// A controller that takes over at `now`, with everything committed so far replayed into `image`.
+    ///
+    /// Every broker that is not fenced is given a whole session, as if it had just been heard: the new controller cannot
+    /// know when the old one heard it last.
+    pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
+        let mut sessions = Sessions::default();
+        for broker in image.brokers().filter(|broker| !broker.fenced) {
+            sessions.heard(broker.id, broker.epoch, now);
+        }
+        Self { config, image, sessions }
+    }
+
+    /// What the cluster knows.
+    pub fn image(&self) -> &MetadataImage {
+        &self.image
+    }
+
+    /// What the controller was told.
+    pub fn config(&self) -> &ControllerConfig {
+        &self.config
+    }
+
+    /// Applies one committed record. The only way in which hard state changes.
+    pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        self.image.replay(record)
+    }
+
+    /// Says that everything up to `position` has been replayed.
+    pub fn advance_to(&mut self, position: MetadataPosition) {
+        self.image.advance_to(position);
+    }
+
+    /// Whether partitions may be led by this broker.
+    fn is_active(&self, broker: BrokerId) -> bool {
+        self.image.is_active(broker)
+    }
+}

@@ -1,0 +1,102 @@
+//! Brokers: registration, heartbeats, fencing. Kafka: `ClusterControlManager`, `BrokerHeartbeatManager` (KIP-631, KIP-841).
+
+mod heartbeat;
+mod registration;
+mod sessions;
+
+use std::sync::Arc;
+
+use ottla_protocol::{BrokerId, ErrorCode, Monotonic};
+
+use super::{Controller, Outcome};
+use crate::BrokerEpoch;
+use crate::image::BrokerRegistration;
+use crate::record::{MetadataRecord, UnregisterBrokerRecord};
+
+pub use registration::RegistrationError;
+pub(super) use sessions::Sessions;
+
+/// A request speaks for a registration that is not the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerEpochError {
+    /// No broker of that id.
+    #[error("broker {0} is not registered")]
+    NotRegistered(BrokerId),
+    /// Another incarnation has registered since.
+    #[error("broker {id} is registered with epoch {current}, not {given}")]
+    Stale {
+        /// Id of the broker.
+        id: BrokerId,
+        /// What the request says.
+        given: BrokerEpoch,
+        /// What is so.
+        current: BrokerEpoch,
+    },
+}
+
+impl BrokerEpochError {
+    /// The code to answer with.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            // Kafka answers both alike: the broker has to register again.
+            Self::NotRegistered(_) | Self::Stale { .. } => ErrorCode::StaleBrokerEpoch,
+        }
+    }
+}
+
+impl Controller {
+    /// Refuses a broker that was replaced by a later incarnation of itself.
+    pub fn check_broker_epoch(
+        &self,
+        id: BrokerId,
+        given: BrokerEpoch,
+    ) -> Result<&Arc<BrokerRegistration>, BrokerEpochError> {
+        let broker = self.image.broker(id).ok_or(BrokerEpochError::NotRegistered(id))?;
+        match broker.epoch == given {
+            true => Ok(broker),
+            false => Err(BrokerEpochError::Stale { id, given, current: broker.epoch }),
+        }
+    }
+
+    /// Notes that a broker was heard at `now`: call it with every registration and heartbeat that was answered without an
+    /// error. It is soft state, so nothing is appended.
+    pub fn broker_heard(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Monotonic) {
+        self.sessions.heard(id, epoch, now);
+    }
+
+    /// Fences the broker that has been silent longest, if that is longer than the session timeout. Call it again until it
+    /// names none: the next decision has to see what became of this one.
+    pub fn fence_stale_broker(&self, now: Monotonic) -> Outcome<Option<BrokerId>> {
+        let timeout = self.config.broker_session_timeout;
+        let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
+        let heard = unfenced.filter_map(|broker| {
+            let last = self.sessions.last_heard(broker.id, broker.epoch)?;
+            Some((last, broker))
+        });
+        match heard.min_by_key(|(last, _)| *last) {
+            Some((last, broker)) if now.since(last) >= timeout => {
+                Outcome { records: self.fence(broker), answer: Some(broker.id) }
+            }
+            Some(_) | None => Outcome::only(None),
+        }
+    }
+
+    /// When the next broker's session ends, should nothing be heard of it: the time to call
+    /// [`fence_stale_broker`](Self::fence_stale_broker).
+    pub fn next_session_end(&self) -> Option<Monotonic> {
+        let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
+        let heard = unfenced.filter_map(|broker| self.sessions.last_heard(broker.id, broker.epoch));
+        heard.min().map(|last| last + self.config.broker_session_timeout)
+    }
+
+    /// Removes a broker for good. It may register again as a new one.
+    pub fn unregister_broker(&self, id: BrokerId) -> Outcome<Result<(), ErrorCode>> {
+        let Some(broker) = self.image.broker(id) else {
+            return Outcome::only(Err(ErrorCode::BrokerIdNotRegistered));
+        };
+        let mut records = self.leader_and_isr_updates(Some(id), None);
+        let record = UnregisterBrokerRecord { broker_id: id, broker_epoch: broker.epoch };
+        records.push(MetadataRecord::UnregisterBroker(record));
+        Outcome { records, answer: Ok(()) }
+    }
+}

@@ -1,0 +1,125 @@
+use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
+use ottla_protocol::{BrokerId, message};
+
+use super::super::{Controller, Outcome};
+use crate::BrokerEpoch;
+use crate::image::BrokerRegistration;
+use crate::record::{BrokerRegistrationChangeRecord, MetadataRecord};
+
+/// Where a broker stands after a heartbeat. Kafka's `BrokerControlState`; drawn at [`BrokerRegistration`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BrokerControlState {
+    /// May not lead.
+    Fenced,
+    /// In service.
+    Unfenced,
+    /// Gives up what it leads.
+    ControlledShutdown,
+    /// Leads nothing and may stop.
+    ShutdownNow,
+}
+
+impl Controller {
+    /// Hears what a broker wants and says what it may: to be unfenced when it has caught up, to be fenced, to shut down.
+    ///
+    /// Call [`broker_heard`](Self::broker_heard) too if the answer carries no error.
+    pub fn broker_heartbeat(
+        &self,
+        request: &BrokerHeartbeatRequest,
+    ) -> Outcome<BrokerHeartbeatResponse> {
+        let id = BrokerId(request.broker_id);
+        let broker = match self.check_broker_epoch(id, BrokerEpoch(request.broker_epoch)) {
+            Ok(broker) => broker,
+            Err(error) => {
+                let error_code = error.error_code().code();
+                return Outcome::only(message!(BrokerHeartbeatResponse { error_code: error_code }));
+            }
+        };
+        let is_caught_up = request.current_metadata_offset >= broker.epoch.0;
+        let next = self.next_state(broker, request, is_caught_up);
+        Outcome {
+            records: self.transition(broker, next),
+            answer: message!(BrokerHeartbeatResponse {
+                is_caught_up: is_caught_up,
+                is_fenced: matches!(
+                    next,
+                    BrokerControlState::Fenced | BrokerControlState::ShutdownNow
+                ),
+                should_shut_down: next == BrokerControlState::ShutdownNow,
+            }),
+        }
+    }
+
+    fn next_state(
+        &self,
+        broker: &BrokerRegistration,
+        request: &BrokerHeartbeatRequest,
+        is_caught_up: bool,
+    ) -> BrokerControlState {
+        use BrokerControlState::{ControlledShutdown, Fenced, ShutdownNow, Unfenced};
+        let may_stop = || if self.leads_any(broker.id) { ControlledShutdown } else { ShutdownNow };
+        if broker.fenced {
+            match (request.want_shut_down, request.want_fence) {
+                (true, _) => ShutdownNow,
+                (false, false) if is_caught_up => Unfenced,
+                (false, _) => Fenced,
+            }
+        } else if broker.in_controlled_shutdown {
+            may_stop()
+        } else {
+            match (request.want_fence, request.want_shut_down) {
+                (true, true) => ShutdownNow,
+                (true, false) => Fenced,
+                (false, true) => may_stop(),
+                (false, false) => Unfenced,
+            }
+        }
+    }
+
+    fn transition(
+        &self,
+        broker: &BrokerRegistration,
+        next: BrokerControlState,
+    ) -> Vec<MetadataRecord> {
+        match next {
+            BrokerControlState::Fenced | BrokerControlState::ShutdownNow if !broker.fenced => {
+                self.fence(broker)
+            }
+            BrokerControlState::Unfenced if broker.fenced => {
+                let mut records = vec![registration_change(broker, -1, 0)];
+                records.extend(self.leader_and_isr_updates(None, Some(broker.id)));
+                records
+            }
+            BrokerControlState::ControlledShutdown if !broker.in_controlled_shutdown => {
+                let mut records = vec![registration_change(broker, 0, 1)];
+                records.extend(self.leader_and_isr_updates(Some(broker.id), None));
+                records
+            }
+            BrokerControlState::Fenced
+            | BrokerControlState::Unfenced
+            | BrokerControlState::ControlledShutdown
+            | BrokerControlState::ShutdownNow => Vec::new(),
+        }
+    }
+
+    /// Takes leadership and ISR membership from a broker, then fences it.
+    pub(super) fn fence(&self, broker: &BrokerRegistration) -> Vec<MetadataRecord> {
+        let mut records = self.leader_and_isr_updates(Some(broker.id), None);
+        records.push(registration_change(broker, 1, 0));
+        records
+    }
+}
+
+fn registration_change(
+    broker: &BrokerRegistration,
+    fenced: i8,
+    in_controlled_shutdown: i8,
+) -> MetadataRecord {
+    MetadataRecord::BrokerRegistrationChange(BrokerRegistrationChangeRecord {
+        broker_id: broker.id,
+        broker_epoch: broker.epoch,
+        fenced,
+        in_controlled_shutdown,
+        log_dirs: Vec::new(),
+    })
+}

@@ -1,0 +1,343 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use ottla_protocol::messages::create_topics_response::CreatableTopicResult;
+use ottla_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use ottla_protocol::{ErrorCode, StrBytes, TopicId, message};
+
+use super::super::configuration_control::ConfigError;
+use super::super::{Controller, Outcome};
+use super::assignment::AssignmentError;
+use super::{MAX_RECORDS_PER_REQUEST, topic_name};
+use crate::image::{ConfigResource, PartitionRegistration, ResourceConfig};
+use crate::placement::PlacementSpec;
+use crate::record::{ConfigRecord, MetadataRecord, TopicRecord};
+
+/// Where consumer groups keep their offsets.
+pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+/// The metadata log itself, which is no topic.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
+
+/// Why a topic was not created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CreateTopicError {
+    /// The request names it more than once.
+    #[error("Duplicate topic name.")]
+    DuplicateName,
+    /// The metadata log has this name.
+    #[error("Creation of internal topic {CLUSTER_METADATA} is prohibited.")]
+    MetadataTopic,
+    /// No topic can have this name.
+    #[error("{0}")]
+    InvalidName(String),
+    /// Another topic's metrics would have the same names.
+    #[error("Topic '{name}' collides with existing topic: {other}")]
+    NameCollides {
+        /// The name asked for.
+        name: String,
+        /// The one that is taken.
+        other: String,
+    },
+    /// It is there already.
+    #[error("Topic '{0}' already exists.")]
+    AlreadyExists(String),
+    /// Replicas are either placed or given.
+    #[error("with an assignment of replicas, {0} must be -1")]
+    AssignmentAndCount(&'static str),
+    /// A partition is assigned more than once.
+    #[error("partition {0} is assigned more than once")]
+    DuplicatePartition(i32),
+    /// Partitions are numbered from 0 without a gap.
+    #[error("the assigned partitions are not numbered from 0 without a gap")]
+    PartitionsNotConsecutive,
+    /// Too few or too many partitions.
+    #[error(
+        "the number of partitions must be -1 for the default or between 1 and {MAX_RECORDS_PER_REQUEST}, not {0}"
+    )]
+    InvalidPartitions(i64),
+    /// Not positive.
+    #[error("the replication factor must be -1 for the default or at least 1, not {0}")]
+    InvalidReplicationFactor(i16),
+    /// The replicas cannot be as asked for.
+    #[error(transparent)]
+    Assignment(#[from] AssignmentError),
+    /// The configuration cannot be as asked for.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The request as a whole asks for too much.
+    #[error(
+        "a request may bring about at most {MAX_RECORDS_PER_REQUEST} records: create fewer topics at a time"
+    )]
+    RequestTooLarge,
+}
+
+impl CreateTopicError {
+    /// The code to answer with.
+    pub(crate) fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::DuplicateName | Self::MetadataTopic | Self::AssignmentAndCount(_) => {
+                ErrorCode::InvalidRequest
+            }
+            Self::InvalidName(_) | Self::NameCollides { .. } => ErrorCode::InvalidTopicException,
+            Self::AlreadyExists(_) => ErrorCode::TopicAlreadyExists,
+            Self::DuplicatePartition(_) | Self::PartitionsNotConsecutive => {
+                ErrorCode::InvalidReplicaAssignment
+            }
+            Self::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+            Self::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
+            Self::Assignment(error) => error.error_code(),
+            Self::Config(error) => error.error_code(),
+            Self::RequestTooLarge => ErrorCode::PolicyViolation,
+        }
+    }
+}
+
+/// A topic that can be created.
+struct NewTopic {
+    name: Arc<str>,
+    partitions: Vec<PartitionRegistration>,
+    config: ResourceConfig,
+}
+
+impl NewTopic {
+    fn record_count(&self) -> usize {
+        1 + self.partitions.len() + self.config.len()
+    }
+
+    /// The topic, its configuration, then its partitions: a broker that is told of a partition knows how to make its log.
+    fn into_records(self, topic_id: TopicId) -> impl Iterator<Item = MetadataRecord> {
+        let name = self.name;
+        let resource = ConfigResource::Topic(name.clone());
+        let config = self.config.into_iter().map(move |(key, value)| {
+            MetadataRecord::Config(ConfigRecord {
+                resource_type: resource.resource_type(),
+                resource_name: resource.resource_name(),
+                name: key,
+                value: Some(value),
+            })
+        });
+        let partitions = (0..).zip(self.partitions).map(move |(number, partition)| {
+            MetadataRecord::Partition(partition.to_record(topic_id, number))
+        });
+        std::iter::once(TopicRecord { name, topic_id }.into()).chain(config).chain(partitions)
+    }
+}
+
+impl Controller {
+    /// Creates topics, each for itself: one that cannot be does not keep the others from being.
+    ///
+    /// `random` gives topic ids and the starts of placement.
+    pub fn create_topics(
+        &self,
+        request: &CreateTopicsRequest,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Outcome<CreateTopicsResponse> {
+        let mut outcome = Outcome::only(CreateTopicsResponse::default());
+        let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+        for topic in &request.topics {
+            *times.entry(&topic.name).or_default() += 1;
+        }
+        let mut created: BTreeSet<StrBytes> = BTreeSet::new();
+        for topic in &request.topics {
+            let duplicate = match times.remove(topic.name.as_str()) {
+                Some(count) => count > 1,
+                None => continue,
+            };
+            let decided = match duplicate {
+                true => Err(CreateTopicError::DuplicateName),
+                false => self.decide_topic(topic, &created, random),
+            };
+            let fits = decided.and_then(|new| {
+                let count = outcome.records.len() + new.record_count();
+                (count <= MAX_RECORDS_PER_REQUEST)
+                    .then_some(new)
+                    .ok_or(CreateTopicError::RequestTooLarge)
+            });
+            let result = match fits {
+                Ok(new) => {
+                    created.insert(topic.name.clone());
+                    let topic_id =
+                        if request.validate_only { TopicId::ZERO } else { random_topic_id(random) };
+                    let result = self.created_result(topic, &new, topic_id);
+                    if !request.validate_only {
+                        outcome.records.extend(new.into_records(topic_id));
+                    }
+                    result
+                }
+                Err(error) => message!(CreatableTopicResult {
+                    name: topic.name.clone(),
+                    error_code: error.error_code().code(),
+                    error_message: Some(StrBytes::from(error.to_string())),
+                    num_partitions: -1,
+                    replication_factor: -1,
+                }),
+            };
+            outcome.answer.topics.push(result);
+        }
+        outcome
+    }
+
+    /// Creates the topics that a client or the broker itself asked for in passing, with the cluster's defaults. Internal
+    /// topics get theirs.
+    ///
+    /// `__consumer_offsets` gets as many replicas as `offsets.topic.replication.factor` says, or as there are active
+    /// brokers if those are fewer. Kafka refuses until there are enough; but the default is 3, and a single node that was
+    /// told nothing must be able to serve a consumer group.
+    pub fn auto_create_topics<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Outcome<CreateTopicsResponse> {
+        let topics = names.into_iter().map(|name| self.creatable_topic(name)).collect();
+        self.create_topics(&message!(CreateTopicsRequest { topics: topics }), random)
+    }
+
+    fn creatable_topic(&self, name: &str) -> CreatableTopic {
+        let mut topic = message!(CreatableTopic {
+            name: StrBytes::from(name),
+            num_partitions: -1,
+            replication_factor: -1,
+        });
+        if name == CONSUMER_OFFSETS {
+            let active = self.image.brokers().filter(|broker| broker.is_active()).count();
+            let active = i16::try_from(active).unwrap_or(i16::MAX).max(1);
+            topic.num_partitions = self.config.offsets_topic_num_partitions;
+            topic.replication_factor = self.config.offsets_topic_replication_factor.min(active);
+            let segment_bytes = self.config.offsets_topic_segment_bytes.to_string();
+            topic.configs = [
+                ("cleanup.policy", "compact"),
+                ("compression.type", "producer"),
+                ("segment.bytes", &segment_bytes),
+            ]
+            .map(|(name, value)| {
+                message!(CreatableTopicConfig { name: name.into(), value: Some(value.into()) })
+            })
+            .into();
+        }
+        topic
+    }
+
+    fn decide_topic(
+        &self,
+        topic: &CreatableTopic,
+        created: &BTreeSet<StrBytes>,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<NewTopic, CreateTopicError> {
+        self.check_name(&topic.name, created)?;
+        let config = self.check_new_topic_config(&topic.configs)?;
+        let partitions = match topic.assignments.as_slice() {
+            [] => self.placed(topic, random)?,
+            _ => self.assigned(topic)?,
+        };
+        Ok(NewTopic { name: Arc::from(topic.name.as_str()), partitions, config })
+    }
+
+    fn check_name(
+        &self,
+        name: &StrBytes,
+        created: &BTreeSet<StrBytes>,
+    ) -> Result<(), CreateTopicError> {
+        if name.as_str() == CLUSTER_METADATA {
+            return Err(CreateTopicError::MetadataTopic);
+        }
+        topic_name::check(name).map_err(CreateTopicError::InvalidName)?;
+        if self.image.topic(name).is_some() {
+            return Err(CreateTopicError::AlreadyExists(name.to_string()));
+        }
+        if name.contains(['.', '_']) {
+            let existing = self.image.topics().map(|topic| &*topic.name);
+            let mut taken = existing.chain(created.iter().map(StrBytes::as_str));
+            if let Some(other) = taken.find(|other| topic_name::collide(other, name)) {
+                let (name, other) = (name.to_string(), other.to_string());
+                return Err(CreateTopicError::NameCollides { name, other });
+            }
+        }
+        Ok(())
+    }
+
+    fn assigned(
+        &self,
+        topic: &CreatableTopic,
+    ) -> Result<Vec<PartitionRegistration>, CreateTopicError> {
+        if topic.replication_factor != -1 {
+            return Err(CreateTopicError::AssignmentAndCount("the replication factor"));
+        }
+        if topic.num_partitions != -1 {
+            return Err(CreateTopicError::AssignmentAndCount("the number of partitions"));
+        }
+        if topic.assignments.len() > MAX_RECORDS_PER_REQUEST {
+            let count = i64::try_from(topic.assignments.len()).unwrap_or(i64::MAX);
+            return Err(CreateTopicError::InvalidPartitions(count));
+        }
+        let mut by_number = BTreeMap::new();
+        for assignment in &topic.assignments {
+            let number = assignment.partition_index;
+            if by_number.insert(number, assignment.broker_ids.as_slice()).is_some() {
+                return Err(CreateTopicError::DuplicatePartition(number));
+            }
+        }
+        if !by_number.keys().copied().eq((0..).take(by_number.len())) {
+            return Err(CreateTopicError::PartitionsNotConsecutive);
+        }
+        let factor = by_number.values().next().map(|replicas| replicas.len());
+        let checked = by_number.values().enumerate();
+        checked
+            .map(|(number, replicas)| Ok(self.check_assignment(number, replicas, factor)?))
+            .collect()
+    }
+
+    fn placed(
+        &self,
+        topic: &CreatableTopic,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<Vec<PartitionRegistration>, CreateTopicError> {
+        let count = match topic.num_partitions {
+            -1 => self.config.num_partitions,
+            count => count,
+        };
+        let factor = match topic.replication_factor {
+            -1 => self.config.default_replication_factor,
+            factor => factor,
+        };
+        let partitions = usize::try_from(count)
+            .ok()
+            .filter(|count| (1..=MAX_RECORDS_PER_REQUEST).contains(count))
+            .ok_or(CreateTopicError::InvalidPartitions(i64::from(count)))?;
+        let replication_factor = usize::try_from(factor)
+            .ok()
+            .filter(|factor| *factor > 0)
+            .ok_or(CreateTopicError::InvalidReplicationFactor(factor))?;
+        let spec = PlacementSpec { first_partition: 0, partitions, replication_factor };
+        Ok(self.place_partitions(spec, random)?)
+    }
+
+    /// What is answered of a topic that was, or could be, created (KIP-525: with its size and configuration).
+    fn created_result(
+        &self,
+        topic: &CreatableTopic,
+        new: &NewTopic,
+        topic_id: TopicId,
+    ) -> CreatableTopicResult {
+        let factor = new.partitions.first().map_or(0, |partition| partition.replicas.len());
+        message!(CreatableTopicResult {
+            name: topic.name.clone(),
+            topic_id: topic_id,
+            num_partitions: i32::try_from(new.partitions.len()).unwrap_or(i32::MAX),
+            replication_factor: i16::try_from(factor).unwrap_or(i16::MAX),
+            configs: Some(self.effective_topic_config(&new.config)),
+        })
+    }
+}
+
+/// A random UUID of version 4, which is none of the ids that Kafka reserves.
+fn random_topic_id(random: &mut dyn FnMut() -> u64) -> TopicId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&random().to_be_bytes());
+    bytes[8..].copy_from_slice(&random().to_be_bytes());
+    // In Base64 an id that begins with `-` looks like an option to command lines: its first bit is kept clear.
+    bytes[0] &= 0x7f;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    TopicId::from_bytes(bytes)
+}

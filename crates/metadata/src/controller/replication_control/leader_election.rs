@@ -1,0 +1,89 @@
+//! Who leads a partition when brokers come and go.
+//!
+//! The seam for what a cluster needs beyond this: eligible leader replicas (KIP-966), preferred leader election, AlterPartition
+//! (KIP-497), reassignment (KIP-455).
+
+use std::sync::Arc;
+
+use ottla_protocol::BrokerId;
+
+use super::super::Controller;
+use crate::image::{LeaderRecoveryState, PartitionRegistration, TopicImage};
+use crate::record::{MetadataRecord, NO_LEADER, PartitionChangeRecord};
+
+/// The broker that goes and the one that comes, whatever the image still says of them.
+#[derive(Clone, Copy)]
+struct Movement {
+    leaving: Option<BrokerId>,
+    joining: Option<BrokerId>,
+}
+
+impl Controller {
+    /// The changes to every partition that follow when `leaving` may no longer lead, or `joining` may again.
+    pub(crate) fn leader_and_isr_updates(
+        &self,
+        leaving: Option<BrokerId>,
+        joining: Option<BrokerId>,
+    ) -> Vec<MetadataRecord> {
+        let movement = Movement { leaving, joining };
+        let mut records = Vec::new();
+        for topic in self.image.topics() {
+            for (number, partition) in &topic.partitions {
+                let change = self.partition_change(topic, *number, partition, movement);
+                records.extend(change.map(MetadataRecord::PartitionChange));
+            }
+        }
+        records
+    }
+
+    /// Whether any partition is led by this broker.
+    pub(crate) fn leads_any(&self, broker: BrokerId) -> bool {
+        let mut topics = self.image.topics();
+        topics.any(|topic| topic.partitions.values().any(|part| part.leader == Some(broker)))
+    }
+
+    fn partition_change(
+        &self,
+        topic: &TopicImage,
+        number: i32,
+        partition: &Arc<PartitionRegistration>,
+        movement: Movement,
+    ) -> Option<PartitionChangeRecord> {
+        let acceptable = |broker: BrokerId| {
+            Some(broker) != movement.leaving
+                && (Some(broker) == movement.joining || self.is_active(broker))
+        };
+        // The last member stays in the ISR: it alone has every committed record, so it alone may lead when it is back.
+        let isr: Vec<BrokerId> = match partition.isr.as_slice() {
+            [only] => vec![*only],
+            several => several.iter().copied().filter(|id| Some(*id) != movement.leaving).collect(),
+        };
+        let mut change = PartitionChangeRecord::new(topic.id, number);
+        if isr != partition.isr {
+            change.isr = Some(isr.clone());
+        }
+        if partition.leader.is_none_or(|leader| !acceptable(leader)) {
+            let clean = partition.replicas.iter().find(|id| isr.contains(id) && acceptable(**id));
+            let unclean = || partition.replicas.iter().find(|id| acceptable(**id));
+            if let Some(leader) = clean {
+                change.leader = *leader;
+            } else if let Some(leader) = unclean().filter(|_| self.may_elect_uncleanly(topic)) {
+                change.leader = *leader;
+                change.isr = Some(vec![*leader]);
+                change.leader_recovery_state = LeaderRecoveryState::Recovering.value();
+            } else if partition.leader.is_some() {
+                change.leader = NO_LEADER;
+            }
+        }
+        (change != PartitionChangeRecord::new(topic.id, number)).then_some(change)
+    }
+
+    /// Whether the topic rather loses records than waits for the replicas that have them.
+    fn may_elect_uncleanly(&self, topic: &TopicImage) -> bool {
+        let configured = self
+            .image
+            .topic_config(&topic.name)
+            .and_then(|config| config.get("unclean.leader.election.enable"));
+        configured.map_or(self.config.unclean_leader_election, |value| &**value == "true")
+    }
+}
