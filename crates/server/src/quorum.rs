@@ -1,0 +1,501 @@
+//! The embedded metadata quorum: what the controller decides becomes the metadata log.
+//!
+//! Kafka's KRaft quorum (KIP-500, KIP-595), agreed on by openraft, kept in Kafka's files: the
+//! directory `__cluster_metadata-0` holds `quorum-state`, segments of record batches, one batch per
+//! Raft entry, and `<offset>-<epoch>.checkpoint` snapshots. No type of openraft leaves this module.
+//!
+//! ```text
+//! propose ─► openraft ─► log_storage (entry_log, quorum_state) ─► fdatasync ─► committed
+//!                └─► peers (other voters: none yet)                                │
+//! Committed ◄── state_machine ─► MetadataApplier::apply ◄──────────────────────────┘
+//! ```
+//!
+//! Invariants
+//! - A proposal is answered after it is on the disk and applied, and is applied exactly once per
+//!   run, in offset order, all its records together.
+//! - Leadership is announced only once everything earlier leaders committed is applied here, so a
+//!   controller that acts on it decides on complete state.
+//! - The vote of a term is on the disk before any batch of that term.
+//! - What had been flushed and cannot be read refuses to start; only an unflushed tail is cut.
+//!
+//! Not here: what records mean (`ottla-metadata`), and a transport between voters: a cluster has
+//! one voter, and [`MetadataQuorum::start`] refuses more.
+
+mod batch;
+mod checkpoint;
+mod entry_codec;
+mod entry_log;
+mod log_storage;
+mod peers;
+mod quorum_state;
+mod raft_config;
+mod state_machine;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::rt::WatchReceiver as _;
+use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use ottla_env::{Env, TaskHandle};
+use ottla_protocol::Uuid;
+use tokio::sync::watch;
+
+use log_storage::LogStorage;
+use quorum_state::Owner;
+use raft_config::{MetadataRaft, Proposal, Runtime, VoterId, node_id_of, voter_of};
+use state_machine::{Progress, StateMachine};
+
+/// Most bytes of records in one proposal, as Kafka bounds a batch of its metadata log.
+pub(crate) const MAX_PROPOSAL_BYTES: usize = 8 * 1024 * 1024;
+
+/// The directory of the metadata log inside `metadata.log.dir`.
+pub(crate) const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
+
+/// How a node takes part in the metadata quorum.
+#[derive(Clone, Debug)]
+pub(crate) struct QuorumOptions {
+    /// `node.id` of this node; not negative.
+    pub(crate) node_id: i32,
+    /// The cluster that the log belongs to; a log of another cluster is refused.
+    pub(crate) cluster_id: Uuid,
+    /// `metadata.log.dir`: the log lives in [`METADATA_LOG_DIR`] inside it.
+    pub(crate) dir: PathBuf,
+    /// `controller.quorum.voters`: for now exactly this node.
+    pub(crate) voters: Vec<i32>,
+    /// `controller.quorum.election.timeout.ms`; a lone voter never waits for it.
+    pub(crate) election_timeout: Duration,
+    /// `metadata.log.max.record.bytes.between.snapshots`, at least 1.
+    pub(crate) max_bytes_between_snapshots: u64,
+    /// `metadata.log.segment.bytes`, at least 1. A batch larger than that has its own segment.
+    pub(crate) segment_bytes: u64,
+}
+
+impl QuorumOptions {
+    /// A lone voter with Kafka's defaults. Segments are as large as the gap between snapshots, so
+    /// that each snapshot frees one.
+    pub(crate) fn new(node_id: i32, cluster_id: Uuid, dir: PathBuf) -> Self {
+        Self {
+            node_id,
+            cluster_id,
+            dir,
+            voters: vec![node_id],
+            election_timeout: Duration::from_secs(1),
+            max_bytes_between_snapshots: 20 * 1024 * 1024,
+            segment_bytes: 20 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a quorum did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QuorumError {
+    /// Several voters were configured.
+    #[error(
+        "controller.quorum.voters names {voters:?}: clusters of several nodes are not served yet"
+    )]
+    SeveralVoters {
+        /// The configured voters.
+        voters: Vec<i32>,
+    },
+    /// This node is no voter.
+    #[error("node.id {node_id} is not among controller.quorum.voters {voters:?}")]
+    NotAVoter {
+        /// This node.
+        node_id: i32,
+        /// The configured voters.
+        voters: Vec<i32>,
+    },
+    /// The log on the disk was written by another node or in another cluster.
+    #[error("{} belongs to node {node_id} of cluster {cluster_id:?}, not to this node", dir.display())]
+    ForeignLog {
+        /// The directory of the log.
+        dir: PathBuf,
+        /// Whose log it is.
+        node_id: i32,
+        /// Which cluster's log it is.
+        cluster_id: Uuid,
+    },
+    /// The disk failed, or what it holds is damaged.
+    #[error("the metadata log cannot be opened: {0}")]
+    Disk(#[from] io::Error),
+    /// Raft stopped before it had a leader.
+    #[error("the metadata quorum stopped while starting: {0}")]
+    Stopped(String),
+}
+
+/// Why a proposal was not committed, or is not known to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProposeError {
+    /// Another node is the active controller, or none is. Nothing was written.
+    #[error("this node is not the active controller (which is {leader:?})")]
+    NotLeader {
+        /// The active controller, if it is known.
+        leader: Option<i32>,
+    },
+    /// A proposal needs at least one record. Nothing was written.
+    #[error("a proposal without records")]
+    Empty,
+    /// The records exceed [`MAX_PROPOSAL_BYTES`]. Nothing was written.
+    #[error("a proposal of {bytes} bytes exceeds the limit of {MAX_PROPOSAL_BYTES}")]
+    TooLarge {
+        /// Bytes of all records.
+        bytes: usize,
+    },
+    /// The quorum is stopping. The proposal may or may not be committed.
+    #[error("the metadata quorum is shutting down")]
+    ShuttingDown,
+    /// The log failed; the quorum has stopped. The proposal may or may not be committed.
+    #[error("the metadata quorum has failed: {0}")]
+    Fault(String),
+}
+
+/// Where a proposal stands in the metadata log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// Offset of its first record.
+    pub(crate) base_offset: i64,
+    /// Offset of its last record.
+    pub(crate) last_offset: i64,
+    /// Leader epoch it was written in.
+    pub(crate) epoch: i32,
+}
+
+/// Records that were committed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CommittedBatch {
+    /// Offset of the first record; the others follow without gaps.
+    pub(crate) base_offset: i64,
+    /// Leader epoch they were written in.
+    pub(crate) epoch: i32,
+    /// When they were proposed, in milliseconds since the Unix epoch.
+    pub(crate) timestamp: i64,
+    /// Encoded metadata records; at least one.
+    pub(crate) records: Vec<Bytes>,
+}
+
+/// The replayed side of the metadata log. Called from one task, in offset order.
+///
+/// Calls run on the runtime and must not block for long.
+pub(crate) trait MetadataApplier: Send + Sync + 'static {
+    /// Applies records that are committed. Offsets between batches that are skipped belong to
+    /// the quorum's own entries.
+    fn apply(&mut self, batch: CommittedBatch);
+    /// The whole state as records that [`MetadataApplier::install`] understands.
+    fn snapshot(&self) -> Vec<Bytes>;
+    /// Replaces the whole state by that of a snapshot.
+    fn install(&mut self, records: Vec<Bytes>);
+}
+
+/// Who leads, and since which epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeaderAndEpoch {
+    /// The active controller; `None` while there is none. This node appears only once it has
+    /// applied everything committed before its epoch.
+    pub(crate) leader: Option<i32>,
+    /// The latest epoch known here.
+    pub(crate) epoch: i32,
+}
+
+/// What `DescribeQuorum` tells of one voter (KIP-836).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct VoterState {
+    /// Its `node.id`.
+    pub(crate) node_id: i32,
+    /// Offset of the next record in its log; -1 if unknown.
+    pub(crate) log_end_offset: i64,
+}
+
+/// What `DescribeQuorum` tells (KIP-595, KIP-836).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuorumDescription {
+    /// Leader and epoch.
+    pub(crate) leader: LeaderAndEpoch,
+    /// Offset of the first record that is not known to be committed and applied here.
+    pub(crate) high_watermark: i64,
+    /// Offset of the first record not replaced by a snapshot.
+    pub(crate) log_start_offset: i64,
+    /// Offset of the next record here.
+    pub(crate) log_end_offset: i64,
+    /// All voters.
+    pub(crate) voters: Vec<VoterState>,
+}
+
+type Core = Raft<MetadataRaft, StateMachine>;
+
+/// This node's part in the metadata quorum. Dropping it stops it without ceremony, like a crash.
+pub(crate) struct MetadataQuorum {
+    env: Env,
+    core: Core,
+    storage: LogStorage,
+    progress: Arc<Progress>,
+    leader: watch::Receiver<LeaderAndEpoch>,
+    keeper: TaskHandle,
+}
+
+impl MetadataQuorum {
+    /// Opens or makes the log, replays it into `applier`, and returns once a leader is known.
+    ///
+    /// A lone voter elects itself at once: no election timeout passes.
+    pub(crate) async fn start(
+        env: Env,
+        options: QuorumOptions,
+        applier: impl MetadataApplier,
+    ) -> Result<Self, QuorumError> {
+        let voter = check_voters(&options)?;
+        let owner = Owner { cluster_id: options.cluster_id, node_id: options.node_id };
+        let dir = options.dir.join(METADATA_LOG_DIR);
+        let storage = open_storage(&env, dir.clone(), owner, options.segment_bytes).await?;
+        let progress = Arc::new(Progress::default());
+        let state_machine = StateMachine::new(
+            (env.clone(), dir),
+            Box::new(applier),
+            options.max_bytes_between_snapshots,
+            Arc::clone(&progress),
+            storage.clone(),
+        );
+        let config = Arc::new(raft_options(&options)?);
+        let is_new = storage.last().is_none();
+        let store = storage.clone();
+        let starting = async move {
+            let core = Core::new(voter, config, peers::Peers, store, state_machine).await?;
+            if is_new {
+                // It elects itself when it has written that it is the only voter.
+                let voters = BTreeMap::from([(voter, ())]);
+                core.initialize(voters).await.map_err(|error| match error {
+                    RaftError::Fatal(fatal) => QuorumError::from(fatal),
+                    RaftError::APIError(refused) => QuorumError::Stopped(refused.to_string()),
+                })?;
+            } else {
+                core.trigger().elect(false).await?;
+            }
+            Ok::<_, QuorumError>(core)
+        };
+        // Tasks that openraft starts inherit a seed of their own from this one.
+        let core = Runtime::scope(env.rng.next_u64(), starting).await?;
+        let (announce, leader) = watch::channel(LeaderAndEpoch::default());
+        let keeper = Keeper { core: core.clone(), progress: Arc::clone(&progress), announce };
+        let keeper = env.spawn("metadata quorum keeper", keeper.run());
+        let mut elected = leader.clone();
+        let quorum = Self { env, core, storage, progress, leader, keeper };
+        match elected.wait_for(|leader| leader.leader.is_some()).await {
+            Ok(_) => Ok(quorum),
+            Err(_) => Err(QuorumError::Stopped(quorum.why_stopped())),
+        }
+    }
+
+    /// Commits `records` as one batch and answers once they are applied here.
+    pub(crate) async fn propose(&self, records: Vec<Bytes>) -> Result<Committed, ProposeError> {
+        let bytes = records.iter().map(Bytes::len).sum();
+        if records.is_empty() {
+            return Err(ProposeError::Empty);
+        }
+        if bytes > MAX_PROPOSAL_BYTES {
+            return Err(ProposeError::TooLarge { bytes });
+        }
+        let proposal = Proposal { timestamp: self.env.clock.wall().0, records };
+        match self.core.client_write(proposal).await {
+            Ok(written) => Ok(written.data),
+            Err(RaftError::Fatal(fatal)) => Err(fatal.into()),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(not_leader(forward.leader_id))
+            }
+            // Another leader's log replaced the entry; it may commit all the same.
+            Err(RaftError::APIError(error @ ClientWriteError::LogEntryDiscarded(_))) => {
+                Err(ProposeError::Fault(error.to_string()))
+            }
+            Err(RaftError::APIError(
+                error @ (ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_)),
+            )) => Err(ProposeError::Fault(error.to_string())),
+        }
+    }
+
+    /// Who leads. Closes when the quorum has stopped, however that came about.
+    pub(crate) fn leader(&self) -> watch::Receiver<LeaderAndEpoch> {
+        self.leader.clone()
+    }
+
+    /// Waits until everything committed before the call is applied here, having made sure that
+    /// this node still leads: what the applier shows then is not stale.
+    pub(crate) async fn read_barrier(&self) -> Result<(), ProposeError> {
+        match self.core.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::Fatal(fatal)) => Err(fatal.into()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(not_leader(forward.leader_id))
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ProposeError::NotLeader { leader: None })
+            }
+        }
+    }
+
+    /// The state of the quorum as this node knows it.
+    pub(crate) fn describe(&self) -> QuorumDescription {
+        let (log_start_offset, log_end_offset) = self.storage.offsets();
+        let node_id = self.storage.owner().node_id;
+        QuorumDescription {
+            leader: *self.leader.borrow(),
+            high_watermark: self.progress.applied_end.load(Ordering::Acquire),
+            log_start_offset,
+            log_end_offset,
+            voters: vec![VoterState { node_id, log_end_offset }],
+        }
+    }
+
+    /// Takes a snapshot soon and then purges the log before it; does not wait for either.
+    pub(crate) async fn take_snapshot(&self) -> Result<(), ProposeError> {
+        Ok(self.core.trigger().snapshot().await?)
+    }
+
+    /// Stops: refuses new proposals, answers those under way, syncs the log.
+    pub(crate) async fn shutdown(self) -> io::Result<()> {
+        if let Err(error) = self.core.shutdown().await {
+            tracing::error!(%error, "the metadata quorum did not stop well");
+        }
+        let storage = self.storage.clone();
+        self.env.run_blocking(move || storage.close()).await
+    }
+
+    fn why_stopped(&self) -> String {
+        match &self.core.metrics().borrow_watched().running_state {
+            Ok(()) => "it was dropped".to_owned(),
+            Err(fatal) => fatal.to_string(),
+        }
+    }
+}
+
+impl Drop for MetadataQuorum {
+    fn drop(&mut self) {
+        // It holds the core, which stops when nobody holds it.
+        self.keeper.abort();
+    }
+}
+
+/// Watches leadership, and snapshots that are due. Sleeps otherwise.
+struct Keeper {
+    core: Core,
+    progress: Arc<Progress>,
+    announce: watch::Sender<LeaderAndEpoch>,
+}
+
+impl Keeper {
+    async fn run(self) {
+        let mut server = self.core.server_metrics();
+        loop {
+            if self.announce_leader().await.is_err() {
+                return;
+            }
+            tokio::select! {
+                changed = server.changed() => if changed.is_err() { return },
+                () = self.progress.snapshot_due.notified() => {
+                    if self.core.trigger().snapshot().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells who leads; of this node only when it has caught up with its own epoch.
+    async fn announce_leader(&self) -> Result<(), Fatal<MetadataRaft>> {
+        let metrics = self.core.server_metrics().borrow_watched().clone();
+        let mut leader = metrics.current_leader;
+        if leader == Some(metrics.id) {
+            match self.core.ensure_linearizable(ReadPolicy::ReadIndex).await {
+                Ok(_) => {}
+                Err(RaftError::Fatal(fatal)) => return Err(fatal),
+                Err(RaftError::APIError(_)) => leader = None,
+            }
+        }
+        let now = LeaderAndEpoch {
+            leader: leader.and_then(|leader| node_id_of(leader).ok()),
+            epoch: i32::try_from(metrics.vote.leader_id.term).unwrap_or(i32::MAX),
+        };
+        self.announce.send_if_modified(|told| std::mem::replace(told, now) != now);
+        Ok(())
+    }
+}
+
+fn check_voters(options: &QuorumOptions) -> Result<VoterId, QuorumError> {
+    let voters = options.voters.clone();
+    if voters.len() > 1 {
+        return Err(QuorumError::SeveralVoters { voters });
+    }
+    if voters != [options.node_id] {
+        return Err(QuorumError::NotAVoter { node_id: options.node_id, voters });
+    }
+    Ok(voter_of(options.node_id)?)
+}
+
+async fn open_storage(
+    env: &Env,
+    dir: PathBuf,
+    owner: Owner,
+    segment_bytes: u64,
+) -> Result<LogStorage, QuorumError> {
+    let blocking = env.clone();
+    let log_dir = dir.clone();
+    let storage = env
+        .run_blocking(move || {
+            blocking.disk.create_dir_all(&log_dir)?;
+            LogStorage::open(&blocking, &log_dir, owner, segment_bytes)
+        })
+        .await?;
+    let Owner { cluster_id, node_id } = storage.owner();
+    if storage.owner() != owner {
+        return Err(QuorumError::ForeignLog { dir, node_id, cluster_id });
+    }
+    Ok(storage)
+}
+
+/// openraft's settings. A lone voter needs no clock: it elects itself when told and has nobody to
+/// send heartbeats to, so ticks are off and an idle quorum never wakes.
+fn raft_options(options: &QuorumOptions) -> Result<Config, QuorumError> {
+    let election_timeout = u64::try_from(options.election_timeout.as_millis()).unwrap_or(u64::MAX);
+    let election_timeout = election_timeout.clamp(10, 3_600_000);
+    let config = Config {
+        cluster_name: METADATA_LOG_DIR.to_owned(),
+        election_timeout_min: election_timeout,
+        election_timeout_max: 2 * election_timeout,
+        heartbeat_interval: election_timeout / 5,
+        enable_tick: false,
+        enable_heartbeat: false,
+        enable_elect: false,
+        enable_pre_vote: Some(true),
+        // A restart is a new epoch, as with Kafka: what the old one knew in memory is gone.
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        api_channel_size: Some(1024),
+        ..Config::default()
+    };
+    config.validate().map_err(|error| QuorumError::Stopped(error.to_string()))
+}
+
+fn not_leader(leader: Option<VoterId>) -> ProposeError {
+    ProposeError::NotLeader { leader: leader.and_then(|leader| node_id_of(leader).ok()) }
+}
+
+impl From<Fatal<MetadataRaft>> for ProposeError {
+    fn from(fatal: Fatal<MetadataRaft>) -> Self {
+        match fatal {
+            Fatal::Stopped => Self::ShuttingDown,
+            Fatal::StorageError(_) | Fatal::Panicked => Self::Fault(fatal.to_string()),
+        }
+    }
+}
+
+impl From<Fatal<MetadataRaft>> for QuorumError {
+    fn from(fatal: Fatal<MetadataRaft>) -> Self {
+        Self::Stopped(fatal.to_string())
+    }
+}

@@ -1,0 +1,251 @@
+//! What openraft stores through: the log and the vote, with group commit.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use ottla_env::Env;
+use parking_lot::Mutex;
+
+use super::batch::corrupt;
+use super::entry_log::{Bounds, EntryLog};
+use super::quorum_state::{Owner, QuorumStateFile};
+use super::raft_config::{LogEntry, LogId, MetadataRaft, Vote};
+
+/// A handle on the stored log and vote; clones share them.
+#[derive(Clone)]
+pub(super) struct LogStorage(Arc<Stored>);
+
+struct Stored {
+    env: Env,
+    log: Mutex<EntryLog>,
+    state: Mutex<QuorumStateFile>,
+    flushes: Mutex<Flushes>,
+    /// End offset of the newest snapshot, for a log that lags behind it.
+    snapshot_end: AtomicI64,
+}
+
+/// Appends that wait for the disk. One sync serves all that wait when it begins.
+#[derive(Default)]
+struct Flushes {
+    waiting: Vec<IOFlushed<MetadataRaft>>,
+    is_running: bool,
+}
+
+impl LogStorage {
+    /// Opens or makes the log and the vote in `dir`, an existing directory.
+    pub(super) fn open(
+        env: &Env,
+        dir: &Path,
+        owner: Owner,
+        segment_bytes: u64,
+    ) -> io::Result<Self> {
+        let state = QuorumStateFile::open(env, &dir.join("quorum-state"), owner)?;
+        let stored = state.state();
+        let bounds = Bounds {
+            purged: stored.purged,
+            log_start_offset: stored.log_start_offset,
+            flushed_end_offset: stored.flushed_end_offset,
+        };
+        let vote_term = stored.vote.map_or(0, |vote| vote.leader_id.term);
+        let log = EntryLog::open(env, dir, segment_bytes, bounds)?;
+        if let Some(last) = log.last().filter(|last| last.leader_id.term > vote_term) {
+            return Err(corrupt(format!(
+                "quorum-state in {} has lost a vote: it knows epoch {vote_term}, the log epoch {}",
+                dir.display(),
+                last.leader_id.term
+            )));
+        }
+        Ok(Self(Arc::new(Stored {
+            env: env.clone(),
+            log: Mutex::new(log),
+            state: Mutex::new(state),
+            flushes: Mutex::default(),
+            snapshot_end: AtomicI64::new(0),
+        })))
+    }
+
+    /// Whose log it is.
+    pub(super) fn owner(&self) -> Owner {
+        self.0.state.lock().state().owner
+    }
+
+    /// The stored vote.
+    pub(super) fn vote(&self) -> Option<Vote> {
+        self.0.state.lock().state().vote
+    }
+
+    /// The last entry, or the last purged one.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.0.log.lock().last()
+    }
+
+    /// First and next offset.
+    pub(super) fn offsets(&self) -> (i64, i64) {
+        let log = self.0.log.lock();
+        (log.start_offset(), log.end_offset())
+    }
+
+    /// A snapshot that ends at `end_offset` is on the disk.
+    pub(super) fn snapshot_taken(&self, end_offset: i64) {
+        self.0.snapshot_end.fetch_max(end_offset, Ordering::Relaxed);
+    }
+
+    /// Entries in `range`, as far as they exist.
+    pub(super) fn read(&self, range: impl RangeBounds<u64>) -> io::Result<Vec<LogEntry>> {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        let runs = self.0.log.lock().runs(from, to);
+        let mut entries = Vec::new();
+        for run in runs {
+            run.read(&mut entries)?;
+        }
+        Ok(entries)
+    }
+
+    /// Syncs the log and remembers how far; blocks.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        let (file, end_offset) = self.0.log.lock().flushable();
+        if let Some(file) = file {
+            file.sync_data()?;
+        }
+        self.0.state.lock().mark_flushed(end_offset)
+    }
+
+    /// Syncs the log, then everything in the quorum state; blocks.
+    pub(super) fn close(&self) -> io::Result<()> {
+        self.flush()?;
+        self.0.state.lock().save(|_| {})
+    }
+
+    /// Syncs until nobody waits.
+    async fn run_flushes(self) {
+        loop {
+            let waiting = {
+                let mut flushes = self.0.flushes.lock();
+                flushes.is_running = !flushes.waiting.is_empty();
+                std::mem::take(&mut flushes.waiting)
+            };
+            if waiting.is_empty() {
+                return;
+            }
+            let storage = self.clone();
+            let flushed = self.0.env.run_blocking(move || storage.flush()).await;
+            for callback in waiting {
+                callback.io_completed(match &flushed {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+                });
+            }
+        }
+    }
+}
+
+impl RaftLogReader<MetadataRaft> for LogStorage {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<LogEntry>> {
+        self.read(range)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.vote())
+    }
+}
+
+impl RaftLogStorage<MetadataRaft> for LogStorage {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<MetadataRaft>> {
+        let log = self.0.log.lock();
+        Ok(LogState { last_purged_log_id: log.purged(), last_log_id: log.last() })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let (storage, vote) = (self.clone(), *vote);
+        // What was appended before a vote must not be lost when the vote is not.
+        self.0
+            .env
+            .run_blocking(move || {
+                storage.flush()?;
+                storage.0.state.lock().save(|state| state.vote = Some(vote))
+            })
+            .await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<MetadataRaft>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let leader = self.vote().map_or(0, |vote| vote.leader_id.voted_for);
+        self.0.log.lock().append(entries, leader)?;
+        let must_start = {
+            let mut flushes = self.0.flushes.lock();
+            flushes.waiting.push(callback);
+            !std::mem::replace(&mut flushes.is_running, true)
+        };
+        if must_start {
+            // Detached: it ends by itself, and a callback that is dropped would stop the core.
+            let _task = self.0.env.spawn("metadata log flush", self.clone().run_flushes());
+        }
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let storage = self.clone();
+        let last = last.map(|last| last.index);
+        self.0
+            .env
+            .run_blocking(move || {
+                let end_offset = storage.0.log.lock().end_after_truncation(last);
+                // First the promise shrinks, then the log, or a crash between looks like damage.
+                storage.0.state.lock().save(|state| {
+                    state.flushed_end_offset = state.flushed_end_offset.min(end_offset);
+                })?;
+                storage.0.log.lock().truncate_after(last)
+            })
+            .await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        let storage = self.clone();
+        self.0
+            .env
+            .run_blocking(move || {
+                let snapshot_end = storage.0.snapshot_end.load(Ordering::Relaxed);
+                let start_offset = {
+                    let log = storage.0.log.lock();
+                    if Some(upto) <= log.purged() {
+                        return Ok(());
+                    }
+                    log.start_after_purge(upto, snapshot_end)
+                };
+                // First the note that the prefix is gone, then the prefix.
+                storage.0.state.lock().save(|state| {
+                    state.purged = Some(upto);
+                    state.log_start_offset = start_offset;
+                })?;
+                storage.0.log.lock().purge(upto, start_offset)
+            })
+            .await
+    }
+}

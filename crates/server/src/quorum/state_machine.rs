@@ -1,0 +1,191 @@
+//! Hands committed batches to the [`MetadataApplier`] in order, and takes and installs snapshots.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::entry::RaftEntry;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use ottla_env::Env;
+use tokio::sync::Notify;
+
+use super::checkpoint::{self, Checkpoint};
+use super::log_storage::LogStorage;
+use super::raft_config::{
+    CommittedLeader, LogEntry, LogId, MetadataRaft, Payload, SnapshotMeta, StoredMembership,
+    VoterId, epoch_of,
+};
+use super::{Committed, CommittedBatch, MetadataApplier};
+
+type Snapshot = openraft::storage::Snapshot<CommittedLeader, VoterId, (), Checkpoint>;
+
+/// How far the state machine is, for those outside it.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Offset of the first record that is not applied.
+    pub(super) applied_end: AtomicI64,
+    /// Rung when enough has been applied since the last snapshot to take another.
+    pub(super) snapshot_due: Notify,
+}
+
+/// The applier, and what Raft must know of it.
+pub(super) struct StateMachine {
+    env: Env,
+    dir: PathBuf,
+    applier: Box<dyn MetadataApplier>,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    end_offset: i64,
+    timestamp: i64,
+    bytes_since_snapshot: u64,
+    max_bytes_between_snapshots: u64,
+    progress: Arc<Progress>,
+    storage: LogStorage,
+}
+
+impl StateMachine {
+    pub(super) fn new(
+        (env, dir): (Env, PathBuf),
+        applier: Box<dyn MetadataApplier>,
+        max_bytes_between_snapshots: u64,
+        progress: Arc<Progress>,
+        storage: LogStorage,
+    ) -> Self {
+        Self {
+            env,
+            dir,
+            applier,
+            applied: None,
+            membership: StoredMembership::default(),
+            end_offset: 0,
+            timestamp: 0,
+            bytes_since_snapshot: 0,
+            max_bytes_between_snapshots,
+            progress,
+            storage,
+        }
+    }
+
+    /// Applies one entry and tells what became of it.
+    fn apply_entry(&mut self, entry: LogEntry) -> io::Result<Committed> {
+        let base_offset = entry.base_offset.unwrap_or(self.end_offset);
+        let epoch = epoch_of(entry.log_id.leader_id.term)?;
+        let last_offset = base_offset + entry.record_count() as i64 - 1;
+        if let Some(membership) = entry.get_membership() {
+            self.membership = StoredMembership::new(Some(entry.log_id), membership);
+        }
+        if let Payload::Normal(proposal) = entry.payload {
+            self.timestamp = proposal.timestamp;
+            let bytes: usize = proposal.records.iter().map(|record| record.len()).sum();
+            self.bytes_since_snapshot += bytes as u64;
+            self.applier.apply(CommittedBatch {
+                base_offset,
+                epoch,
+                timestamp: proposal.timestamp,
+                records: proposal.records,
+            });
+        }
+        self.applied = Some(entry.log_id);
+        self.end_offset = last_offset + 1;
+        self.progress.applied_end.store(self.end_offset, Ordering::Release);
+        Ok(Committed { base_offset, last_offset, epoch })
+    }
+}
+
+impl RaftStateMachine<MetadataRaft> for StateMachine {
+    type SnapshotData = Checkpoint;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<MetadataRaft>>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let committed = self.apply_entry(entry)?;
+            if let Some(responder) = responder {
+                responder.send(committed);
+            }
+        }
+        if self.bytes_since_snapshot >= self.max_bytes_between_snapshots {
+            self.bytes_since_snapshot = 0;
+            self.progress.snapshot_due.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            storage: self.storage.clone(),
+            checkpoint: Checkpoint {
+                meta: SnapshotMeta {
+                    last_log_id: self.applied,
+                    last_membership: self.membership.clone(),
+                },
+                end_offset: self.end_offset,
+                timestamp: self.timestamp,
+                records: self.applier.snapshot(),
+            },
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Checkpoint,
+    ) -> io::Result<()> {
+        let (env, dir) = (self.env.clone(), self.dir.clone());
+        let stored = snapshot.clone();
+        self.env
+            .run_blocking(move || {
+                if env.disk.exists(&dir.join(stored.file_name()?)) {
+                    return Ok(());
+                }
+                checkpoint::write(&env, &dir, &stored)
+            })
+            .await?;
+        self.applier.install(snapshot.records);
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.end_offset = snapshot.end_offset;
+        self.timestamp = snapshot.timestamp;
+        self.storage.snapshot_taken(snapshot.end_offset);
+        self.progress.applied_end.store(self.end_offset, Ordering::Release);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let (env, dir) = (self.env.clone(), self.dir.clone());
+        let newest = self.env.run_blocking(move || checkpoint::read_newest(&env, &dir)).await?;
+        Ok(newest.map(|snapshot| Snapshot { meta: snapshot.meta.clone(), snapshot }))
+    }
+}
+
+/// Writes a snapshot whose contents are gathered already.
+pub(super) struct SnapshotBuilder {
+    env: Env,
+    dir: PathBuf,
+    storage: LogStorage,
+    checkpoint: Checkpoint,
+}
+
+impl RaftSnapshotBuilder<MetadataRaft> for SnapshotBuilder {
+    type SnapshotData = Checkpoint;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (env, dir, snapshot) = (self.env.clone(), self.dir.clone(), self.checkpoint.clone());
+        let written = snapshot.clone();
+        self.env.run_blocking(move || checkpoint::write(&env, &dir, &written)).await?;
+        self.storage.snapshot_taken(snapshot.end_offset);
+        Ok(Snapshot { meta: snapshot.meta.clone(), snapshot })
+    }
+}
