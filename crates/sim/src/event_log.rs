@@ -1,0 +1,55 @@
+//! What happened, folded into one number.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Every operation on a network or a disk and every step of a workload, in order.
+///
+/// Two runs that agree on the hash did the same things at the same virtual times. Where they do
+/// not, `--trace` prints one line an event, and `diff` shows the first that differs.
+#[derive(Clone)]
+pub struct EventLog(Arc<Mutex<Folded>>);
+
+struct Folded {
+    /// `DefaultHasher::new` has fixed keys, unlike `RandomState`.
+    hasher: DefaultHasher,
+    events: u64,
+    trace: bool,
+}
+
+impl EventLog {
+    /// An empty log; with `trace` each event is also printed to standard error.
+    pub fn new(trace: bool) -> Self {
+        Self(Arc::new(Mutex::new(Folded { hasher: DefaultHasher::new(), events: 0, trace })))
+    }
+
+    /// Folds in that `node` did `what` with `bytes`.
+    pub fn fold(&self, node: &str, what: fmt::Arguments<'_>, bytes: &[u8]) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let line = format!("{:>12.6} {node} {what}", at.as_secs_f64());
+        let mut folded = self.0.lock();
+        folded.hasher.write(line.as_bytes());
+        folded.hasher.write(bytes);
+        folded.events += 1;
+        if folded.trace {
+            let so_far = folded.hasher.finish();
+            #[allow(clippy::print_stderr, reason = "asked for by --trace")]
+            {
+                eprintln!("{line} {so_far:016x}");
+            }
+        }
+    }
+
+    /// The hash of all events so far.
+    pub fn hash(&self) -> u64 {
+        self.0.lock().hasher.finish()
+    }
+
+    /// How many events there were.
+    pub fn events(&self) -> u64 {
+        self.0.lock().events
+    }
+}

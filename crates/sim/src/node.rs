@@ -1,0 +1,119 @@
+//! One machine: what of it survives a crash, and the Env of each of its lives.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use ottla_env::{Disk, Env};
+
+use crate::clock::SimClock;
+use crate::disk::{DiskDrive, DiskFaults, SimDisk};
+use crate::event_log::EventLog;
+use crate::net::SimNet;
+use crate::power::{Crash, Power};
+use crate::rng::SimRng;
+use crate::spawn::SimSpawn;
+
+/// A machine of the simulation. Clones are the same machine.
+#[derive(Clone)]
+pub struct Node(Arc<Machine>);
+
+struct Machine {
+    name: String,
+    seed: u64,
+    power: Arc<Power>,
+    drive: Arc<DiskDrive>,
+    skew_ms: AtomicI64,
+    log: EventLog,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str, seed: u64, log: EventLog) -> Self {
+        let power = Arc::new(Power::default());
+        let drive = DiskDrive::new(name, seed, power.clone(), log.clone());
+        let skew_ms = AtomicI64::new(0);
+        Self(Arc::new(Machine { name: name.to_owned(), seed, power, drive, skew_ms, log }))
+    }
+
+    /// Its name, by which others connect to it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Begins a life and answers its Env. Called inside the simulated host.
+    pub(crate) fn boot(&self) -> Env {
+        let machine = &*self.0;
+        let life = machine.power.on();
+        self.fold(format_args!("boot {life}"), &[]);
+        Env {
+            clock: Arc::new(SimClock { skew_ms: machine.skew_ms.load(Ordering::Relaxed) }),
+            net: Arc::new(SimNet::new(
+                &machine.name,
+                life,
+                machine.seed,
+                machine.power.clone(),
+                machine.log.clone(),
+            )),
+            disk: Arc::new(SimDisk::new(machine.drive.clone(), life)),
+            rng: Arc::new(SimRng::new(
+                machine.seed,
+                &format!("rng of {} in life {life}", machine.name),
+            )),
+            spawner: Arc::new(SimSpawn::current()),
+        }
+    }
+
+    /// Ends the current life.
+    pub(crate) fn crash(&self, crash: Crash) {
+        self.fold(format_args!("crash {crash:?}"), &[]);
+        self.0.power.off(crash);
+        match crash {
+            Crash::Process => {}
+            Crash::PowerLoss => self.0.drive.lose_power(),
+        }
+    }
+
+    /// How the current life ended, if it has.
+    pub fn died(&self) -> Option<Crash> {
+        self.0.power.died()
+    }
+
+    /// Lets the node die in the middle of a change to its disk: the `after_changes`-th from now.
+    pub fn die_after(&self, after_changes: u64, crash: Crash) {
+        self.0.power.plan(after_changes, crash);
+    }
+
+    /// Makes directories that nothing can lose, as an installer would.
+    pub fn install_dir(&self, path: &Path) -> io::Result<()> {
+        let life = self.0.power.on();
+        let disk = SimDisk::new(self.0.drive.clone(), life);
+        disk.create_dir_all(path)?;
+        let mut dir = Some(path);
+        while let Some(at) = dir {
+            disk.sync_dir(at)?;
+            dir = at.parent();
+        }
+        Ok(())
+    }
+
+    /// Sets what goes wrong on its disk from now on.
+    pub fn set_disk_faults(&self, faults: DiskFaults) {
+        self.0.drive.set_faults(faults);
+    }
+
+    /// Flips one bit of a file at rest.
+    pub fn flip_bit(&self, path: &Path) -> io::Result<()> {
+        self.0.drive.flip_bit(path)
+    }
+
+    /// Sets how far its wall clock is ahead, from its next life on.
+    pub fn set_clock_skew_ms(&self, skew_ms: i64) {
+        self.0.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+
+    /// Folds an event of a workload into the hash.
+    pub fn fold(&self, what: std::fmt::Arguments<'_>, bytes: &[u8]) {
+        self.0.log.fold(&self.0.name, what, bytes);
+    }
+}

@@ -1,0 +1,87 @@
+//! Whether a node runs, and at which operation it will stop.
+
+use parking_lot::Mutex;
+
+/// How a node ends against its will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// `kill -9`: the page cache survives, so every finished write does.
+    Process,
+    /// The machine loses power: what was not synced may be lost, torn or reordered.
+    PowerLoss,
+}
+
+/// One life of a node after another. A life is told by its number, so that what is left of an
+/// earlier one (a file handle, a socket) can no longer act.
+#[derive(Debug, Default)]
+pub(crate) struct Power(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    life: u64,
+    planned: Option<Planned>,
+    died: Option<Crash>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    after_operations: u64,
+    crash: Crash,
+}
+
+/// What becomes of one change to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is done.
+    Done,
+    /// The node dies in the middle of it.
+    Last,
+    /// The node is dead already.
+    Refused,
+}
+
+impl Power {
+    /// Begins a new life and answers its number.
+    pub(crate) fn on(&self) -> u64 {
+        let mut state = self.0.lock();
+        *state = State { life: state.life + 1, planned: None, died: None };
+        state.life
+    }
+
+    /// Ends the current life.
+    pub(crate) fn off(&self, crash: Crash) {
+        self.0.lock().died.get_or_insert(crash);
+    }
+
+    /// Lets the node die in the middle of a disk operation: the `after_operations`-th from now.
+    pub(crate) fn plan(&self, after_operations: u64, crash: Crash) {
+        self.0.lock().planned = Some(Planned { after_operations, crash });
+    }
+
+    /// Whether `life` is the current one and has not ended.
+    pub(crate) fn is_alive(&self, life: u64) -> bool {
+        let state = self.0.lock();
+        state.life == life && state.died.is_none()
+    }
+
+    /// How the current life ended, if it did.
+    pub(crate) fn died(&self) -> Option<Crash> {
+        self.0.lock().died
+    }
+
+    /// Counts a change to the disk.
+    pub(crate) fn change(&self, life: u64) -> Fate {
+        let mut state = self.0.lock();
+        if state.life != life || state.died.is_some() {
+            return Fate::Refused;
+        }
+        let Some(mut planned) = state.planned else { return Fate::Done };
+        if planned.after_operations == 0 {
+            state.died = Some(planned.crash);
+            return Fate::Last;
+        }
+        planned.after_operations -= 1;
+        state.planned = Some(planned);
+        Fate::Done
+    }
+}
