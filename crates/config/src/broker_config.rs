@@ -1,11 +1,14 @@
 //! A node's configuration as plain structs, one per component.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ottla_protocol::BrokerId;
 
+use crate::settings::Settings;
 use crate::{ListenerAddress, LogConfig};
 
 /// The whole configuration of one node. Kafka's `KafkaConfig`.
@@ -31,6 +34,8 @@ pub struct BrokerConfig {
     pub topic_defaults: TopicDefaults,
     /// Fetch requests.
     pub fetch: FetchSettings,
+    /// What all this was read from, for describing it.
+    pub(crate) settings: Settings,
 }
 
 /// Who this node is, where it listens and where its data lies.

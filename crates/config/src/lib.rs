@@ -1,13 +1,42 @@
-//! One table of every configuration key: name, type, default, range, documentation and dynamic scope.
+//! One table of every configuration key, and the typed configuration that is read through it.
+//!
+//! Kafka's `KafkaConfig`, `LogConfig` and the `ConfigDef` below them.
+//!
+//! [`BROKER_CHAPTERS`] and [`TOPIC_KEYS`] are the table: name, type, default, range, documentation,
+//! importance and dynamic scope of each key. [`BrokerConfig::parse`] reads a `server.properties`
+//! through it into one plain struct per component; [`BrokerConfig::log_config`] lays a topic's
+//! overrides over that. DescribeConfigs ([`BrokerConfig::describe_topic`]) and
+//! `docs/configuration.md` ([`reference`]) are printed from the same rows.
+//!
+//! # Invariants
+//! - A typed config exists only if every value in it was accepted by its row.
+//! - A key that Ottla does not act on says so when it is set; none is silently ignored.
+//!
+//! # Not here
+//! Reading files (the command line does), and configuration that changes while the node runs
+//! (the metadata image holds it).
 
 mod broker_config;
+mod describe;
+mod key;
+mod keys;
 mod listener;
 mod log_config;
+mod problem;
+mod reference;
+mod settings;
 
 pub use broker_config::{
     BrokerConfig, FetchSettings, GroupCoordinatorSettings, LogCleanerConfig, LogManagerConfig,
     NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, ReplicaManagerConfig, Sendfile,
     SocketServerConfig, TopicDefaults,
 };
+pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym};
+pub use key::{Alternative, ConfigKey, ConfigType, ConfigValue, DynamicScope, Importance, Valid};
+pub use keys::{BROKER_CHAPTERS, Chapter, TOPIC_KEYS, broker_key, broker_keys, topic_key};
 pub use listener::{ListenerAddress, SecurityProtocol};
-pub use log_config::{CleanupPolicy, LogConfig, MessageTimestampType, TopicCompression};
+pub use log_config::{
+    CleanupPolicy, LogConfig, MessageTimestampType, TopicCompression, validate_topic_config,
+};
+pub use problem::{ConfigError, ConfigProblem, ConfigWarning};
+pub use reference::reference;

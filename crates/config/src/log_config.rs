@@ -1,7 +1,12 @@
 //! The configuration of one topic's logs: what the broker says, and what the topic overrides.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+use crate::keys::{TOPIC_KEYS, nearest, topic_key};
+use crate::settings::{Settings, Values, default_of, invalid};
+use crate::{ConfigError, ConfigKey, ConfigProblem, ConfigValue, Valid};
 
 /// Everything that a log needs to know about its topic. Kafka's `LogConfig`.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,36 +109,135 @@ impl fmt::Display for MessageTimestampType {
     }
 }
 
+/// `compression.gzip.level`.
+pub(crate) const GZIP_LEVEL: Valid = Valid::Rule(
+    |text| matches!(text.parse(), Ok(-1 | 1..=9)),
+    "a whole number from 1 to 9, or -1 for the default",
+);
+
+impl LogConfig {
+    /// What a topic of a node with these `settings` gets that overrides nothing.
+    pub(crate) fn of_broker(settings: &Settings) -> Self {
+        Self::of(&TopicValues { settings, overrides: BTreeMap::new() })
+    }
+
+    /// What a topic gets with these overrides. Every problem is reported: unknown keys, values out
+    /// of range, keys that contradict each other.
+    pub(crate) fn of_topic<K: AsRef<str>, V: AsRef<str>>(
+        settings: &Settings,
+        given: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Self, ConfigError> {
+        let mut overrides = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, value) in given {
+            match read_topic_value(name.as_ref(), value.as_ref()) {
+                Ok((key, value)) => drop(overrides.insert(key.name, value)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let config = Self::of(&TopicValues { settings, overrides });
+        if config.max_compaction_lag.is_some_and(|max| config.min_compaction_lag > max) {
+            problems.push(ConfigProblem::Conflict(
+                "min.compaction.lag.ms must not be above max.compaction.lag.ms".to_owned(),
+            ));
+        }
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+    }
+
+    fn of(values: &TopicValues<'_>) -> Self {
+        let policies = values.list("cleanup.policy");
+        let cleaned_by = |policy: &str| policies.iter().any(|given| given == policy);
+        let timestamp_type = values.text("message.timestamp.type").unwrap_or_default();
+        Self {
+            cleanup_policy: CleanupPolicy {
+                delete: cleaned_by("delete"),
+                compact: cleaned_by("compact"),
+            },
+            compression: TopicCompression::of_name(
+                &values.text("compression.type").unwrap_or_default(),
+            ),
+            gzip_level: values.number("compression.gzip.level"),
+            lz4_level: values.number("compression.lz4.level"),
+            zstd_level: values.number("compression.zstd.level"),
+            max_message_bytes: values.number("max.message.bytes"),
+            message_timestamp_type: MessageTimestampType::of_name(&timestamp_type),
+            message_timestamp_before_max: values.millis("message.timestamp.before.max.ms"),
+            message_timestamp_after_max: values.millis("message.timestamp.after.max.ms"),
+            segment_bytes: values.number("segment.bytes"),
+            segment_ms: values.millis("segment.ms"),
+            segment_jitter_ms: values.millis("segment.jitter.ms"),
+            segment_index_bytes: values.number("segment.index.bytes"),
+            index_interval_bytes: values.number("index.interval.bytes"),
+            preallocate: values.boolean("preallocate"),
+            retention_bytes: values.limit("retention.bytes"),
+            retention_ms: values.millis_or_never("retention.ms"),
+            file_delete_delay: values.millis("file.delete.delay.ms"),
+            flush_messages: values.number("flush.messages"),
+            flush_ms: values.millis_or_never("flush.ms"),
+            delete_retention_ms: values.millis("delete.retention.ms"),
+            min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio"),
+            min_compaction_lag: values.millis("min.compaction.lag.ms"),
+            max_compaction_lag: values.millis_or_never("max.compaction.lag.ms"),
+            min_insync_replicas: values.number("min.insync.replicas"),
+            unclean_leader_election: values.boolean("unclean.leader.election.enable"),
+        }
+    }
+}
+
+/// A topic's overrides over its broker's settings.
+struct TopicValues<'a> {
+    settings: &'a Settings,
+    overrides: BTreeMap<&'static str, ConfigValue>,
+}
+
+impl Values for TopicValues<'_> {
+    fn effective(&self, name: &str) -> ConfigValue {
+        if let Some(value) = self.overrides.get(name) {
+            return value.clone();
+        }
+        let key = topic_key(name).unwrap_or_else(|| panic!("bug: {name} is not in the table"));
+        key.broker_twin.map_or_else(|| default_of(key), |twin| self.settings.effective(twin))
+    }
+}
+
+/// Checks one override of a topic. The message says what is wrong and what would be accepted.
+pub fn validate_topic_config(name: &str, value: &str) -> Result<(), ConfigProblem> {
+    read_topic_value(name, value).map(|_| ())
+}
+
+fn read_topic_value(
+    name: &str,
+    text: &str,
+) -> Result<(&'static ConfigKey, ConfigValue), ConfigProblem> {
+    let Some(key) = topic_key(name) else {
+        let nearest = nearest(name, TOPIC_KEYS.iter());
+        return Err(ConfigProblem::UnknownKey { key: name.to_owned(), nearest });
+    };
+    let value = key.parse(text).map_err(|accepted| invalid(key, text, accepted))?;
+    Ok((key, value))
+}
+
+impl MessageTimestampType {
+    fn of_name(name: &str) -> Self {
+        if name == "LogAppendTime" { Self::LogAppendTime } else { Self::CreateTime }
+    }
+}
+
+impl TopicCompression {
+    fn of_name(name: &str) -> Self {
+        match name {
+            "uncompressed" => Self::Uncompressed,
+            "gzip" => Self::Gzip,
+            "snappy" => Self::Snappy,
+            "lz4" => Self::Lz4,
+            "zstd" => Self::Zstd,
+            _ => Self::Producer,
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 3600);
-        Self {
-            cleanup_policy: CleanupPolicy { delete: true, compact: false },
-            compression: TopicCompression::Producer,
-            gzip_level: -1,
-            lz4_level: 9,
-            zstd_level: 3,
-            max_message_bytes: 1_048_588,
-            message_timestamp_type: MessageTimestampType::CreateTime,
-            message_timestamp_before_max: Duration::from_millis(i64::MAX as u64),
-            message_timestamp_after_max: Duration::from_secs(3600),
-            segment_bytes: 1 << 30,
-            segment_ms: 7 * DAY,
-            segment_jitter_ms: Duration::ZERO,
-            segment_index_bytes: 10 << 20,
-            index_interval_bytes: 4096,
-            preallocate: false,
-            retention_bytes: None,
-            retention_ms: Some(7 * DAY),
-            file_delete_delay: Duration::from_secs(60),
-            flush_messages: i64::MAX as u64,
-            flush_ms: None,
-            delete_retention_ms: DAY,
-            min_cleanable_dirty_ratio: 0.5,
-            min_compaction_lag: Duration::ZERO,
-            max_compaction_lag: None,
-            min_insync_replicas: 1,
-            unclean_leader_election: false,
-        }
+        Self::of_broker(&Settings::default())
     }
 }

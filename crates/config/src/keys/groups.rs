@@ -1,0 +1,41 @@
+//! Consumer groups and their offsets.
+
+use crate::key::*;
+
+#[rustfmt::skip] // A table: one row per line.
+pub(super) const KEYS: &[ConfigKey] = &[
+    int("offsets.topic.num.partitions", "50", Valid::AtLeast(1), "Partitions of __consumer_offsets; not to be changed later.").high(),
+    short("offsets.topic.replication.factor", "3", Valid::AtLeast(1), "Replicas of __consumer_offsets.").high(),
+    int("offsets.topic.segment.bytes", "104857600", Valid::AtLeast(1), "The largest segment of __consumer_offsets in bytes.").high(),
+    int("offsets.topic.compression.codec", "0", Valid::Between(0, 4), "How __consumer_offsets is compressed: 0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd.").high(),
+    int("offsets.retention.minutes", "10080", Valid::AtLeast(1), "Minutes after which the offsets of an empty group expire.").high(),
+    long("offsets.retention.check.interval.ms", "600000", Valid::AtLeast(1), "Milliseconds between two looks for expired offsets.").high(),
+    int("offsets.load.buffer.size", "5242880", Valid::AtLeast(1), "Bytes read at once when a coordinator loads its groups.").high(),
+    int("offsets.commit.timeout.ms", "5000", Valid::AtLeast(1), "Milliseconds that a commit waits for its replicas.").high(),
+    int("offset.metadata.max.bytes", "4096", Valid::AtLeast(0), "The longest text in bytes that a commit may carry.").high(),
+    int("group.initial.rebalance.delay.ms", "3000", Valid::AtLeast(0), "Milliseconds that an empty group waits for more members (KIP-134)."),
+    int("group.min.session.timeout.ms", "6000", Valid::AtLeast(1), "The shortest session of a classic member in milliseconds."),
+    int("group.max.session.timeout.ms", "1800000", Valid::AtLeast(1), "The longest session of a classic member in milliseconds."),
+    int("group.max.size", "2147483647", Valid::AtLeast(1), "Members of one classic group (KIP-389)."),
+    int("group.coordinator.threads", "4", Valid::AtLeast(1), "Threads of the group coordinator; Ottla's runtime has one per core.").high().not_yet(),
+    int("group.coordinator.background.threads", "2", Valid::AtLeast(1), "Threads for slow work of the group coordinator.").not_yet(),
+    int("group.coordinator.append.linger.ms", "-1", Valid::AtLeast(-1), "Milliseconds that a coordinator gathers writes; -1 adapts to the load.").not_yet(),
+    list("group.coordinator.rebalance.protocols", "classic,consumer,streams", Valid::EachOf(&["classic", "consumer", "share", "streams"]), "The group protocols that are offered.").not_yet(),
+    int("group.consumer.session.timeout.ms", "45000", Valid::AtLeast(1), "Milliseconds without a heartbeat after which a member leaves (KIP-848).").not_yet(),
+    int("group.consumer.min.session.timeout.ms", "45000", Valid::AtLeast(1), "The shortest session of a member in milliseconds (KIP-848).").not_yet(),
+    int("group.consumer.max.session.timeout.ms", "60000", Valid::AtLeast(1), "The longest session of a member in milliseconds (KIP-848).").not_yet(),
+    int("group.consumer.heartbeat.interval.ms", "5000", Valid::AtLeast(1), "Milliseconds between two heartbeats of a member (KIP-848).").not_yet(),
+    int("group.consumer.min.heartbeat.interval.ms", "5000", Valid::AtLeast(1), "The shortest such interval in milliseconds (KIP-848).").not_yet(),
+    int("group.consumer.max.heartbeat.interval.ms", "15000", Valid::AtLeast(1), "The longest such interval in milliseconds (KIP-848).").not_yet(),
+    int("group.consumer.max.size", "2147483647", Valid::AtLeast(1), "Members of one consumer group (KIP-848).").not_yet(),
+    list("group.consumer.assignors", "uniform,range", Valid::Any, "The assignors of the broker, the default first (KIP-848).").not_yet(),
+    string("group.consumer.migration.policy", "bidirectional", Valid::OneOf(&["disabled", "downgrade", "upgrade", "bidirectional"]), "Whether a group may change between the classic and the consumer protocol (KIP-848).").not_yet(),
+    int("group.consumer.assignment.interval.ms", "1000", Valid::AtLeast(0), "Milliseconds between two assignments of one group.").not_yet(),
+    int("group.consumer.regex.refresh.interval.ms", "600000", Valid::AtLeast(10_000), "Milliseconds between two looks for topics that match a subscription.").not_yet(),
+    int("group.streams.session.timeout.ms", "45000", Valid::AtLeast(1), "Milliseconds without a heartbeat after which a streams member leaves (KIP-1071).").not_yet(),
+    int("group.streams.heartbeat.interval.ms", "5000", Valid::AtLeast(1), "Milliseconds between two heartbeats of a streams member (KIP-1071).").not_yet(),
+    int("group.streams.num.standby.replicas", "0", Valid::AtLeast(0), "Standby tasks per stateful task (KIP-1071).").not_yet(),
+    int("group.streams.max.standby.replicas", "2", Valid::AtLeast(0), "The most standby tasks that a group may ask (KIP-1071).").not_yet(),
+    int("group.streams.max.size", "2147483647", Valid::AtLeast(1), "Members of one streams group (KIP-1071).").not_yet(),
+    int("group.streams.initial.rebalance.delay.ms", "3000", Valid::AtLeast(0), "Milliseconds that an empty streams group waits for more members.").not_yet(),
+];

@@ -1,0 +1,89 @@
+//! What can be wrong with a configuration, said so that a person can repair it.
+
+use std::fmt;
+
+/// Everything that is wrong with a configuration, at once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// At least one.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigProblem {
+    /// The text is not a properties file.
+    #[error("line {line} is not `key=value`: {reason}")]
+    Syntax {
+        /// Counted from 1; 0 if not known.
+        line: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A value that its key does not accept.
+    #[error("{key}={value}: must be {accepted}")]
+    InvalidValue {
+        /// The key.
+        key: String,
+        /// The value as given; hidden for passwords.
+        value: String,
+        /// What would have been accepted.
+        accepted: String,
+    },
+    /// A key that this resource does not have.
+    #[error("{key} is not a known key{}", did_you_mean(.nearest))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<&'static str>,
+    },
+    /// Keys that do not go together.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// Something that does not stop the start, but that the person who wrote it should know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigWarning {
+    /// Nobody knows this key.
+    #[error("{key} is not a known key and has no effect{}", did_you_mean(.nearest))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<&'static str>,
+    },
+    /// Kafka knows this key; Ottla does not act on it yet.
+    #[error("{key} is known, but Ottla does not use it yet; it has no effect")]
+    NotYetUsed {
+        /// The key.
+        key: String,
+    },
+    /// Kafka 4.0 removed this key.
+    #[error("{key} was removed in Kafka 4.0 and has no effect; delete the line")]
+    Retired {
+        /// The key.
+        key: String,
+    },
+}
+
+fn did_you_mean(nearest: &Option<&'static str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; did you mean {nearest}?"))
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ConfigProblem> for ConfigError {
+    fn from(problem: ConfigProblem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}

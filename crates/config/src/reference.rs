@@ -1,0 +1,73 @@
+//! The table as a page for people: `docs/configuration.md`.
+
+use std::fmt::Write;
+
+use crate::keys::{BROKER_CHAPTERS, TOPIC_KEYS, broker_keys};
+use crate::{ConfigKey, Valid};
+
+/// `docs/configuration.md`, whole.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         Printed from the table in `crates/config/src/keys/`; `UPDATE_EXPECT=1 cargo test -p ottla-config`\n\
+         writes it anew. Names, defaults and meanings are Kafka's, so a `server.properties` written for Kafka\n\
+         starts Ottla. A key marked *not yet used* is accepted and warns when it is set.\n\n\
+         `ottla start` without a file is given:\n\n```properties\n",
+    );
+    page.push_str(crate::BrokerConfig::STANDALONE);
+    page.push_str("```\n");
+    for chapter in BROKER_CHAPTERS {
+        write_chapter(&mut page, chapter.title, chapter.keys);
+    }
+    write_chapter(&mut page, "Topics", TOPIC_KEYS);
+    page
+}
+
+fn write_chapter(page: &mut String, title: &str, keys: &[ConfigKey]) {
+    let header = "| Key | Type | Default | Meaning | Changes |\n|---|---|---|---|---|\n";
+    let _ = write!(page, "\n## {title}\n\n{header}");
+    for key in keys {
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} |",
+            key.name,
+            key.config_type,
+            default(key),
+            meaning(key),
+            if key.broker_twin.is_some() { "per topic".to_owned() } else { key.scope.to_string() },
+        );
+    }
+}
+
+fn default(key: &ConfigKey) -> String {
+    match key.default {
+        None => "null".to_owned(),
+        Some("") => "empty".to_owned(),
+        Some("9223372036854775807") => "2^63-1".to_owned(),
+        Some("2147483647") => "2^31-1".to_owned(),
+        Some(text) => format!("`{text}`"),
+    }
+}
+
+fn meaning(key: &ConfigKey) -> String {
+    let mut text = key.doc.to_owned();
+    if !matches!(key.valid, Valid::Any) {
+        let _ = write!(text, " Must be {}.", key.accepted());
+    }
+    if let Some(twin) = key.broker_twin {
+        let _ = write!(text, " Default from `{twin}`.");
+    }
+    for topic_key in TOPIC_KEYS {
+        let is_twin = topic_key.broker_twin == Some(key.name) && topic_key.name != key.name;
+        if is_twin && broker_keys().any(|broker_key| std::ptr::eq(broker_key, key)) {
+            let _ = write!(text, " A topic overrides it by `{}`.", topic_key.name);
+        }
+    }
+    if key.own {
+        text.push_str(" Ottla's own.");
+    }
+    if !key.used {
+        text.push_str(" *Not yet used.*");
+    }
+    text.replace('|', "\\|")
+}

@@ -1,0 +1,82 @@
+//! The table itself, and the page printed from it.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use ottla_config::{
+    BrokerConfig, ConfigError, TOPIC_KEYS, broker_key, broker_keys, reference, topic_key,
+    validate_topic_config,
+};
+
+#[test]
+fn every_row_is_sound() {
+    let mut names = BTreeSet::new();
+    for key in broker_keys() {
+        assert!(names.insert(key.name), "{} is there twice", key.name);
+    }
+    for key in broker_keys().chain(TOPIC_KEYS) {
+        let name = key.name;
+        assert!(key.doc.ends_with('.') && key.doc.len() > 10, "{name} has no sentence");
+        if let Some(default) = key.default {
+            key.parse(default).unwrap_or_else(|e| panic!("default of {name} must be {e}"));
+        }
+        for other in key.alternatives {
+            assert!(broker_key(other.name).is_some(), "{name} names {}", other.name);
+        }
+    }
+}
+
+#[test]
+fn a_topic_key_and_its_twin_agree() {
+    for key in TOPIC_KEYS {
+        let Some(twin) = key.broker_twin else { continue };
+        let twin = broker_key(twin).unwrap_or_else(|| panic!("{} has no twin", key.name));
+        assert_eq!(twin.is_list(), key.is_list(), "{}", key.name);
+        assert_eq!(twin.accepted(), key.accepted(), "{}", key.name);
+        // Without any setting, the twin's default must be the topic's.
+        let shown = BrokerConfig::default().describe_topic::<&str, &str>([]);
+        let shown = shown.iter().find(|entry| entry.name == key.name).unwrap();
+        assert_eq!(shown.value.as_deref(), key.default, "{}", key.name);
+    }
+}
+
+#[test]
+fn every_used_topic_key_reaches_the_log() {
+    let config = BrokerConfig::default();
+    for key in TOPIC_KEYS.iter().filter(|key| key.used) {
+        let other = ["true", "17", "7", "0.25", "compact", "gzip", "LogAppendTime", "5000000"]
+            .into_iter()
+            .find(|value| key.parse(value).is_ok())
+            .unwrap_or_else(|| panic!("no value for {}", key.name));
+        let changed = config.log_config([(key.name, other)]).unwrap();
+        assert_ne!(changed, config.log_manager.defaults, "{}={other} changes nothing", key.name);
+    }
+}
+
+#[test]
+fn a_wrong_topic_value_says_what_is_accepted() {
+    let says = |name, value| validate_topic_config(name, value).unwrap_err().to_string();
+    assert_eq!(
+        says("segment.bytes", "10"),
+        "segment.bytes=10: must be a whole number of 32 bits, at least 1048576"
+    );
+    assert_eq!(
+        says("cleanup.policy", "delete,compress"),
+        "cleanup.policy=delete,compress: must be a list of delete, compact"
+    );
+    assert_eq!(
+        says("retention.msec", "10"),
+        "retention.msec is not a known key; did you mean retention.ms?"
+    );
+    assert_eq!(validate_topic_config("cleanup.policy", ""), Ok(()), "KIP-1241 allows neither");
+    assert!(topic_key("cleanup.policy").unwrap().is_list());
+    let config = BrokerConfig::default();
+    let lags = [("min.compaction.lag.ms", "10"), ("max.compaction.lag.ms", "9")];
+    let ConfigError { problems } = config.log_config(lags).unwrap_err();
+    assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn the_page_is_fresh() {
+    expect_test::expect_file!["../../../docs/configuration.md"].assert_eq(&reference());
+}
