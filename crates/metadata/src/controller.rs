@@ -5,12 +5,14 @@
 
 mod cluster_control;
 mod configuration_control;
+mod feature_control;
 mod producer_ids_control;
 mod replication_control;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_config::BrokerConfig;
 use ottla_protocol::{BrokerId, Monotonic};
 
 use crate::image::{MetadataImage, MetadataPosition, ReplayError};
@@ -18,6 +20,9 @@ use crate::record::MetadataRecord;
 
 use cluster_control::Sessions;
 pub use cluster_control::{BrokerEpochError, RegistrationError};
+pub use feature_control::{
+    METADATA_VERSION_LEVEL, SUPPORTED_FEATURES, SupportedFeature, bootstrap_records,
+};
 pub use producer_ids_control::PRODUCER_ID_BLOCK_SIZE;
 pub use replication_control::{CONSUMER_OFFSETS, MAX_RECORDS_PER_REQUEST};
 
@@ -59,6 +64,23 @@ pub struct ControllerConfig {
     pub offsets_topic_replication_factor: i16,
     /// `offsets.topic.segment.bytes`.
     pub offsets_topic_segment_bytes: u32,
+}
+
+impl ControllerConfig {
+    /// What a node's configuration says to its controller. `cluster_id` is of `meta.properties`.
+    pub fn new(broker: &BrokerConfig, cluster_id: Arc<str>) -> Self {
+        Self {
+            cluster_id,
+            num_partitions: broker.topic_defaults.num_partitions,
+            default_replication_factor: broker.topic_defaults.replication_factor,
+            delete_topic_enable: broker.topic_defaults.delete_enable,
+            unclean_leader_election: broker.log_manager.defaults.unclean_leader_election,
+            broker_session_timeout: broker.node.session_timeout,
+            offsets_topic_num_partitions: broker.offsets.topic_num_partitions,
+            offsets_topic_replication_factor: broker.offsets.topic_replication_factor,
+            offsets_topic_segment_bytes: broker.offsets.topic_segment_bytes,
+        }
+    }
 }
 
 /// The active controller: the image it decides on, and what it may forget (the sessions of brokers).
