@@ -217,11 +217,8 @@ impl ApiKey {
     /// `ApiVersions` always answers with header 0, because a client reads its answer before it
     /// knows which versions the broker speaks (KIP-511).
     pub const fn response_header_version(self, version: i16) -> i16 {
-        match self {
-            Self::ApiVersions => 0,
-            _ if self.is_flexible(version) => 1,
-            _ => 0,
-        }
+        let is_api_versions = matches!(self, Self::ApiVersions);
+        if self.is_flexible(version) && !is_api_versions { 1 } else { 0 }
     }
 }
 

@@ -2,13 +2,16 @@
 
 mod api;
 mod clock;
+pub mod compression;
 mod error_code;
 pub mod fetch;
 mod ids;
 mod leader;
 pub mod produce;
+pub mod record_batch;
 mod request;
 mod response;
+pub mod topic_name;
 mod topic_ref;
 mod uuid;
 mod wire;
