@@ -5,7 +5,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -28,6 +28,8 @@ struct Stored {
     flushes: Mutex<Flushes>,
     /// End offset of the newest snapshot, for a log that lags behind it.
     snapshot_end: AtomicI64,
+    /// A sync has failed.
+    is_broken: AtomicBool,
 }
 
 /// Appends that wait for the disk. One sync serves all that wait when it begins.
@@ -45,8 +47,8 @@ impl LogStorage {
         owner: Owner,
         segment_bytes: u64,
     ) -> io::Result<Self> {
-        let state = QuorumStateFile::open(env, &dir.join("quorum-state"), owner)?;
-        let stored = state.state();
+        let mut state = QuorumStateFile::open(env, &dir.join("quorum-state"), owner)?;
+        let stored = state.state().clone();
         let bounds = Bounds {
             purged: stored.purged,
             log_start_offset: stored.log_start_offset,
@@ -61,12 +63,14 @@ impl LogStorage {
                 last.leader_id.term
             )));
         }
+        state.mark_flushed(log.end_offset())?;
         Ok(Self(Arc::new(Stored {
             env: env.clone(),
             log: Mutex::new(log),
             state: Mutex::new(state),
             flushes: Mutex::default(),
             snapshot_end: AtomicI64::new(0),
+            is_broken: AtomicBool::new(false),
         })))
     }
 
@@ -116,11 +120,19 @@ impl LogStorage {
         Ok(entries)
     }
 
-    /// Syncs the log and remembers how far; blocks.
-    pub(super) fn flush(&self) -> io::Result<()> {
+    /// Syncs the log, unless it is, and remembers how far; blocks.
+    fn flush(&self) -> io::Result<()> {
         let (file, end_offset) = self.0.log.lock().flushable();
+        if self.0.state.lock().state().flushed_end_offset >= end_offset {
+            return Ok(());
+        }
+        // After a failed sync the system may have dropped what was not written, and would then
+        // report the next sync as good: nothing is promised any more.
+        if self.0.is_broken.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier sync of the metadata log failed"));
+        }
         if let Some(file) = file {
-            file.sync_data()?;
+            file.sync_data().inspect_err(|_| self.0.is_broken.store(true, Ordering::Release))?;
         }
         self.0.state.lock().mark_flushed(end_offset)
     }
