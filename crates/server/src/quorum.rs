@@ -395,6 +395,7 @@ impl Keeper {
                 return;
             }
             tokio::select! {
+                biased;
                 changed = server.changed() => if changed.is_err() { return },
                 () = self.progress.snapshot_due.notified() => {
                     if self.core.trigger().snapshot().await.is_err() {
