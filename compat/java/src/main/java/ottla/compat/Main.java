@@ -64,7 +64,7 @@ public final class Main {
                 }
             });
         }
-        boolean allPassed = !chosen.isEmpty();
+        boolean allPassed = true;
         for (Map.Entry<String, Scenario> entry : chosen.entrySet()) {
             allPassed &= passes(entry.getKey(), entry.getValue(), node);
         }

@@ -1,0 +1,250 @@
+//! Stock clients against a node: the programs in `compat/`.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::node::{Node, Settings};
+use crate::program::{Running, Scratch, exists, within};
+use crate::seeds;
+use crate::tally::Tally;
+
+/// For a whole program; each scenario has a shorter one of its own.
+const PROGRAM_SECONDS: u64 = 900;
+const RESTART: &str = "commit-and-resume-after-restart";
+const CLIENTS: [Client; 5] = [
+    Client { name: "java-3.6.1", library: "kafka-clients 3.6.1", kind: Kind::Java("3.6.1") },
+    Client { name: "java-4.4.0", library: "kafka-clients 4.4.0", kind: Kind::Java("4.4.0") },
+    Client {
+        name: "seeds",
+        library: "kafka-clients 3.6.1, two published programs",
+        kind: Kind::Seeds,
+    },
+    Client { name: "python", library: "confluent-kafka 2.16.1 (librdkafka)", kind: Kind::Python },
+    Client { name: "kcat", library: "kcat (librdkafka)", kind: Kind::Kcat },
+];
+
+struct Client {
+    name: &'static str,
+    library: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Java(&'static str),
+    Seeds,
+    Python,
+    Kcat,
+}
+
+/// A client that is ready to run, or what it lacks.
+pub(crate) enum Toolchain {
+    Ready(Vec<String>),
+    Missing(String),
+}
+
+/// What one client's scenarios came to.
+#[derive(Default)]
+struct Results {
+    passed: Vec<String>,
+    failed: Vec<String>,
+}
+
+/// Runs one client or all, one scenario or all, and returns a table of what passed in markdown.
+pub(crate) fn run(
+    tally: &mut Tally,
+    client: Option<&&str>,
+    scenario: Option<&&str>,
+) -> Result<String> {
+    let chosen: Vec<&Client> =
+        CLIENTS.iter().filter(|known| client.is_none_or(|name| known.name == *name)).collect();
+    let names = CLIENTS.map(|known| known.name).join(", ");
+    ensure!(!chosen.is_empty(), "no such client; there are {names}");
+    let mut table = String::from("| client | library | scenarios passed |\n|---|---|---|\n");
+    for client in chosen {
+        let row = match client.kind.toolchain()? {
+            Toolchain::Missing(what) => {
+                tally.skip(client.name, &what);
+                "skipped".to_owned()
+            }
+            Toolchain::Ready(program) => {
+                let results = client.run(&program, scenario.map_or("", |name| name))?;
+                let count = results.passed.len() + results.failed.len();
+                ensure!(count > 0, "{} has no such scenario", client.name);
+                tally.add(results.passed.len(), results.failed.len(), 0);
+                results.summary()
+            }
+        };
+        writeln!(table, "| {} | {} | {row} |", client.name, client.library)?;
+    }
+    Ok(table)
+}
+
+impl Kind {
+    fn toolchain(self) -> Result<Toolchain> {
+        match self {
+            Self::Java(version) => java(version),
+            Self::Seeds => seeds::toolchain(),
+            Self::Python => python("scenarios.py"),
+            Self::Kcat if !exists("kcat") => Ok(Toolchain::Missing("kcat not found".to_owned())),
+            Self::Kcat => Ok(Toolchain::Ready(vec![
+                folder("kcat").join("scenarios.sh").display().to_string(),
+            ])),
+        }
+    }
+}
+
+fn folder(client: &str) -> PathBuf {
+    crate::root().join("compat").join(client)
+}
+
+fn java(version: &str) -> Result<Toolchain> {
+    let build = folder("java");
+    if let Some(missing) = compile_java(&build, &[&format!("-Dkafka.version={version}")])? {
+        return Ok(Toolchain::Missing(missing));
+    }
+    let target = build.join("target").join(version);
+    Ok(Toolchain::Ready(vec![
+        "java".to_owned(),
+        "-Xmx512m".to_owned(),
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".to_owned(),
+        "-cp".to_owned(),
+        format!("{0}/classes:{0}/lib/*", target.display()),
+        "ottla.compat.Main".to_owned(),
+    ]))
+}
+
+/// Compiles a Maven project; says what is missing if it cannot.
+pub(crate) fn compile_java(project: &std::path::Path, options: &[&str]) -> Result<Option<String>> {
+    for tool in ["java", "javac", "mvn"] {
+        if !exists(tool) {
+            return Ok(Some(format!("{tool} not found")));
+        }
+    }
+    let status = Command::new("mvn")
+        .args(["--quiet", "--batch-mode", "compile"])
+        .args(options)
+        .current_dir(project)
+        .status()?;
+    ensure!(status.success(), "{} does not compile", project.display());
+    Ok(None)
+}
+
+/// One of the programs in `compat/python`, in an environment that holds its client.
+pub(crate) fn python(program: &str) -> Result<Toolchain> {
+    if !exists("python3") {
+        return Ok(Toolchain::Missing("python3 not found".to_owned()));
+    }
+    let venv = crate::root().join("target/xtask/python");
+    let python = venv.join("bin/python");
+    let requirements = folder("python").join("requirements.txt");
+    let installed = venv.join("installed.txt");
+    if std::fs::read(&installed).ok() != Some(std::fs::read(&requirements)?) {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status()?;
+        if !made.success() {
+            return Ok(Toolchain::Missing("python3 has no venv".to_owned()));
+        }
+        let pip = Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--requirement"])
+            .arg(&requirements)
+            .status()?;
+        if !pip.success() {
+            return Ok(Toolchain::Missing("confluent-kafka cannot be installed".to_owned()));
+        }
+        std::fs::copy(&requirements, &installed)?;
+    }
+    let script = folder("python").join(program);
+    Ok(Toolchain::Ready(vec![python.display().to_string(), script.display().to_string()]))
+}
+
+impl Client {
+    fn run(&self, program: &[String], scenario: &str) -> Result<Results> {
+        println!("{}:", self.name);
+        let scratch = Scratch::new(self.name)?;
+        File::create(self.log()).context("the client's log")?;
+        let mut results = Results::default();
+        if matches!(self.kind, Kind::Seeds) {
+            // Starts a node of its own, in a network of its own.
+            self.listen(program, &[], &mut results)?;
+            return Ok(results);
+        }
+        let settings = Settings::default();
+        let node = Node::start(scratch.path(), &settings)?;
+        if scenario != RESTART {
+            self.listen(program, &[node.address(), scenario], &mut results)?;
+        }
+        if !RESTART.contains(scenario) {
+            node.stop()?;
+            return Ok(results);
+        }
+        let run = format!("{}-{}", self.name, std::process::id());
+        let mut before = Results::default();
+        self.listen(program, &[node.address(), "--before", &run], &mut before)?;
+        results.failed.append(&mut before.failed);
+        node.stop()?;
+        let node = Node::start(scratch.path(), &settings)?;
+        self.listen(program, &[node.address(), "--after", &run], &mut results)?;
+        node.stop()?;
+        Ok(results)
+    }
+
+    /// Where the client's own complaints go.
+    fn log(&self) -> PathBuf {
+        crate::root().join(format!("target/xtask/{}.log", self.name))
+    }
+
+    /// Runs a program and notes what it says of each scenario.
+    fn listen(&self, program: &[String], arguments: &[&str], results: &mut Results) -> Result<()> {
+        let log = self.log();
+        let (name, fixed) = program.split_first().context("an empty command")?;
+        let mut running = Running::start(
+            Command::new(name)
+                .args(fixed)
+                .args(arguments.iter().filter(|argument| !argument.is_empty()))
+                .stdin(Stdio::null())
+                .stderr(File::options().create(true).append(true).open(&log)?),
+        )?;
+        let deadline = within(PROGRAM_SECONDS);
+        let before = results.failed.len();
+        let ended = loop {
+            match running.line_before(deadline) {
+                Ok(Some(line)) => {
+                    println!("  {line}");
+                    if let Some(name) = line.strip_prefix("PASS ") {
+                        results.passed.push(name.to_owned());
+                    } else if let Some(name) = line.strip_prefix("FAIL ") {
+                        results.failed.push(name.to_owned());
+                    }
+                }
+                Ok(None) => break running.ended_before(deadline),
+                Err(error) => break Err(error),
+            }
+        };
+        let well = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
+        if !well && results.failed.len() == before {
+            let reason = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+            println!("  FAIL {}: the program ended early: {reason}", self.name);
+            results.failed.push(self.name.to_owned());
+        }
+        if !well {
+            println!("  what the client said: {}", log.display());
+        }
+        Ok(())
+    }
+}
+
+impl Results {
+    fn summary(&self) -> String {
+        let all = self.passed.len() + self.failed.len();
+        if self.failed.is_empty() {
+            return format!("{all} of {all}");
+        }
+        let names: Vec<&str> =
+            self.failed.iter().map(|line| line.split(':').next().unwrap_or(line)).collect();
+        format!("{} of {all} (not {})", self.passed.len(), names.join(", "))
+    }
+}

@@ -1,0 +1,71 @@
+//! What cargo itself checks.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::tally::Tally;
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(crate::root());
+    command
+}
+
+pub(crate) fn check_format(tally: &mut Tally) -> Result<()> {
+    let status = cargo(&["fmt", "--all", "--check"]).status()?;
+    tally.record("rustfmt", status.success(), "run `cargo fmt --all`");
+    Ok(())
+}
+
+pub(crate) fn lint(tally: &mut Tally) -> Result<()> {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let status = cargo(&clippy).status()?;
+    tally.record("clippy", status.success(), "see above");
+    Ok(())
+}
+
+/// Unit, golden, property and simulation tests.
+pub(crate) fn test(tally: &mut Tally) -> Result<()> {
+    let mut child =
+        cargo(&["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().context("a piped child has a standard output")?;
+    let mut all_failed = 0;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        // Thousands of lines of what went well tell nothing.
+        if !(line.ends_with("... ok") || line.trim().is_empty()) {
+            println!("{line}");
+        }
+        if let Some((passed, failed, ignored)) = counts(&line) {
+            tally.add(passed, failed, ignored);
+            all_failed += failed;
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && all_failed == 0 {
+        tally.fail("cargo test", "it did not compile, or a test ended the process");
+    }
+    Ok(())
+}
+
+/// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+fn counts(line: &str) -> Option<(usize, usize, usize)> {
+    let (_, rest) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let mut numbers = rest.split("; ").map(|part| part.split(' ').next()?.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_summary_of_a_test_binary() {
+        let line =
+            "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counts(line), Some((12, 3, 1)));
+        assert_eq!(counts("test golden::joins ... ok"), None);
+    }
+}

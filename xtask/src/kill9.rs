@@ -1,0 +1,108 @@
+//! Kills a node in mid-write, again and again, while an idempotent producer goes on; after each restart every
+//! acknowledged record must be there, once and in order. The client is `compat/python/crash.py`.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::compat::{Toolchain, python};
+use crate::node::{Node, Settings};
+use crate::program::{Running, Scratch, within};
+use crate::tally::Tally;
+
+pub(crate) const ROUNDS: u32 = 20;
+const NAME: &str = "kill9";
+const TOPIC: &str = "crash";
+const STEP_SECONDS: u64 = 120;
+/// So many more must be acknowledged between one crash and the next.
+const RECORDS_PER_ROUND: u64 = 600;
+
+pub(crate) fn run(tally: &mut Tally, rounds: u32) -> Result<()> {
+    let program = match python("crash.py")? {
+        Toolchain::Ready(program) => program,
+        Toolchain::Missing(what) => {
+            tally.skip(NAME, &what);
+            return Ok(());
+        }
+    };
+    match crash_often(&program, rounds) {
+        Ok(acknowledged) => {
+            tally.pass(&format!("{NAME}: {rounds} crashes, {acknowledged} records"))
+        }
+        Err(error) => tally.fail(NAME, &format!("{error:#}")),
+    }
+    Ok(())
+}
+
+fn crash_often(program: &[String], rounds: u32) -> Result<u64> {
+    let scratch = Scratch::new(NAME)?;
+    let mut settings = Settings::default();
+    let mut node = Node::start(scratch.path(), &settings)?;
+    // The producer knows one address, so the node must come back to it.
+    settings.listen = node.address().to_owned();
+    let mut producer = Running::start(
+        client(program, &settings.listen, "produce").stdin(Stdio::piped()).stderr(Stdio::null()),
+    )?;
+    let mut acknowledged = Vec::new();
+    for round in 1..=rounds {
+        let goal = acknowledged.iter().sum::<u64>() + RECORDS_PER_ROUND;
+        while acknowledged.iter().sum::<u64>() < goal {
+            acknowledged = next_report(&producer).with_context(|| format!("round {round}"))?;
+        }
+        node.kill()?;
+        node =
+            Node::start(scratch.path(), &settings).with_context(|| format!("restart {round}"))?;
+        check(program, node.address(), &acknowledged)
+            .with_context(|| format!("after crash {round}"))?;
+    }
+    // The end of its input is its sign to finish.
+    drop(producer.child().stdin.take());
+    let deadline = within(STEP_SECONDS);
+    while let Some(line) = producer.line_before(deadline)? {
+        if let Some(counts) = report(&line)? {
+            acknowledged = counts;
+        }
+    }
+    let status = producer.ended_before(deadline)?;
+    ensure!(status.success(), "the producer ended with {status}");
+    check(program, node.address(), &acknowledged).context("at the end")?;
+    node.stop()?;
+    Ok(acknowledged.iter().sum())
+}
+
+fn client(program: &[String], address: &str, action: &str) -> Command {
+    let mut words = program.iter();
+    let mut command = Command::new(words.next().map_or("python3", String::as_str));
+    command.args(words).args([address, action, TOPIC]);
+    command
+}
+
+/// How many records of each partition the producer knows to be safe.
+fn next_report(producer: &Running) -> Result<Vec<u64>> {
+    let deadline = within(STEP_SECONDS);
+    while let Some(line) = producer.line_before(deadline).context("waiting for the producer")? {
+        if let Some(counts) = report(&line)? {
+            return Ok(counts);
+        }
+    }
+    bail!("the producer ended early")
+}
+
+fn report(line: &str) -> Result<Option<Vec<u64>>> {
+    if let Some(failure) = line.strip_prefix("FAIL ") {
+        bail!("the producer: {failure}");
+    }
+    let Some(counts) = line.strip_prefix("acknowledged ") else { return Ok(None) };
+    Ok(Some(counts.split(' ').map(str::parse).collect::<Result<_, _>>()?))
+}
+
+fn check(program: &[String], address: &str, acknowledged: &[u64]) -> Result<()> {
+    let output = client(program, address, "check")
+        .args(acknowledged.iter().map(u64::to_string))
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}{}", said.trim(), complained.trim());
+    Ok(())
+}
