@@ -1,0 +1,344 @@
+//! The words of the controller's scripts.
+//!
+//! ```text
+//! register 1 [rack=r] [dirs=1,2] [incarnation=9] [cluster=c]     a broker joins
+//! heartbeat 1 [offset=n] [epoch=n] [fence] [shutdown]            caught up unless an offset is given
+//! up 1 2 3 [rack=r]                                              both, for each
+//! after 9000                                                     that many milliseconds pass, and silent brokers are fenced
+//! unregister 1
+//! create a [partitions=n] [factor=n] [assign=0:1,2;1:2,3] [key=value …] | b … [validate]
+//! auto-create a b
+//! grow a count=n [assign=1,2;2,3] [validate]
+//! delete a | id:0001…
+//! alter topic:a set:key=value delete:key append:key=value subtract:key=value [validate]
+//! producer-ids 1
+//! topics, brokers, configs                                       what the image says
+//! ```
+
+mod answer;
+mod show;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_metadata::controller::bootstrap_records;
+use ottla_metadata::{
+    Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
+};
+use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
+use ottla_protocol::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsTopic,
+};
+use ottla_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
+use ottla_protocol::messages::{
+    AllocateProducerIdsRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+};
+use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
+
+/// A controller whose every decision is committed at once.
+pub struct Cluster {
+    controller: Controller,
+    now: Monotonic,
+    random: u64,
+    incarnations: u128,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        let config = ControllerConfig {
+            cluster_id: Arc::from("c"),
+            num_partitions: 1,
+            default_replication_factor: 1,
+            delete_topic_enable: true,
+            unclean_leader_election: false,
+            broker_session_timeout: Duration::from_millis(9000),
+            offsets_topic_num_partitions: 3,
+            offsets_topic_replication_factor: 3,
+            offsets_topic_segment_bytes: 104_857_600,
+        };
+        let now = Monotonic::default();
+        let controller = Controller::new(config, MetadataImage::default(), now);
+        let mut cluster = Self { controller, now, random: 0, incarnations: 0 };
+        cluster.commit(bootstrap_records());
+        cluster
+    }
+}
+
+/// `key=value` among the words.
+fn named<'a>(words: &[&'a str], key: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+fn number<T: std::str::FromStr>(words: &[&str], key: &str) -> Option<T> {
+    named(words, key).map(|value| value.parse().ok().unwrap())
+}
+
+fn ids(list: &str) -> Vec<i32> {
+    list.split(',').filter(|id| !id.is_empty()).map(|id| id.parse().unwrap()).collect()
+}
+
+fn uuid(number: u128) -> Uuid {
+    Uuid::from_bytes(number.to_be_bytes())
+}
+
+impl Cluster {
+    /// What came of one command, line by line.
+    pub fn run(&mut self, line: &str) -> Vec<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (command, rest) = words.split_first().unwrap();
+        match *command {
+            "register" => self.register(rest),
+            "heartbeat" => self.heartbeat(rest),
+            "up" => self.up(rest),
+            "after" => self.after(rest),
+            "unregister" => self.unregister(rest),
+            "create" => self.create(rest),
+            "auto-create" => self.auto_create(rest),
+            "grow" => self.grow(rest),
+            "delete" => self.delete(rest),
+            "producer-ids" => self.producer_ids(rest),
+            "forbid-deletion" => self.reconfigure(|config| config.delete_topic_enable = false),
+            "topics" => show::topics(self.controller.image()),
+            "brokers" => show::brokers(self.controller.image()),
+            "configs" => show::configs(self.controller.image()),
+            _ => panic!("no such command: {line}"),
+        }
+    }
+
+    /// Replays the records as the log would bring them, and says what they were.
+    fn commit(&mut self, records: Vec<MetadataRecord>) -> Vec<String> {
+        let mut offset = self.controller.image().position().offset;
+        let mut lines = Vec::new();
+        for record in records {
+            offset = offset.next();
+            lines.push(show::record(self.controller.image(), &record));
+            let read = MetadataRecord::decode(record.to_bytes()).unwrap();
+            self.controller.replay(&read).unwrap();
+            self.controller.advance_to(MetadataPosition { offset, epoch: LeaderEpoch(1) });
+        }
+        lines
+    }
+
+    fn reconfigure(&mut self, change: impl FnOnce(&mut ControllerConfig)) -> Vec<String> {
+        let mut config = self.controller.config().clone();
+        change(&mut config);
+        self.controller = Controller::new(config, self.controller.image().clone(), self.now);
+        Vec::new()
+    }
+
+    fn register(&mut self, words: &[&str]) -> Vec<String> {
+        let broker_id: i32 = words[0].parse().unwrap();
+        self.incarnations += 1;
+        let incarnation = number(words, "incarnation").unwrap_or(1000 + self.incarnations);
+        let own_dirs = broker_id.to_string();
+        let dirs = ids(named(words, "dirs").unwrap_or(&own_dirs));
+        let level = number(words, "level").unwrap_or(25);
+        let listener = message!(Listener {
+            name: "PLAINTEXT".into(),
+            host: format!("host{broker_id}").into(),
+            port: 9092,
+        });
+        let feature = message!(Feature {
+            name: "metadata.version".into(),
+            min_supported_version: 1,
+            max_supported_version: level,
+        });
+        let request = message!(BrokerRegistrationRequest {
+            broker_id: broker_id,
+            cluster_id: named(words, "cluster").unwrap_or("c").into(),
+            incarnation_id: uuid(incarnation),
+            listeners: vec![listener],
+            features: vec![feature],
+            rack: named(words, "rack").map(Into::into),
+            log_dirs: dirs.iter().map(|dir| uuid(1000 + u128::from(dir.unsigned_abs()))).collect(),
+        });
+        let (outcome, error) = self.controller.register_broker(&request, self.now);
+        let mut lines = vec![answer::registration(&outcome.answer, error)];
+        lines.extend(self.commit(outcome.records));
+        if outcome.answer.error_code == 0 {
+            let epoch = ottla_metadata::BrokerEpoch(outcome.answer.broker_epoch);
+            self.controller.broker_heard(BrokerId(broker_id), epoch, self.now);
+        }
+        lines
+    }
+
+    fn heartbeat(&mut self, words: &[&str]) -> Vec<String> {
+        let id = BrokerId(words[0].parse().unwrap());
+        let known = self.controller.image().broker(id).map_or(-1, |broker| broker.epoch.0);
+        let epoch = number(words, "epoch").unwrap_or(known);
+        let caught_up = self.controller.image().position().offset.0;
+        let request = message!(BrokerHeartbeatRequest {
+            broker_id: id.0,
+            broker_epoch: epoch,
+            current_metadata_offset: number(words, "offset").unwrap_or(caught_up),
+            want_fence: words.contains(&"fence"),
+            want_shut_down: words.contains(&"shutdown"),
+        });
+        let outcome = self.controller.broker_heartbeat(&request);
+        if outcome.answer.error_code == 0 {
+            self.controller.broker_heard(id, ottla_metadata::BrokerEpoch(epoch), self.now);
+        }
+        let mut lines = vec![answer::heartbeat(&outcome.answer)];
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn up(&mut self, words: &[&str]) -> Vec<String> {
+        let (options, brokers): (Vec<&str>, Vec<&str>) =
+            words.iter().partition(|word| word.contains('='));
+        for broker in brokers {
+            let mut words = options.clone();
+            words.insert(0, broker);
+            self.register(&words);
+            self.heartbeat(&[broker]);
+        }
+        Vec::new()
+    }
+
+    fn after(&mut self, words: &[&str]) -> Vec<String> {
+        self.now = self.now + Duration::from_millis(words[0].parse().unwrap());
+        let mut lines = Vec::new();
+        loop {
+            let outcome = self.controller.fence_stale_broker(self.now);
+            let Some(broker) = outcome.answer else { break };
+            lines.push(format!("broker {broker} is silent"));
+            lines.extend(self.commit(outcome.records));
+        }
+        match self.controller.next_session_end() {
+            Some(end) => lines.push(format!("next session ends at {}", end.0.as_millis())),
+            None => lines.push("no session".into()),
+        }
+        lines
+    }
+
+    fn unregister(&mut self, words: &[&str]) -> Vec<String> {
+        let outcome = self.controller.unregister_broker(BrokerId(words[0].parse().unwrap()));
+        let mut lines = vec![match outcome.answer {
+            Ok(()) => "ok".into(),
+            Err(code) => code.name().into(),
+        }];
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn create(&mut self, words: &[&str]) -> Vec<String> {
+        let topics = words.split(|word| *word == "|").map(creatable).collect();
+        let request = message!(CreateTopicsRequest {
+            topics: topics,
+            validate_only: words.contains(&"validate"),
+        });
+        let random = &mut self.random;
+        let outcome = self.controller.create_topics(&request, &mut || next(random));
+        let mut lines = answer::created(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn auto_create(&mut self, words: &[&str]) -> Vec<String> {
+        let random = &mut self.random;
+        let outcome =
+            self.controller.auto_create_topics(words.iter().copied(), &mut || next(random));
+        let mut lines = answer::created(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn grow(&mut self, words: &[&str]) -> Vec<String> {
+        let grown = |words: &[&str]| {
+            let assignments = named(words, "assign").map(|list| {
+                let parts = list.split(';').map(ids);
+                parts
+                    .map(|ids| message!(CreatePartitionsAssignment { broker_ids: ids }))
+                    .collect::<Vec<_>>()
+            });
+            message!(CreatePartitionsTopic {
+                name: words[0].into(),
+                count: number(words, "count").unwrap(),
+                assignments: assignments,
+            })
+        };
+        let request = message!(CreatePartitionsRequest {
+            topics: words.split(|word| *word == "|").map(grown).collect(),
+            validate_only: words.contains(&"validate"),
+        });
+        let random = &mut self.random;
+        let outcome = self.controller.create_partitions(&request, &mut || next(random));
+        let mut lines = answer::grown(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn delete(&mut self, words: &[&str]) -> Vec<String> {
+        let image = self.controller.image();
+        let named = |word: &&str| match word.split_once("id:") {
+            None => message!(DeleteTopicState { name: Some((*word).into()) }),
+            // `id:a` is the id of topic a, `a+id:a` is both; a topic that is not has an id that is not.
+            Some((name, of)) => message!(DeleteTopicState {
+                name: name.strip_suffix('+').map(Into::into),
+                topic_id: image.topic(of).map_or(uuid(404), |topic| topic.id),
+            }),
+        };
+        let request = message!(DeleteTopicsRequest { topics: words.iter().map(named).collect() });
+        let outcome = self.controller.delete_topics(&request);
+        let mut lines = answer::deleted(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn producer_ids(&mut self, words: &[&str]) -> Vec<String> {
+        let id = BrokerId(words[0].parse().unwrap());
+        let known = self.controller.image().broker(id).map_or(-1, |broker| broker.epoch.0);
+        let request = message!(AllocateProducerIdsRequest {
+            broker_id: id.0,
+            broker_epoch: number(words, "epoch").unwrap_or(known),
+        });
+        let outcome = self.controller.allocate_producer_ids(&request);
+        let mut lines = vec![answer::producer_ids(&outcome.answer)];
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+}
+
+/// Numbers that are neither random nor all alike.
+fn next(random: &mut u64) -> u64 {
+    *random += 1;
+    *random
+}
+
+fn creatable(words: &[&str]) -> CreatableTopic {
+    let assignments: Vec<CreatableReplicaAssignment> = named(words, "assign")
+        .map(|list| {
+            let parts = list.split(';').map(|part| part.split_once(':').unwrap());
+            parts
+                .map(|(number, brokers)| {
+                    message!(CreatableReplicaAssignment {
+                        partition_index: number.parse().unwrap(),
+                        broker_ids: ids(brokers),
+                    })
+                })
+                .collect()
+        })
+        .unwrap_or_default();
+    let configs = words.iter().filter_map(|word| {
+        let (key, value) = word.split_once('=')?;
+        let known = ["partitions", "factor", "assign"].contains(&key);
+        (!known).then(|| {
+            message!(CreatableTopicConfig {
+                name: key.into(),
+                value: (value != "null").then(|| value.into()),
+            })
+        })
+    });
+    message!(CreatableTopic {
+        // `''` is the empty name.
+        name: words[0].trim_matches('\'').into(),
+        num_partitions: number(words, "partitions").unwrap_or(-1),
+        replication_factor: number(words, "factor").unwrap_or(-1),
+        assignments: assignments,
+        configs: configs.collect(),
+    })
+}

@@ -1,0 +1,90 @@
+//! Responses as a line or two.
+
+use ottla_metadata::RegistrationError;
+use ottla_protocol::messages::{
+    AllocateProducerIdsResponse, BrokerHeartbeatResponse, BrokerRegistrationResponse,
+    CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
+};
+use ottla_protocol::{ErrorCode, StrBytes};
+
+fn name(code: i16) -> &'static str {
+    ErrorCode::from_code(code).unwrap().name()
+}
+
+/// `ok` or the code and what it says.
+fn verdict(code: i16, message: &Option<StrBytes>) -> String {
+    match (code, message) {
+        (0, None) => "ok".into(),
+        (0, Some(message)) => format!("ok, yet: {message}"),
+        (code, None) => name(code).into(),
+        (code, Some(message)) => format!("{}: {message}", name(code)),
+    }
+}
+
+pub fn registration(
+    answer: &BrokerRegistrationResponse,
+    error: Option<RegistrationError>,
+) -> String {
+    match error {
+        None => format!("ok epoch={}", answer.broker_epoch),
+        Some(error) => format!("{}: {error}", name(answer.error_code)),
+    }
+}
+
+pub fn heartbeat(answer: &BrokerHeartbeatResponse) -> String {
+    if answer.error_code != 0 {
+        return name(answer.error_code).into();
+    }
+    let mut line = String::from("ok");
+    line += if answer.is_caught_up { " caught-up" } else { " behind" };
+    line += if answer.is_fenced { " fenced" } else { " unfenced" };
+    line += if answer.should_shut_down { " should-shut-down" } else { "" };
+    line
+}
+
+pub fn created(answer: &CreateTopicsResponse) -> Vec<String> {
+    let topics = answer.topics.iter();
+    topics
+        .map(|topic| match topic.error_code {
+            0 => {
+                let configs = topic.configs.iter().flatten();
+                let set = configs.filter(|config| config.config_source == 1);
+                let set: String = set
+                    .map(|config| {
+                        format!(" {}={}", config.name, config.value.as_deref().unwrap_or("null"))
+                    })
+                    .collect();
+                let id = if topic.topic_id.is_zero() { " without an id" } else { "" };
+                format!(
+                    "{}: ok{id} partitions={} factor={}{set}",
+                    topic.name, topic.num_partitions, topic.replication_factor
+                )
+            }
+            code => format!("{}: {}", topic.name, verdict(code, &topic.error_message)),
+        })
+        .collect()
+}
+
+pub fn grown(answer: &CreatePartitionsResponse) -> Vec<String> {
+    let topics = answer.results.iter();
+    topics
+        .map(|topic| format!("{}: {}", topic.name, verdict(topic.error_code, &topic.error_message)))
+        .collect()
+}
+
+pub fn deleted(answer: &DeleteTopicsResponse) -> Vec<String> {
+    let topics = answer.responses.iter();
+    topics
+        .map(|topic| {
+            let name = topic.name.as_deref().unwrap_or("?");
+            format!("{name}: {}", verdict(topic.error_code, &topic.error_message))
+        })
+        .collect()
+}
+
+pub fn producer_ids(answer: &AllocateProducerIdsResponse) -> String {
+    match answer.error_code {
+        0 => format!("ok {} ids from {}", answer.producer_id_len, answer.producer_id_start),
+        code => name(code).into(),
+    }
+}

@@ -1,0 +1,111 @@
+//! Records and images as lines.
+
+use ottla_metadata::record::{NO_LEADER, NO_LEADER_CHANGE, PartitionChangeRecord};
+use ottla_metadata::{ConfigResource, MetadataImage, MetadataRecord};
+use ottla_protocol::{BrokerId, TopicId};
+
+fn list(ids: &[BrokerId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn leader(id: BrokerId) -> String {
+    if id == NO_LEADER { "none".into() } else { id.to_string() }
+}
+
+/// One record, about the cluster as it was before.
+pub fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
+    let topic = |id: TopicId| match image.topic_by_id(id) {
+        Some(topic) => topic.name.to_string(),
+        None => "?".into(),
+    };
+    let text = match record {
+        MetadataRecord::RegisterBroker(r) => {
+            let rack = r.rack.as_ref().map(|rack| format!(" rack={rack}")).unwrap_or_default();
+            let fenced = if r.fenced { " fenced" } else { "" };
+            format!("RegisterBroker {} epoch={}{rack}{fenced}", r.broker_id, r.broker_epoch)
+        }
+        MetadataRecord::UnregisterBroker(r) => {
+            format!("UnregisterBroker {} epoch={}", r.broker_id, r.broker_epoch)
+        }
+        MetadataRecord::BrokerRegistrationChange(r) => {
+            let fenced = match r.fenced {
+                1 => " fenced",
+                -1 => " unfenced",
+                _ => "",
+            };
+            let shutdown = if r.in_controlled_shutdown == 1 { " controlled-shutdown" } else { "" };
+            format!("BrokerRegistrationChange {}{fenced}{shutdown}", r.broker_id)
+        }
+        MetadataRecord::Topic(r) => format!("Topic {}", r.name),
+        MetadataRecord::Partition(r) => format!(
+            "Partition {}-{} replicas={} isr={} leader={}",
+            topic(r.topic_id),
+            r.partition_id,
+            list(&r.replicas),
+            list(&r.isr),
+            leader(r.leader)
+        ),
+        MetadataRecord::PartitionChange(r) => {
+            format!("PartitionChange {}-{}{}", topic(r.topic_id), r.partition_id, change(r))
+        }
+        MetadataRecord::Config(r) => {
+            let resource = ConfigResource::from_wire(r.resource_type, &r.resource_name).unwrap();
+            match &r.value {
+                Some(value) => format!("Config {resource}: {}={value}", r.name),
+                None => format!("Config {resource}: no {}", r.name),
+            }
+        }
+        MetadataRecord::RemoveTopic(r) => format!("RemoveTopic {}", topic(r.topic_id)),
+        MetadataRecord::FeatureLevel(r) => format!("FeatureLevel {}={}", r.name, r.feature_level),
+        MetadataRecord::ProducerIds(r) => format!("ProducerIds next={}", r.next_producer_id),
+        MetadataRecord::NoOp(_) => "NoOp".into(),
+    };
+    format!("+ {text}")
+}
+
+fn change(record: &PartitionChangeRecord) -> String {
+    let mut text = String::new();
+    if let Some(isr) = &record.isr {
+        text += &format!(" isr={}", list(isr));
+    }
+    if record.leader != NO_LEADER_CHANGE {
+        text += &format!(" leader={}", leader(record.leader));
+    }
+    if record.leader_recovery_state == 1 {
+        text += " recovering";
+    }
+    text
+}
+
+pub fn topics(image: &MetadataImage) -> Vec<String> {
+    let partitions = image.topics().flat_map(|topic| {
+        topic.partitions.iter().map(move |(number, part)| {
+            format!(
+                "{}-{number} replicas={} isr={} leader={} epoch={} version={}",
+                topic.name,
+                list(&part.replicas),
+                list(&part.isr),
+                leader(part.leader.unwrap_or(NO_LEADER)),
+                part.leader_epoch,
+                part.partition_epoch
+            )
+        })
+    });
+    partitions.collect()
+}
+
+pub fn brokers(image: &MetadataImage) -> Vec<String> {
+    let brokers = image.brokers().map(|broker| {
+        let fenced = if broker.fenced { "fenced" } else { "unfenced" };
+        let shutdown = if broker.in_controlled_shutdown { " controlled-shutdown" } else { "" };
+        format!("{} epoch={} {fenced}{shutdown}", broker.id, broker.epoch)
+    });
+    brokers.collect()
+}
+
+pub fn configs(image: &MetadataImage) -> Vec<String> {
+    let configs = image.configs().flat_map(|(resource, config)| {
+        config.iter().map(move |(key, value)| format!("{resource}: {key}={value}"))
+    });
+    configs.collect()
+}
