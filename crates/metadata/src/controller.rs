@@ -10,7 +10,6 @@ mod producer_ids_control;
 mod replication_control;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ottla_config::BrokerConfig;
 use ottla_protocol::{BrokerId, Monotonic};
@@ -24,7 +23,10 @@ pub use feature_control::{
     METADATA_VERSION_LEVEL, SUPPORTED_FEATURES, SupportedFeature, bootstrap_records,
 };
 pub use producer_ids_control::PRODUCER_ID_BLOCK_SIZE;
-pub use replication_control::{CONSUMER_OFFSETS, MAX_RECORDS_PER_REQUEST};
+
+/// The most records that one request may bring about, so that no batch outgrows the metadata log. Kafka's
+/// `MAX_RECORDS_PER_USER_OP`.
+pub const MAX_RECORDS_PER_REQUEST: usize = 10_000;
 
 /// What the controller decided: the records to append, and what to answer when they are committed.
 ///
@@ -43,44 +45,13 @@ impl<Answer> Outcome<Answer> {
     }
 }
 
-/// What the controller is told by the node's configuration.
+/// What the controller is told by its node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControllerConfig {
-    /// Brokers of another cluster are refused.
+    /// The cluster's id, from `meta.properties`: brokers of another cluster are refused.
     pub cluster_id: Arc<str>,
-    /// `num.partitions`: of a topic that does not say.
-    pub num_partitions: i32,
-    /// `default.replication.factor`: of a topic that does not say.
-    pub default_replication_factor: i16,
-    /// `delete.topic.enable`.
-    pub delete_topic_enable: bool,
-    /// `unclean.leader.election.enable`: of a topic that does not say.
-    pub unclean_leader_election: bool,
-    /// `broker.session.timeout.ms`: a broker that is silent for so long is fenced.
-    pub broker_session_timeout: Duration,
-    /// `offsets.topic.num.partitions`.
-    pub offsets_topic_num_partitions: i32,
-    /// `offsets.topic.replication.factor`: the most replicas `__consumer_offsets` is given.
-    pub offsets_topic_replication_factor: i16,
-    /// `offsets.topic.segment.bytes`.
-    pub offsets_topic_segment_bytes: u32,
-}
-
-impl ControllerConfig {
-    /// What a node's configuration says to its controller. `cluster_id` is of `meta.properties`.
-    pub fn new(broker: &BrokerConfig, cluster_id: Arc<str>) -> Self {
-        Self {
-            cluster_id,
-            num_partitions: broker.topic_defaults.num_partitions,
-            default_replication_factor: broker.topic_defaults.replication_factor,
-            delete_topic_enable: broker.topic_defaults.delete_enable,
-            unclean_leader_election: broker.log_manager.defaults.unclean_leader_election,
-            broker_session_timeout: broker.node.session_timeout,
-            offsets_topic_num_partitions: broker.offsets.topic_num_partitions,
-            offsets_topic_replication_factor: broker.offsets.topic_replication_factor,
-            offsets_topic_segment_bytes: broker.offsets.topic_segment_bytes,
-        }
-    }
+    /// The node's configuration: what topics are given that do not say, and for how long a broker may be silent.
+    pub broker: Arc<BrokerConfig>,
 }
 
 /// The active controller: the image it decides on, and what it may forget (the sessions of brokers).

@@ -8,9 +8,7 @@ pub mod placement;
 pub mod record;
 
 pub use broker_epoch::BrokerEpoch;
-pub use controller::{
-    BrokerEpochError, CONSUMER_OFFSETS, Controller, ControllerConfig, Outcome, RegistrationError,
-};
+pub use controller::{BrokerEpochError, Controller, ControllerConfig, Outcome, RegistrationError};
 pub use delta::{MetadataDelta, TopicDelta};
 pub use image::{
     BrokerRegistration, ConfigResource, LeaderRecoveryState, METADATA_VERSION, MetadataImage,

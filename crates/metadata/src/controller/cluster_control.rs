@@ -67,7 +67,7 @@ impl Controller {
     /// Fences the broker that has been silent longest, if that is longer than the session timeout. Call it again until it
     /// names none: the next decision has to see what became of this one.
     pub fn fence_stale_broker(&self, now: Monotonic) -> Outcome<Option<BrokerId>> {
-        let timeout = self.config.broker_session_timeout;
+        let timeout = self.config.broker.node.session_timeout;
         let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
         let heard = unfenced.filter_map(|broker| {
             let last = self.sessions.last_heard(broker.id, broker.epoch)?;
@@ -86,7 +86,7 @@ impl Controller {
     pub fn next_session_end(&self) -> Option<Monotonic> {
         let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
         let heard = unfenced.filter_map(|broker| self.sessions.last_heard(broker.id, broker.epoch));
-        heard.min().map(|last| last + self.config.broker_session_timeout)
+        heard.min().map(|last| last + self.config.broker.node.session_timeout)
     }
 
     /// Removes a broker for good. It may register again as a new one.

@@ -20,6 +20,11 @@ impl ConfigResource {
     const TOPIC: i8 = 2;
     const BROKER: i8 = 4;
 
+    /// Whether Kafka's `ConfigResource.Type` number means a broker.
+    pub(crate) fn is_broker_type(resource_type: i8) -> bool {
+        resource_type == Self::BROKER
+    }
+
     /// Kafka's `ConfigResource.Type` number: 2 topic, 4 broker.
     pub fn resource_type(&self) -> i8 {
         match self {

@@ -183,7 +183,7 @@ impl Controller {
         let alive = self
             .sessions
             .last_heard(known.id, known.epoch)
-            .is_some_and(|last| now.since(last) < self.config.broker_session_timeout);
+            .is_some_and(|last| now.since(last) < self.config.broker.node.session_timeout);
         let set = |dirs: &[Uuid]| dirs.iter().copied().collect::<BTreeSet<_>>();
         alive
             && known.incarnation_id != request.incarnation_id

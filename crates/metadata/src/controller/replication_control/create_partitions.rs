@@ -5,8 +5,7 @@ use ottla_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use ottla_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
-use super::super::{Controller, Outcome};
-use super::MAX_RECORDS_PER_REQUEST;
+use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
 use super::assignment::AssignmentError;
 use crate::image::{PartitionRegistration, TopicImage};
 use crate::placement::PlacementSpec;
@@ -70,12 +69,14 @@ impl Controller {
         for topic in &request.topics {
             *times.entry(&topic.name).or_default() += 1;
         }
+        let mut decided_records = 0;
         for topic in &request.topics {
             let decided = match times.remove(topic.name.as_str()) {
-                Some(1) => self.decide_partitions(topic, outcome.records.len(), random),
+                Some(1) => self.decide_partitions(topic, decided_records, random),
                 Some(_) => Err(CreatePartitionsError::DuplicateName),
                 None => continue,
             };
+            decided_records += decided.as_ref().map_or(0, Vec::len);
             let mut result = message!(CreatePartitionsTopicResult { name: topic.name.clone() });
             match decided {
                 Ok(records) if request.validate_only => drop(records),

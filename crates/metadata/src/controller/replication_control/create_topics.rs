@@ -4,20 +4,18 @@ use std::sync::Arc;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use ottla_protocol::messages::create_topics_response::CreatableTopicResult;
 use ottla_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
+use ottla_protocol::topic_name::{
+    CLUSTER_METADATA_TOPIC, GROUP_METADATA_TOPIC, TopicNameError, check_topic_name, has_collision,
+    has_collision_characters,
+};
 use ottla_protocol::{ErrorCode, StrBytes, TopicId, message};
 
-use super::super::configuration_control::ConfigError;
-use super::super::{Controller, Outcome};
+use super::super::configuration_control::ConfigurationError;
+use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
 use super::assignment::AssignmentError;
-use super::{MAX_RECORDS_PER_REQUEST, topic_name};
 use crate::image::{ConfigResource, PartitionRegistration, ResourceConfig};
 use crate::placement::PlacementSpec;
 use crate::record::{ConfigRecord, MetadataRecord, TopicRecord};
-
-/// Where consumer groups keep their offsets.
-pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
-/// The metadata log itself, which is no topic.
-const CLUSTER_METADATA: &str = "__cluster_metadata";
 
 /// Why a topic was not created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,11 +24,11 @@ pub(crate) enum CreateTopicError {
     #[error("Duplicate topic name.")]
     DuplicateName,
     /// The metadata log has this name.
-    #[error("Creation of internal topic {CLUSTER_METADATA} is prohibited.")]
+    #[error("Creation of internal topic {CLUSTER_METADATA_TOPIC} is prohibited.")]
     MetadataTopic,
     /// No topic can have this name.
-    #[error("{0}")]
-    InvalidName(String),
+    #[error(transparent)]
+    InvalidName(#[from] TopicNameError),
     /// Another topic's metrics would have the same names.
     #[error("Topic '{name}' collides with existing topic: {other}")]
     NameCollides {
@@ -64,7 +62,7 @@ pub(crate) enum CreateTopicError {
     Assignment(#[from] AssignmentError),
     /// The configuration cannot be as asked for.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigurationError),
     /// The request as a whole asks for too much.
     #[error(
         "a request may bring about at most {MAX_RECORDS_PER_REQUEST} records: create fewer topics at a time"
@@ -139,6 +137,7 @@ impl Controller {
             *times.entry(&topic.name).or_default() += 1;
         }
         let mut created: BTreeSet<StrBytes> = BTreeSet::new();
+        let mut decided_records = 0;
         for topic in &request.topics {
             let duplicate = match times.remove(topic.name.as_str()) {
                 Some(count) => count > 1,
@@ -149,7 +148,7 @@ impl Controller {
                 false => self.decide_topic(topic, &created, random),
             };
             let fits = decided.and_then(|new| {
-                let count = outcome.records.len() + new.record_count();
+                let count = decided_records + new.record_count();
                 (count <= MAX_RECORDS_PER_REQUEST)
                     .then_some(new)
                     .ok_or(CreateTopicError::RequestTooLarge)
@@ -157,6 +156,7 @@ impl Controller {
             let result = match fits {
                 Ok(new) => {
                     created.insert(topic.name.clone());
+                    decided_records += new.record_count();
                     let topic_id =
                         if request.validate_only { TopicId::ZERO } else { random_topic_id(random) };
                     let result = self.created_result(topic, &new, topic_id);
@@ -199,12 +199,13 @@ impl Controller {
             num_partitions: -1,
             replication_factor: -1,
         });
-        if name == CONSUMER_OFFSETS {
+        if name == GROUP_METADATA_TOPIC {
             let active = self.image.brokers().filter(|broker| broker.is_active()).count();
             let active = i16::try_from(active).unwrap_or(i16::MAX).max(1);
-            topic.num_partitions = self.config.offsets_topic_num_partitions;
-            topic.replication_factor = self.config.offsets_topic_replication_factor.min(active);
-            let segment_bytes = self.config.offsets_topic_segment_bytes.to_string();
+            let offsets = &self.config.broker.offsets;
+            topic.num_partitions = offsets.topic_num_partitions;
+            topic.replication_factor = offsets.topic_replication_factor.min(active);
+            let segment_bytes = offsets.topic_segment_bytes.to_string();
             topic.configs = [
                 ("cleanup.policy", "compact"),
                 ("compression.type", "producer"),
@@ -238,17 +239,17 @@ impl Controller {
         name: &StrBytes,
         created: &BTreeSet<StrBytes>,
     ) -> Result<(), CreateTopicError> {
-        if name.as_str() == CLUSTER_METADATA {
+        if name.as_str() == CLUSTER_METADATA_TOPIC {
             return Err(CreateTopicError::MetadataTopic);
         }
-        topic_name::check(name).map_err(CreateTopicError::InvalidName)?;
+        check_topic_name(name)?;
         if self.image.topic(name).is_some() {
             return Err(CreateTopicError::AlreadyExists(name.to_string()));
         }
-        if name.contains(['.', '_']) {
+        if has_collision_characters(name) {
             let existing = self.image.topics().map(|topic| &*topic.name);
             let mut taken = existing.chain(created.iter().map(StrBytes::as_str));
-            if let Some(other) = taken.find(|other| topic_name::collide(other, name)) {
+            if let Some(other) = taken.find(|other| has_collision(other, name)) {
                 let (name, other) = (name.to_string(), other.to_string());
                 return Err(CreateTopicError::NameCollides { name, other });
             }
@@ -293,11 +294,11 @@ impl Controller {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<PartitionRegistration>, CreateTopicError> {
         let count = match topic.num_partitions {
-            -1 => self.config.num_partitions,
+            -1 => self.config.broker.topic_defaults.num_partitions,
             count => count,
         };
         let factor = match topic.replication_factor {
-            -1 => self.config.default_replication_factor,
+            -1 => self.config.broker.topic_defaults.replication_factor,
             factor => factor,
         };
         let partitions = usize::try_from(count)

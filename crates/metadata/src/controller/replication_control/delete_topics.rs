@@ -89,7 +89,7 @@ impl Controller {
     }
 
     fn find_topic(&self, named: &Named<'_>) -> Result<TopicId, DeleteTopicError> {
-        if !self.config.delete_topic_enable {
+        if !self.config.broker.topic_defaults.delete_enable {
             return Err(DeleteTopicError::Disabled);
         }
         match (named.name, named.id.is_zero()) {

@@ -84,6 +84,7 @@ impl Controller {
             .image
             .topic_config(&topic.name)
             .and_then(|config| config.get("unclean.leader.election.enable"));
-        configured.map_or(self.config.unclean_leader_election, |value| &**value == "true")
+        let default = self.config.broker.log_manager.defaults.unclean_leader_election;
+        configured.map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
     }
 }

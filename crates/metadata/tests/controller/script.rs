@@ -12,6 +12,7 @@
 //! delete a | id:0001…
 //! alter topic:a set:key=value delete:key append:key=value subtract:key=value [validate]
 //! producer-ids 1
+//! failover [key=value …]                                         another node is the controller, configured so
 //! topics, brokers, configs                                       what the image says
 //! ```
 
@@ -21,6 +22,7 @@ mod show;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_config::BrokerConfig;
 use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
     Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
@@ -33,14 +35,18 @@ use ottla_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
+use ottla_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use ottla_protocol::messages::{
     AllocateProducerIdsRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest,
 };
 use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
 
 /// A controller whose every decision is committed at once.
-pub struct Cluster {
+pub(crate) struct Cluster {
     controller: Controller,
     now: Monotonic,
     random: u64,
@@ -49,23 +55,24 @@ pub struct Cluster {
 
 impl Default for Cluster {
     fn default() -> Self {
-        let config = ControllerConfig {
-            cluster_id: Arc::from("c"),
-            num_partitions: 1,
-            default_replication_factor: 1,
-            delete_topic_enable: true,
-            unclean_leader_election: false,
-            broker_session_timeout: Duration::from_millis(9000),
-            offsets_topic_num_partitions: 3,
-            offsets_topic_replication_factor: 3,
-            offsets_topic_segment_bytes: 104_857_600,
-        };
+        let config = ControllerConfig { cluster_id: Arc::from("c"), broker: broker_config(&[]) };
         let now = Monotonic::default();
         let controller = Controller::new(config, MetadataImage::default(), now);
         let mut cluster = Self { controller, now, random: 0, incarnations: 0 };
         cluster.commit(bootstrap_records());
         cluster
     }
+}
+
+/// A node as a start without a configuration file has it, but small.
+fn broker_config(more: &[(&str, &str)]) -> Arc<BrokerConfig> {
+    let mut settings = vec![
+        ("broker.session.timeout.ms", "9000"),
+        ("offsets.topic.num.partitions", "3"),
+        ("offsets.topic.replication.factor", "3"),
+    ];
+    settings.extend(more);
+    Arc::new(BrokerConfig::parse(&[BrokerConfig::STANDALONE], &settings).unwrap().0)
 }
 
 /// `key=value` among the words.
@@ -86,8 +93,12 @@ fn uuid(number: u128) -> Uuid {
 }
 
 impl Cluster {
+    pub(crate) fn image(&self) -> &MetadataImage {
+        self.controller.image()
+    }
+
     /// What came of one command, line by line.
-    pub fn run(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn run(&mut self, line: &str) -> Vec<String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (command, rest) = words.split_first().unwrap();
         match *command {
@@ -101,7 +112,8 @@ impl Cluster {
             "grow" => self.grow(rest),
             "delete" => self.delete(rest),
             "producer-ids" => self.producer_ids(rest),
-            "forbid-deletion" => self.reconfigure(|config| config.delete_topic_enable = false),
+            "alter" => self.alter(rest),
+            "failover" => self.failover(rest),
             "topics" => show::topics(self.controller.image()),
             "brokers" => show::brokers(self.controller.image()),
             "configs" => show::configs(self.controller.image()),
@@ -123,9 +135,11 @@ impl Cluster {
         lines
     }
 
-    fn reconfigure(&mut self, change: impl FnOnce(&mut ControllerConfig)) -> Vec<String> {
-        let mut config = self.controller.config().clone();
-        change(&mut config);
+    /// The controller fails over to a node that is configured otherwise.
+    fn failover(&mut self, words: &[&str]) -> Vec<String> {
+        let settings: Vec<_> = words.iter().map(|word| word.split_once('=').unwrap()).collect();
+        let config =
+            ControllerConfig { cluster_id: Arc::from("c"), broker: broker_config(&settings) };
         self.controller = Controller::new(config, self.controller.image().clone(), self.now);
         Vec::new()
     }
@@ -289,6 +303,17 @@ impl Cluster {
         lines
     }
 
+    fn alter(&mut self, words: &[&str]) -> Vec<String> {
+        let request = message!(IncrementalAlterConfigsRequest {
+            resources: words.split(|word| *word == "|").map(altered).collect(),
+            validate_only: words.contains(&"validate"),
+        });
+        let outcome = self.controller.incremental_alter_configs(&request);
+        let mut lines = answer::altered(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
     fn producer_ids(&mut self, words: &[&str]) -> Vec<String> {
         let id = BrokerId(words[0].parse().unwrap());
         let known = self.controller.image().broker(id).map_or(-1, |broker| broker.epoch.0);
@@ -340,5 +365,33 @@ fn creatable(words: &[&str]) -> CreatableTopic {
         replication_factor: number(words, "factor").unwrap_or(-1),
         assignments: assignments,
         configs: configs.collect(),
+    })
+}
+
+fn altered(words: &[&str]) -> AlterConfigsResource {
+    let (resource, changes) = words.split_first().unwrap();
+    let (kind, name) = resource.split_once(':').unwrap();
+    let changes = changes.iter().filter_map(|word| {
+        let (operation, change) = word.split_once(':')?;
+        let (key, value) = match change.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (change, None),
+        };
+        let operations = ["set", "delete", "append", "subtract", "frobnicate"];
+        let operation = operations.iter().position(|known| *known == operation).unwrap();
+        Some(message!(AlterableConfig {
+            name: key.into(),
+            config_operation: i8::try_from(operation).unwrap(),
+            value: value.map(Into::into),
+        }))
+    });
+    message!(AlterConfigsResource {
+        resource_type: match kind {
+            "topic" => 2,
+            "broker" => 4,
+            other => other.parse().unwrap(),
+        },
+        resource_name: name.into(),
+        configs: changes.collect(),
     })
 }

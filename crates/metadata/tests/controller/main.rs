@@ -3,6 +3,7 @@
 //! A script is a list of paragraphs: a command, `---`, and what came of it. `UPDATE=1 cargo test -p ottla-metadata --test
 //! controller` writes down what comes of it now; read the difference before it is committed.
 
+mod properties;
 mod script;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use script::Cluster;
 #[test]
 fn scripts() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/controller");
-    let mut paths: Vec<_> = ottla_files(&dir);
+    let mut paths: Vec<_> = scripts_in(&dir);
     paths.sort();
     assert!(!paths.is_empty(), "no scripts in {}", dir.display());
     let update = std::env::var_os("UPDATE").is_some();
@@ -46,7 +47,7 @@ fn run(script: &str) -> String {
 
 // Tests read their scripts from the source tree: the fence around `env` is for the broker.
 #[allow(clippy::disallowed_methods)]
-fn ottla_files(dir: &Path) -> Vec<std::path::PathBuf> {
+fn scripts_in(dir: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|ext| ext == "script")).collect()

@@ -13,7 +13,7 @@ fn leader(id: BrokerId) -> String {
 }
 
 /// One record, about the cluster as it was before.
-pub fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
+pub(super) fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
     let topic = |id: TopicId| match image.topic_by_id(id) {
         Some(topic) => topic.name.to_string(),
         None => "?".into(),
@@ -77,7 +77,7 @@ fn change(record: &PartitionChangeRecord) -> String {
     text
 }
 
-pub fn topics(image: &MetadataImage) -> Vec<String> {
+pub(super) fn topics(image: &MetadataImage) -> Vec<String> {
     let partitions = image.topics().flat_map(|topic| {
         topic.partitions.iter().map(move |(number, part)| {
             format!(
@@ -94,7 +94,7 @@ pub fn topics(image: &MetadataImage) -> Vec<String> {
     partitions.collect()
 }
 
-pub fn brokers(image: &MetadataImage) -> Vec<String> {
+pub(super) fn brokers(image: &MetadataImage) -> Vec<String> {
     let brokers = image.brokers().map(|broker| {
         let fenced = if broker.fenced { "fenced" } else { "unfenced" };
         let shutdown = if broker.in_controlled_shutdown { " controlled-shutdown" } else { "" };
@@ -103,7 +103,7 @@ pub fn brokers(image: &MetadataImage) -> Vec<String> {
     brokers.collect()
 }
 
-pub fn configs(image: &MetadataImage) -> Vec<String> {
+pub(super) fn configs(image: &MetadataImage) -> Vec<String> {
     let configs = image.configs().flat_map(|(resource, config)| {
         config.iter().map(move |(key, value)| format!("{resource}: {key}={value}"))
     });

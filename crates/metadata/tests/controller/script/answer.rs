@@ -4,6 +4,7 @@ use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
     AllocateProducerIdsResponse, BrokerHeartbeatResponse, BrokerRegistrationResponse,
     CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
+    IncrementalAlterConfigsResponse,
 };
 use ottla_protocol::{ErrorCode, StrBytes};
 
@@ -21,7 +22,7 @@ fn verdict(code: i16, message: &Option<StrBytes>) -> String {
     }
 }
 
-pub fn registration(
+pub(super) fn registration(
     answer: &BrokerRegistrationResponse,
     error: Option<RegistrationError>,
 ) -> String {
@@ -31,7 +32,7 @@ pub fn registration(
     }
 }
 
-pub fn heartbeat(answer: &BrokerHeartbeatResponse) -> String {
+pub(super) fn heartbeat(answer: &BrokerHeartbeatResponse) -> String {
     if answer.error_code != 0 {
         return name(answer.error_code).into();
     }
@@ -42,7 +43,7 @@ pub fn heartbeat(answer: &BrokerHeartbeatResponse) -> String {
     line
 }
 
-pub fn created(answer: &CreateTopicsResponse) -> Vec<String> {
+pub(super) fn created(answer: &CreateTopicsResponse) -> Vec<String> {
     let topics = answer.topics.iter();
     topics
         .map(|topic| match topic.error_code {
@@ -65,14 +66,14 @@ pub fn created(answer: &CreateTopicsResponse) -> Vec<String> {
         .collect()
 }
 
-pub fn grown(answer: &CreatePartitionsResponse) -> Vec<String> {
+pub(super) fn grown(answer: &CreatePartitionsResponse) -> Vec<String> {
     let topics = answer.results.iter();
     topics
         .map(|topic| format!("{}: {}", topic.name, verdict(topic.error_code, &topic.error_message)))
         .collect()
 }
 
-pub fn deleted(answer: &DeleteTopicsResponse) -> Vec<String> {
+pub(super) fn deleted(answer: &DeleteTopicsResponse) -> Vec<String> {
     let topics = answer.responses.iter();
     topics
         .map(|topic| {
@@ -82,9 +83,19 @@ pub fn deleted(answer: &DeleteTopicsResponse) -> Vec<String> {
         .collect()
 }
 
-pub fn producer_ids(answer: &AllocateProducerIdsResponse) -> String {
+pub(super) fn producer_ids(answer: &AllocateProducerIdsResponse) -> String {
     match answer.error_code {
         0 => format!("ok {} ids from {}", answer.producer_id_len, answer.producer_id_start),
         code => name(code).into(),
     }
+}
+
+pub(super) fn altered(answer: &IncrementalAlterConfigsResponse) -> Vec<String> {
+    let resources = answer.responses.iter();
+    resources
+        .map(|resource| {
+            let verdict = verdict(resource.error_code, &resource.error_message);
+            format!("{}:{}: {verdict}", resource.resource_type, resource.resource_name)
+        })
+        .collect()
 }
