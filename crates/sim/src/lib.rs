@@ -19,6 +19,7 @@
 //! Anything that only works in the simulator: nodes do not know where they run.
 #![allow(clippy::disallowed_methods, reason = "this crate is the other world behind the fence")]
 
+mod checker;
 mod clock;
 mod disk;
 mod event_log;
@@ -29,6 +30,7 @@ mod rng;
 mod simulation;
 mod spawn;
 
+pub use checker::{History, Promise, RecordId, Violation};
 pub use clock::EPOCH;
 pub use disk::DiskFaults;
 pub use event_log::EventLog;
