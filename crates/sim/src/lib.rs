@@ -27,6 +27,7 @@ mod net;
 mod node;
 mod power;
 mod rng;
+mod scenario;
 mod simulation;
 mod spawn;
 
@@ -37,4 +38,5 @@ pub use event_log::EventLog;
 pub use node::Node;
 pub use power::Crash;
 pub use rng::SimRng;
+pub use scenario::{Outcome, Scenario, Setup};
 pub use simulation::Simulation;

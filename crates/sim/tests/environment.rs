@@ -7,10 +7,9 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use ottla_env::{Disk, Env, OpenMode, send_file};
-use ottla_sim::{Crash, DiskFaults, EPOCH, EventLog, Simulation};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use anyhow::ensure;
+use ottla_env::{Disk, OpenMode};
+use ottla_sim::{Crash, DiskFaults, EPOCH, EventLog, Scenario, Setup, Simulation};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -18,71 +17,9 @@ fn write(disk: &dyn Disk, path: &str, offset: u64, bytes: &[u8]) -> std::io::Res
     disk.open(Path::new(path), OpenMode::Create)?.write_all_at(&mut [IoSlice::new(bytes)], offset)
 }
 
-/// Answers every connection with what it sends, from a file it was put into, until it ends.
-async fn echo(env: Env) -> Result<()> {
-    let mut listener = env.net.listen("0.0.0.0:7", 16).await?;
-    loop {
-        let (mut stream, peer) = listener.accept().await?;
-        let file = env.disk.open(Path::new(&format!("/data/{}", peer.port())), OpenMode::Create)?;
-        env.spawn("echo", async move {
-            let mut at = 0;
-            let mut buffer = vec![0; 1000];
-            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                file.write_all_at(&mut [IoSlice::new(&buffer[..count])], at).unwrap();
-                if send_file(&mut *stream, &*file, at, count).await.is_err() {
-                    return;
-                }
-                at += count as u64;
-            }
-        });
-    }
-}
-
-/// Sends random bytes and expects them back; says whether the peer lived on.
-async fn say(env: &Env) -> Result<()> {
-    let mut stream = env.net.connect("echo:7").await?;
-    for _ in 0..20 {
-        let said: Vec<u8> = (0..env.rng.next_u64() % 3000).map(|i| i as u8).collect();
-        let (mut heard, length) = (vec![0; said.len()], said.len());
-        stream.write_all(&said).await?;
-        let read = env.timeout(Duration::from_secs(2), stream.read_exact(&mut heard)).await;
-        read.map_err(|_| anyhow::anyhow!("no echo of {length} bytes"))??;
-        ensure!(heard == said, "a different echo");
-    }
-    stream.shutdown().await?;
-    ensure!(stream.read(&mut [0; 1]).await? == 0, "more than was said");
-    Ok(())
-}
-
-/// Two clients talk to an echo that crashes and comes back. Answers the hash.
-fn talk(seed: u64) -> u64 {
-    let log = EventLog::new(false);
-    let mut world = Simulation::new(seed, MINUTE, log);
-    world.host("echo", |node| Ok(node.install_dir(Path::new("/data"))?), echo).unwrap();
-    for name in ["ann", "bob"] {
-        world.client(name, |env, node| async move {
-            loop {
-                let outcome = say(&env).await;
-                let error = outcome.as_ref().err().map(ToString::to_string);
-                node.fold(format_args!("said {error:?}"), &[]);
-                match outcome {
-                    Ok(()) => return Ok(()),
-                    Err(_) => env.clock.sleep(Duration::from_millis(100)).await,
-                }
-            }
-        });
-    }
-    let life = Duration::from_millis(30 + world.rng.below(100));
-    assert!(!world.run_for(life).unwrap(), "it ended before the crash");
-    world.crash("echo", Crash::PowerLoss).unwrap();
-    world.run_for(Duration::from_millis(500)).unwrap();
-    world.restart("echo").unwrap();
-    world.run().unwrap();
-    world.hash()
-}
-
 #[test]
 fn the_same_seed_gives_the_same_events_and_another_gives_others() {
+    let talk = |seed| Scenario::Echo.run(Setup { seed, trace: false }).unwrap().hash;
     let hashes: Vec<u64> = (0..5).map(talk).collect();
     assert_eq!(hashes, (0..5).map(talk).collect::<Vec<_>>());
     let mut distinct = hashes.clone();

@@ -1,0 +1,75 @@
+//! What a run does, by name.
+
+mod echo;
+mod libraries;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use crate::event_log::EventLog;
+use crate::simulation::Simulation;
+
+/// A kind of run. Everything else about it follows from the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// No broker: an echo over files, to try the world itself.
+    Echo,
+    /// No broker: what libraries draw behind our back.
+    Libraries,
+}
+
+/// What decides a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Decides everything.
+    pub seed: u64,
+    /// Whether every event is printed to standard error.
+    pub trace: bool,
+}
+
+/// What a run that kept all promises came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of all events.
+    pub hash: u64,
+    /// A few words for people.
+    pub summary: String,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Echo, Self::Libraries];
+
+    /// As the command line calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Libraries => "libraries",
+        }
+    }
+
+    /// Runs it; an error is a broken promise.
+    pub fn run(self, setup: Setup) -> Result<Outcome> {
+        match self {
+            Self::Echo => echo::run(setup),
+            Self::Libraries => libraries::run(setup),
+        }
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name() == name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.into_iter().map(Self::name).collect();
+            anyhow!("no scenario {name}; there are: {}", known.join(", "))
+        })
+    }
+}
+
+fn world_of(setup: Setup, duration: Duration) -> Simulation {
+    Simulation::new(setup.seed, duration, EventLog::new(setup.trace))
+}
