@@ -448,6 +448,9 @@ async fn open_storage(
     let storage = env
         .run_blocking(move || {
             blocking.disk.create_dir_all(&log_dir)?;
+            if let Some(parent) = log_dir.parent() {
+                blocking.disk.sync_dir(parent)?;
+            }
             LogStorage::open(&blocking, &log_dir, owner, segment_bytes)
         })
         .await?;

@@ -4,6 +4,8 @@
     reason = "tests look at and damage files behind the quorum's back"
 )]
 
+mod crashes;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,108 @@
+//! One voter in the simulator, killed again and again in the middle of a write.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use ottla_env::Env;
+use ottla_sim::{Crash, EventLog, Node, Simulation};
+use parking_lot::Mutex;
+
+use super::{CLUSTER, Recorder, record};
+use crate::quorum::{MetadataQuorum, QuorumOptions};
+
+/// What clients were told is committed, with its offset.
+type Acknowledged = Arc<Mutex<Vec<(i64, Bytes)>>>;
+
+/// A life: checks what the log brought back, then proposes until it dies.
+async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<()> {
+    let crash = if env.rng.next_u64() % 4 == 0 { Crash::Process } else { Crash::PowerLoss };
+    node.die_after(env.rng.next_u64() % 120, crash);
+    let options = QuorumOptions {
+        max_bytes_between_snapshots: 400,
+        segment_bytes: 300,
+        ..QuorumOptions::new(1, CLUSTER, PathBuf::from("/data"))
+    };
+    let applied = Recorder::default();
+    let quorum = MetadataQuorum::start(env.clone(), options, applied.clone()).await?;
+    check(&applied.records(), &told);
+    loop {
+        env.clock.sleep(Duration::from_millis(1)).await;
+        let proposals = (0..1 + env.rng.next_u64() % 4).map(|_| {
+            let value = record(format!("{:x}", env.rng.next_u64()));
+            let (quorum, told) = (&quorum, &told);
+            async move {
+                let committed = quorum.propose(vec![value.clone()]).await?;
+                told.lock().push((committed.base_offset, value));
+                anyhow::Ok(())
+            }
+        });
+        for proposed in join_all(proposals).await {
+            proposed?;
+        }
+    }
+}
+
+/// Everything acknowledged is there, once, in the order of its offsets.
+fn check(applied: &[Bytes], told: &Acknowledged) {
+    let mut told = told.lock();
+    told.sort();
+    let mut rest = applied.iter();
+    for (offset, value) in told.iter() {
+        assert!(rest.any(|applied| applied == value), "{value:?} at {offset} is lost or moved");
+    }
+    let mut unique = applied.to_vec();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), applied.len(), "something was applied twice");
+}
+
+/// Runs `lives` lives; answers the hash of all events and how much was acknowledged.
+fn run(seed: u64, lives: u32) -> (u64, usize) {
+    let mut world = Simulation::new(seed, Duration::from_secs(3600), EventLog::new(false));
+    let told = Acknowledged::default();
+    let machine = Arc::new(Mutex::new(None));
+    let (this, acknowledged) = (Arc::clone(&machine), Arc::clone(&told));
+    let prepare = |node: &Node| {
+        node.install_dir(&PathBuf::from("/data"))?;
+        *machine.lock() = Some(node.clone());
+        Ok(())
+    };
+    let software = move |env| {
+        let (node, told) = (this.lock().clone(), Arc::clone(&acknowledged));
+        async move {
+            let node = node.unwrap();
+            let outcome = live(env, node.clone(), told).await;
+            if node.died().is_some() {
+                // The simulator turns it off.
+                std::future::pending::<()>().await;
+            }
+            outcome
+        }
+    };
+    world.host("controller", prepare, software).unwrap();
+    for _ in 0..lives {
+        while world.is_running("controller") {
+            world.step().unwrap();
+        }
+        world.restart("controller").unwrap();
+    }
+    let told = told.lock().len();
+    (world.hash(), told)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_however_it_dies() {
+    for seed in 0..20 {
+        let (_, told) = run(seed, 25);
+        assert!(told > 100, "seed {seed}: {told} proposals are too few to mean anything");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    assert_eq!(run(42, 10), run(42, 10));
+    assert_ne!(run(42, 10).0, run(43, 10).0);
+}
