@@ -1,4 +1,29 @@
 //! What bytes mean: frames, headers, every API message, record batches, ids and error codes.
+//!
+//! Kafka: `org.apache.kafka.common.{protocol, requests, record, compress}`.
+//!
+//! # Tour
+//! A frame comes in: [`RequestHeader::decode`] reads its header and knows from [`ApiKey`] which
+//! versions are served; [`Request::decode`] reads the body. Most bodies are [`messages`] that the
+//! crate `kafka-wire` generates. The two hot ones are written by hand: [`produce`] borrows the
+//! records from the frame, and [`fetch`] answers with records it never sees, so that
+//! [`Response::encode`] gives a [`Frame`] in pieces and the server can send a range of a file as
+//! one of them. A client goes the other way: [`encode_request`], [`decode_response_header`],
+//! [`decode_response`].
+//!
+//! Records travel and lie on disk in one format: [`record_batch`] reads it in place, and
+//! [`compression`] unpacks it through a window.
+//!
+//! # Invariants
+//! - Whatever bytes come in, decoding ends, never panics, and allocates no more than a small
+//!   multiple of them, or of the limit it was given.
+//! - A decoder consumes its input whole or fails.
+//! - What one of our own codecs encodes, Kafka's own schemas decode to the same values, and back.
+//! - A record is never copied between a frame and the log.
+//!
+//! # Not here
+//! Sockets, files, time and randomness; what a request *does*; which records are valid for a
+//! topic.
 
 mod api;
 mod clock;
