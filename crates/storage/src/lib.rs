@@ -1,1 +1,52 @@
 //! Bytes on disk: the log manager, logs, segments, indexes, recovery.
+//!
+//! Kafka's `LogManager`, `UnifiedLog`, `LogSegment` and what they are made of, in Kafka's own
+//! directory layout and file formats.
+//!
+//! [`LogManager::open`] takes the log directories of a node and opens every [`Log`] in them.
+//! [`Log::append_as_leader`] checks what a client sent, gives it offsets and writes it;
+//! [`Log::read`] answers pieces of files that a socket can send. [`LogManager::housekeeping`] is
+//! called about once a second and does everything that is not on the path of a request.
+//!
+//! # Invariants
+//! - A batch is stored as it was received but for its first 16 bytes, unless the topic asks for
+//!   another compression or for the broker's time.
+//! - Readers take no lock; what they see of a segment never changes, and a file they hold stays
+//!   readable when its segment is deleted.
+//! - `log start ≤ high watermark ≤ log end`, `recovery point ≤ log end`.
+//! - A disk that fails takes its [`LogDir`] offline; it never makes the process panic.
+//! - An idle partition holds no thread, no timer and no open file.
+//!
+//! # Not here
+//! What is committed (`replication`), which logs should exist (`metadata`), and when things are
+//! done: this crate has no task of its own.
+
+mod append;
+mod batch_header;
+mod batch_scanner;
+mod checkpoint;
+mod crc;
+mod file_name;
+mod index_entries;
+mod leader_epoch_cache;
+mod log;
+mod log_dir;
+mod log_manager;
+mod log_segment;
+mod log_validator;
+mod meta_properties;
+mod offset_index;
+mod open_files;
+mod partition_metadata;
+mod producer_state;
+mod records;
+mod recovery;
+mod time_index;
+
+pub use append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo, RecordError};
+pub use leader_epoch_cache::EpochEndOffset;
+pub use log::{FetchData, FileSlice, Log, LogOpenOptions, ReadError, TimestampAndOffset};
+pub use log_dir::{LogDir, LogDirFailure};
+pub use log_manager::{CreateLogError, LogManager, LogManagerOptions, OpenError};
+pub use meta_properties::MetaPropertiesError;
+pub use producer_state::ProducerStateError;

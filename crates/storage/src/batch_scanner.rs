@@ -1,0 +1,86 @@
+//! Walks the batches of a segment's file, header by header or whole.
+
+use std::io;
+
+use ottla_env::File;
+
+use crate::batch_header::{BATCH_HEADER_LEN, BatchHeader};
+
+/// Bytes read at once while looking for a batch: one index interval.
+const WINDOW: usize = 4096;
+
+/// The headers of the batches from a position on, without reading the records where they are
+/// larger than the window.
+pub(crate) struct HeaderScanner<'a> {
+    file: &'a dyn File,
+    next: u64,
+    end: u64,
+    window: [u8; WINDOW],
+    /// The part of the file that the window holds.
+    window_start: u64,
+    window_len: usize,
+}
+
+/// A batch found in a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundBatch {
+    pub(crate) header: BatchHeader,
+    pub(crate) position: u64,
+    pub(crate) size: u64,
+}
+
+impl FoundBatch {
+    /// Where the next batch begins.
+    pub(crate) fn end(&self) -> u64 {
+        self.position + self.size
+    }
+}
+
+impl<'a> HeaderScanner<'a> {
+    /// Scans from the batch at `position` up to byte `end` of the file.
+    pub(crate) fn new(file: &'a dyn File, position: u64, end: u64) -> Self {
+        Self { file, next: position, end, window: [0; WINDOW], window_start: 0, window_len: 0 }
+    }
+
+    /// The next batch; `None` at the end. A header that makes no sense, or a batch that is cut
+    /// short, is [`io::ErrorKind::InvalidData`].
+    pub(crate) fn next_batch(&mut self) -> io::Result<Option<FoundBatch>> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let header = self.header()?.filter(BatchHeader::is_plausible).ok_or_else(corrupt)?;
+        let size = header.size().ok_or_else(corrupt)? as u64;
+        let found = FoundBatch { header, position: self.next, size };
+        if found.end() > self.end {
+            return Err(corrupt());
+        }
+        self.next = found.end();
+        Ok(Some(found))
+    }
+
+    fn header(&mut self) -> io::Result<Option<BatchHeader>> {
+        let held = self.window_start..self.window_start + self.window_len as u64;
+        if !(held.contains(&self.next) && self.next + BATCH_HEADER_LEN as u64 <= held.end) {
+            let wanted = usize::try_from(self.end - self.next).unwrap_or(WINDOW).min(WINDOW);
+            let window = self.window.get_mut(..wanted).unwrap_or_default();
+            self.window_len = self.file.read_at(window, self.next)?;
+            self.window_start = self.next;
+        }
+        let from = usize::try_from(self.next - self.window_start).unwrap_or(usize::MAX);
+        Ok(self.window.get(from..self.window_len).and_then(BatchHeader::parse))
+    }
+}
+
+/// The error of a file whose batches make no sense.
+pub(crate) fn corrupt() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the segment holds a corrupt record batch")
+}
+
+/// Reads `len` bytes at `position`; a file that ends before is an error.
+pub(crate) fn read_exact(file: &dyn File, position: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    if file.read_at(&mut bytes, position)? < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,432 @@
+//! Appending: the only place where offsets are given out.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_config::{LogConfig, MessageTimestampType};
+use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
+
+use super::{Log, Writer};
+use crate::append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo};
+use crate::batch_header::{BATCH_HEADER_LEN, BatchHeader, CRC_FROM, with_timestamp_type};
+use crate::crc::crc32c;
+use crate::file_name::{SNAPSHOT, segment_file};
+use crate::log_dir::LogDirFailure;
+use crate::log_segment::LogSegment;
+use crate::log_validator::{ValidRecords, ValidationRules, check_integrity, validate};
+use crate::producer_state::{AppendedBatch, Checked, EndTransactionMarker};
+use crate::records::{Batches, Records, records_of};
+
+/// What a leader writes into each batch.
+#[derive(Clone, Copy)]
+struct Stamp {
+    next_offset: Offset,
+    leader_epoch: LeaderEpoch,
+    /// Replaces the records' timestamps.
+    log_append_time: Option<Timestamp>,
+}
+
+/// A batch as it goes into the file: its new header, and the bytes after it as they came.
+struct StampedBatch<'a> {
+    header: BatchHeader,
+    head: [u8; BATCH_HEADER_LEN],
+    records: &'a [u8],
+}
+
+/// What an append adds, for the decision to roll.
+struct Addition {
+    bytes: usize,
+    first_offset: Offset,
+    last_offset: Offset,
+    max_timestamp: Timestamp,
+}
+
+impl Log {
+    /// Appends what a producer or a coordinator sent: checks it, gives it offsets and the
+    /// leader's epoch, and writes it with one system call. The records themselves are not copied.
+    ///
+    /// A batch that an idempotent producer sends again is not written again: the answer carries
+    /// the offsets it has (KIP-98).
+    pub fn append_as_leader(
+        &self,
+        records: &Bytes,
+        append: LeaderAppend,
+    ) -> Result<LogAppendInfo, AppendError> {
+        self.dir.check_online()?;
+        let config = self.config.load();
+        let LeaderAppend { leader_epoch, origin, now } = append;
+        let valid = validate(records, &ValidationRules { config: &config, origin, now })?;
+        let log_append_time = match config.message_timestamp_type {
+            MessageTimestampType::CreateTime => None,
+            MessageTimestampType::LogAppendTime => Some(now),
+        };
+
+        let mut writer = self.writer.lock();
+        writer.active()?;
+        if let Some(duplicate) = check_producers(&writer, &valid, origin)? {
+            return Ok(self.duplicate_info(duplicate, log_append_time));
+        }
+        let first_offset = self.log_end_offset();
+        let stamp = Stamp { next_offset: first_offset, leader_epoch, log_append_time };
+        let addition = Addition {
+            bytes: valid.bytes.len(),
+            first_offset,
+            last_offset: Offset(first_offset.0 + valid.count - 1),
+            max_timestamp: valid.max_timestamp,
+        };
+        self.roll_if_due(&mut writer, &config, &addition, now)?;
+        self.write_stamped(&mut writer, &valid.bytes, stamp, config.index_interval_bytes)?;
+        Ok(self.append_info(&config, first_offset, log_append_time))
+    }
+
+    /// Appends batches that have their offsets and epochs: those of a leader, or of the metadata
+    /// quorum. Offsets must not go back below the log's end; gaps are allowed, since the leader
+    /// may have compacted them away. Bytes are kept as they are.
+    pub fn append_as_follower(&self, records: &Bytes) -> Result<LogAppendInfo, AppendError> {
+        self.dir.check_online()?;
+        let config = self.config.load();
+        let mut addition = None;
+        let mut batches = Batches::new(records);
+        while let Some((header, batch)) = batches.next_batch()? {
+            check_integrity(&header, batch)?;
+            follow(&mut addition, &header, records.len())?;
+        }
+        let addition = addition.ok_or_else(|| AppendError::invalid("no batch to append"))?;
+
+        let mut writer = self.writer.lock();
+        writer.active()?;
+        let log_end = self.log_end_offset();
+        let first = addition.first_offset;
+        if first < log_end {
+            return Err(AppendError::UnexpectedOffset { first, log_end });
+        }
+        self.roll_if_due(&mut writer, &config, &addition, self.now())?;
+        let active = writer.active()?.clone();
+        let size = active.size();
+        self.write(&active, &mut [IoSlice::new(records)], size)?;
+        let mut position = size;
+        let mut batches = Batches::new(records);
+        while let Some((header, batch)) = batches.next_batch()? {
+            self.appended(&mut writer, &header, batch, position, config.index_interval_bytes);
+            position += batch.len() as u64;
+        }
+        self.publish(&writer, &active, addition.last_offset.next(), position);
+        Ok(self.append_info(&config, first, None))
+    }
+
+    /// Notes that the leader of `epoch` begins at the log's end, before it has written anything
+    /// (KIP-101).
+    pub fn assign_epoch_start(&self, epoch: LeaderEpoch) {
+        let log_end = self.log_end_offset();
+        self.writer.lock().epochs.assign(epoch, log_end);
+    }
+
+    /// Writes all batches with one system call, and takes note of each.
+    fn write_stamped(
+        &self,
+        writer: &mut Writer,
+        records: &Bytes,
+        mut stamp: Stamp,
+        interval: u32,
+    ) -> Result<(), AppendError> {
+        let active = writer.active()?.clone();
+        let size = active.size();
+        let mut position = size;
+        let mut batches = Batches::new(records);
+        let Some((header, batch)) = batches.next_batch()? else { return Ok(()) };
+        let first = stamp.next(header, batch);
+        if batch.len() == records.len() {
+            // The usual case: one batch, and nothing on the heap.
+            let mut slices = [IoSlice::new(&first.head), IoSlice::new(first.records)];
+            self.write(&active, &mut slices, size)?;
+            self.appended(writer, &first.header, batch, position, interval);
+            position += batch.len() as u64;
+        } else {
+            let mut stamped = vec![first];
+            while let Some((header, batch)) = batches.next_batch()? {
+                stamped.push(stamp.next(header, batch));
+            }
+            let mut slices: Vec<IoSlice<'_>> = stamped
+                .iter()
+                .flat_map(|batch| [IoSlice::new(&batch.head), IoSlice::new(batch.records)])
+                .collect();
+            self.write(&active, &mut slices, size)?;
+            let mut batches = Batches::new(records);
+            for StampedBatch { header, .. } in &stamped {
+                let Some((_, batch)) = batches.next_batch()? else { break };
+                self.appended(writer, header, batch, position, interval);
+                position += batch.len() as u64;
+            }
+        }
+        self.publish(writer, &active, stamp.next_offset, position);
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        active: &LogSegment,
+        slices: &mut [IoSlice<'_>],
+        position: u64,
+    ) -> Result<(), LogDirFailure> {
+        let file = active.file();
+        file.and_then(|file| file.write_all_at(slices, position))
+            .map_err(|error| self.dir.failed("appending to a log", &error))
+    }
+
+    /// Takes note of a batch that was written at `position`.
+    fn appended(
+        &self,
+        writer: &mut Writer,
+        header: &BatchHeader,
+        batch: &[u8],
+        position: u64,
+        interval: u32,
+    ) {
+        if let Some(active) = &writer.active {
+            active.appended(header, position, batch.len() as u64, interval);
+        }
+        if header.leader_epoch > writer.epochs.latest().unwrap_or(LeaderEpoch::NONE).0 {
+            writer.epochs.assign(header.epoch(), header.base());
+        }
+        if header.has_producer() {
+            note_producer(&mut writer.producers, header, batch);
+            self.publish_first_unstable(writer);
+        }
+    }
+
+    /// Shows the appended batches to readers. The log's end goes first: who sees the new size
+    /// sees an end that covers it.
+    fn publish(&self, _writer: &Writer, active: &LogSegment, log_end: Offset, size: u64) {
+        self.log_end_offset.store(log_end.0, Ordering::Release);
+        active.publish(size);
+    }
+
+    fn append_info(
+        &self,
+        config: &LogConfig,
+        first_offset: Offset,
+        log_append_time: Option<Timestamp>,
+    ) -> LogAppendInfo {
+        let log_end_offset = self.log_end_offset();
+        let unflushed = log_end_offset.0.saturating_sub(self.recovery_point().0);
+        LogAppendInfo {
+            first_offset,
+            last_offset: Offset(log_end_offset.0 - 1),
+            log_append_time: log_append_time.unwrap_or(Timestamp::NONE),
+            log_start_offset: self.log_start_offset(),
+            log_end_offset,
+            duplicate: false,
+            flush_due: u64::try_from(unflushed).unwrap_or(0) >= config.flush_messages,
+        }
+    }
+
+    fn duplicate_info(
+        &self,
+        batch: AppendedBatch,
+        log_append_time: Option<Timestamp>,
+    ) -> LogAppendInfo {
+        LogAppendInfo {
+            first_offset: batch.first_offset,
+            last_offset: batch.last_offset,
+            log_append_time: log_append_time.map_or(Timestamp::NONE, |_| batch.timestamp),
+            log_start_offset: self.log_start_offset(),
+            log_end_offset: self.log_end_offset(),
+            duplicate: true,
+            flush_due: false,
+        }
+    }
+
+    fn roll_if_due(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        addition: &Addition,
+        now: Timestamp,
+    ) -> Result<(), LogDirFailure> {
+        let active = writer.active()?;
+        let due = is_roll_due(active, writer.roll_jitter, config, addition, now)
+            .map_err(|error| self.dir.failed("reading the active segment", &error))?;
+        if due {
+            self.roll(writer, addition.first_offset, config)?;
+        }
+        Ok(())
+    }
+
+    /// Seals the active segment and begins a new one at `base_offset`.
+    pub(super) fn roll(
+        &self,
+        writer: &mut Writer,
+        base_offset: Offset,
+        config: &LogConfig,
+    ) -> Result<(), LogDirFailure> {
+        let old = writer.active()?.clone();
+        if old.base_offset() == base_offset {
+            return Ok(());
+        }
+        self.roll_files(writer, &old, base_offset, config)
+            .map_err(|error| self.dir.failed("rolling a segment", &error))
+    }
+
+    fn roll_files(
+        &self,
+        writer: &mut Writer,
+        old: &Arc<LogSegment>,
+        base_offset: Offset,
+        config: &LogConfig,
+    ) -> io::Result<()> {
+        old.complete_time_index();
+        if writer.producers.is_changed() {
+            let snapshot = writer.producers.take_snapshot();
+            let path = segment_file(&self.path, base_offset, SNAPSHOT);
+            let file = self.dir.disk().open(&path, ottla_env::OpenMode::Truncate)?;
+            file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
+        }
+        let active = LogSegment::create(&self.dir, &self.path, base_offset)?;
+        if config.preallocate {
+            active.file()?.allocate(u64::from(config.segment_bytes))?;
+        }
+        let mut segments = self.segments.load().to_vec();
+        if old.size() == 0 {
+            // Never written: its offsets begin further on now.
+            segments.pop();
+            old.delete(&self.dir, self.now())?;
+        }
+        segments.push(active.clone());
+        self.segments.store(Arc::new(segments));
+        writer.active = Some(active);
+        writer.roll_jitter = jitter(config.segment_jitter_ms, self.dir.random());
+        writer.unsynced_names = true;
+        Ok(())
+    }
+}
+
+impl Stamp {
+    /// Gives the next offsets to a batch.
+    fn next<'a>(&mut self, mut header: BatchHeader, batch: &'a [u8]) -> StampedBatch<'a> {
+        header.base_offset = self.next_offset.0;
+        header.leader_epoch = self.leader_epoch.0;
+        self.next_offset = header.next_offset();
+        let mut head = [0; BATCH_HEADER_LEN];
+        let (came, records) = batch.split_at(BATCH_HEADER_LEN.min(batch.len()));
+        head[..came.len()].copy_from_slice(came);
+        head[..8].copy_from_slice(&header.base_offset.to_be_bytes());
+        head[12..16].copy_from_slice(&header.leader_epoch.to_be_bytes());
+        if let Some(Timestamp(time)) = self.log_append_time {
+            header.attributes = with_timestamp_type(header.attributes, true);
+            header.max_timestamp = time;
+            head[21..23].copy_from_slice(&header.attributes.to_be_bytes());
+            head[35..43].copy_from_slice(&time.to_be_bytes());
+            header.crc = crc32c(&[&head[CRC_FROM..], records]);
+            head[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        }
+        StampedBatch { header, head, records }
+    }
+}
+
+fn check_producers(
+    writer: &Writer,
+    valid: &ValidRecords,
+    origin: AppendOrigin,
+) -> Result<Option<AppendedBatch>, AppendError> {
+    let mut batches = Batches::new(&valid.bytes);
+    while let Some((header, _)) = batches.next_batch()? {
+        match writer.producers.check(&header, origin)? {
+            Checked::Next => {}
+            Checked::Duplicate(batch) => return Ok(Some(batch)),
+        }
+    }
+    Ok(None)
+}
+
+/// Notes a batch of a producer: its records, or the end of its transaction.
+pub(super) fn note_producer(
+    producers: &mut crate::producer_state::ProducerStates,
+    header: &BatchHeader,
+    batch: &[u8],
+) {
+    if !header.is_control() {
+        producers.appended(header);
+        return;
+    }
+    if let Some(marker) = end_transaction_marker(records_of(batch)) {
+        producers.transaction_ended(header, marker);
+    }
+}
+
+/// The marker in a control batch: the key is version and type (0 abort, 1 commit), the value is
+/// version and coordinator epoch (KIP-98).
+fn end_transaction_marker(records: &[u8]) -> Option<EndTransactionMarker> {
+    let record = Records::new(records).next_record().ok()??;
+    let key = record.key?;
+    let control_type = i16::from_be_bytes(key.get(2..4)?.try_into().ok()?);
+    if !(0..=1).contains(&control_type) {
+        return None;
+    }
+    let coordinator_epoch = i32::from_be_bytes(record.value?.get(2..6)?.try_into().ok()?);
+    Some(EndTransactionMarker { coordinator_epoch })
+}
+
+fn follow(
+    addition: &mut Option<Addition>,
+    header: &BatchHeader,
+    bytes: usize,
+) -> Result<(), AppendError> {
+    let (first, last) = (header.base(), header.last_offset());
+    if !header.is_plausible() {
+        return Err(AppendError::CorruptMessage("the batch has no valid offsets".to_owned()));
+    }
+    match addition {
+        None => {
+            let max_timestamp = header.max_time();
+            *addition =
+                Some(Addition { bytes, first_offset: first, last_offset: last, max_timestamp });
+        }
+        Some(before) if before.last_offset >= first => {
+            let log_end = before.last_offset.next();
+            return Err(AppendError::UnexpectedOffset { first, log_end });
+        }
+        Some(before) => {
+            before.last_offset = last;
+            before.max_timestamp = before.max_timestamp.max(header.max_time());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the active segment is too full, too old or too far from the new offsets.
+fn is_roll_due(
+    active: &LogSegment,
+    jitter: Duration,
+    config: &LogConfig,
+    addition: &Addition,
+    now: Timestamp,
+) -> io::Result<bool> {
+    let relative = addition.last_offset.0.saturating_sub(active.base_offset().0);
+    if relative > i64::from(i32::MAX) {
+        return Ok(true);
+    }
+    let size = active.size();
+    if size == 0 {
+        return Ok(false);
+    }
+    if size + addition.bytes as u64 > u64::from(config.segment_bytes)
+        || active.indexes_full(config.segment_index_bytes)
+    {
+        return Ok(true);
+    }
+    let first = active.first_timestamp()?;
+    let age = match first == Timestamp::NONE {
+        true => now.0.saturating_sub(active.created().0),
+        false => addition.max_timestamp.0.saturating_sub(first.0),
+    };
+    let limit = config.segment_ms.saturating_sub(jitter).as_millis();
+    Ok(i128::from(age) > i128::try_from(limit).unwrap_or(i128::MAX))
+}
+
+fn jitter(max: Duration, random: u64) -> Duration {
+    let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(random.checked_rem(max).unwrap_or(0))
+}

@@ -1,0 +1,321 @@
+//! Opening a log: listing its segments, recovering what a crash left, and finding its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ottla_config::LogConfig;
+use ottla_protocol::{Offset, TopicPartition};
+use parking_lot::Mutex;
+
+use super::append::note_producer;
+use super::{Log, Writer};
+use crate::batch_scanner::{HeaderScanner, read_exact};
+use crate::file_name::{
+    DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, parse_segment_file, segment_file,
+};
+use crate::leader_epoch_cache::{self, LeaderEpochCache};
+use crate::log_dir::LogDir;
+use crate::log_segment::{LogSegment, SegmentFileSizes};
+use crate::partition_metadata;
+use crate::producer_state::ProducerStates;
+use crate::recovery::{self, Scanned};
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct LogOpenOptions {
+    /// The topic's configuration.
+    pub config: LogConfig,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+    /// From `recovery-point-offset-checkpoint`: what lies before it was synced.
+    pub recovery_point: Offset,
+    /// From `log-start-offset-checkpoint`.
+    pub log_start_offset: Offset,
+    /// From `replication-offset-checkpoint`.
+    pub high_watermark: Offset,
+    /// The node was shut down cleanly: nothing needs to be checked.
+    pub clean_shutdown: bool,
+}
+
+impl LogOpenOptions {
+    /// A log of which no checkpoint is known.
+    pub fn new(config: LogConfig, producer_id_expiration: Duration) -> Self {
+        Self {
+            config,
+            producer_id_expiration,
+            recovery_point: Offset(0),
+            log_start_offset: Offset(0),
+            high_watermark: Offset(0),
+            clean_shutdown: false,
+        }
+    }
+}
+
+/// What opening a log finds out.
+struct Loaded {
+    segments: Vec<Arc<LogSegment>>,
+    log_end: Offset,
+    epochs: LeaderEpochCache,
+}
+
+impl Log {
+    /// Opens the log of `partition` in `dir`, or makes an empty one. Blocks while it recovers.
+    pub fn open(
+        dir: Arc<LogDir>,
+        partition: TopicPartition,
+        options: LogOpenOptions,
+    ) -> io::Result<Self> {
+        let path = dir.path().join(partition.to_string());
+        dir.disk().create_dir_all(&path)?;
+        let Loaded { segments, log_end, mut epochs } = load(&dir, &path, &options)?;
+        let producers = rebuild_producers(&dir, &path, &segments, log_end)?;
+        let active = segments.last().cloned();
+        let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
+        let log_start = options.log_start_offset.max(first).min(log_end);
+        epochs.truncate_from_start(log_start);
+        let unstable = producers.first_unstable_offset().map_or(i64::MAX, |offset| offset.0);
+        let writer = Writer {
+            active,
+            roll_jitter: Duration::ZERO,
+            producers,
+            epochs,
+            topic_id: partition_metadata::read(dir.disk(), &path)?,
+            unsynced_names: true,
+        };
+        Ok(Self {
+            partition,
+            path,
+            config: ArcSwap::from_pointee(options.config),
+            producer_id_expiration: options.producer_id_expiration,
+            segments: ArcSwap::from_pointee(segments),
+            log_start_offset: AtomicI64::new(log_start.0),
+            log_end_offset: AtomicI64::new(log_end.0),
+            high_watermark: AtomicI64::new(options.high_watermark.0.clamp(log_start.0, log_end.0)),
+            recovery_point: AtomicI64::new(options.recovery_point.min(log_end).0),
+            first_unstable_offset: AtomicI64::new(unstable),
+            last_flush: AtomicI64::new(dir.now().0),
+            writer: Mutex::new(writer),
+            flushing: Mutex::default(),
+            dir,
+        })
+    }
+}
+
+fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<Loaded> {
+    let listed = list_segments(dir, path)?;
+    let mut epochs = LeaderEpochCache::read(dir.disk(), &path.join(leader_epoch_cache::FILE_NAME))?;
+    let mut segments = Vec::with_capacity(listed.len().max(1));
+    let mut log_end = options.log_start_offset;
+    let mut rest = listed.into_iter().peekable();
+    while let Some((base_offset, files)) = rest.next() {
+        let next_base = rest.peek().map(|(next, _)| *next);
+        let synced =
+            options.clean_shutdown || next_base.is_some_and(|next| next <= options.recovery_point);
+        let sizes = files.sizes();
+        if let Some(next_base) = next_base
+            && synced
+            && files.has_indexes()
+        {
+            segments.push(LogSegment::sealed(dir, path, base_offset, sizes));
+            log_end = next_base;
+            continue;
+        }
+        let loaded = if synced && files.has_indexes() {
+            recovery::open_active(dir, path, base_offset, sizes)?
+        } else {
+            None
+        };
+        let (segment, scanned) = match loaded {
+            Some(loaded) => loaded,
+            None => recovery::recover_segment(dir, path, base_offset, sizes.log, &options.config)?,
+        };
+        for (epoch, start) in &scanned.epochs {
+            epochs.assign(*epoch, *start);
+        }
+        log_end = scanned.next_offset;
+        segments.push(segment);
+        if scanned.truncated > 0 {
+            // What follows the damage no longer joins on.
+            for (base_offset, files) in rest.by_ref() {
+                tracing::warn!(dir = %path.display(), %base_offset, "removing a segment after a torn one");
+                files.remove(dir, path, base_offset)?;
+            }
+        }
+    }
+    if segments.is_empty() {
+        segments.push(LogSegment::create(dir, path, options.log_start_offset)?);
+    }
+    epochs.truncate_from_end(log_end);
+    remove_stray_snapshots(dir, path, &segments, log_end)?;
+    Ok(Loaded { segments, log_end, epochs })
+}
+
+/// Lengths of a segment's files; `None` where there is no file.
+#[derive(Default)]
+struct ListedFiles {
+    log: Option<u64>,
+    index: Option<u64>,
+    time_index: Option<u64>,
+}
+
+impl ListedFiles {
+    fn sizes(&self) -> SegmentFileSizes {
+        SegmentFileSizes {
+            log: self.log.unwrap_or(0),
+            index: self.index.unwrap_or(0),
+            time_index: self.time_index.unwrap_or(0),
+        }
+    }
+
+    fn has_indexes(&self) -> bool {
+        self.index.is_some_and(|len| len % crate::offset_index::ENTRY_LEN == 0)
+            && self.time_index.is_some_and(|len| len % crate::time_index::ENTRY_LEN == 0)
+    }
+
+    fn remove(&self, dir: &LogDir, path: &Path, base_offset: Offset) -> io::Result<()> {
+        for (len, extension) in
+            [(self.log, LOG), (self.index, INDEX), (self.time_index, TIME_INDEX)]
+        {
+            if len.is_some() {
+                dir.disk().remove_file(&segment_file(path, base_offset, extension))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The segments of a directory, in order. What an earlier run wanted removed is removed.
+fn list_segments(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, ListedFiles>> {
+    let mut listed: BTreeMap<Offset, ListedFiles> = BTreeMap::new();
+    for entry in dir.disk().read_dir(path)? {
+        let Some((base_offset, extension)) = parse_segment_file(&entry.name) else { continue };
+        if extension.ends_with(DELETED) || extension.ends_with("tmp") {
+            dir.disk().remove_file(&entry.path)?;
+            continue;
+        }
+        let files = listed.entry(base_offset).or_default();
+        match extension {
+            LOG => files.log = Some(entry.len),
+            INDEX => files.index = Some(entry.len),
+            TIME_INDEX => files.time_index = Some(entry.len),
+            _ => {}
+        }
+    }
+    // An index whose segment is gone.
+    for (base_offset, files) in listed.extract_if(.., |_, files| files.log.is_none()) {
+        files.remove(dir, path, base_offset)?;
+    }
+    Ok(listed)
+}
+
+/// Removes snapshots that no rebuild would use: those of segments that are gone, or beyond the
+/// end.
+fn remove_stray_snapshots(
+    dir: &LogDir,
+    path: &Path,
+    segments: &[Arc<LogSegment>],
+    log_end: Offset,
+) -> io::Result<()> {
+    for (offset, file) in list_snapshots(dir, path)? {
+        let first = segments.first().map(|segment| segment.base_offset());
+        if offset > log_end || first.is_some_and(|first| offset < first) {
+            dir.disk().remove_file(&file)?;
+        }
+    }
+    Ok(())
+}
+
+fn list_snapshots(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, PathBuf>> {
+    let named = dir.disk().read_dir(path)?.into_iter().filter_map(|entry| {
+        let (offset, extension) = parse_segment_file(&entry.name)?;
+        (extension == SNAPSHOT).then_some((offset, entry.path))
+    });
+    Ok(named.collect())
+}
+
+/// The producers at the log's end: the newest usable snapshot, and the batches after it.
+pub(super) fn rebuild_producers(
+    dir: &LogDir,
+    path: &Path,
+    segments: &[Arc<LogSegment>],
+    log_end: Offset,
+) -> io::Result<ProducerStates> {
+    let mut producers = ProducerStates::default();
+    let mut from = Offset(0);
+    for (offset, file) in list_snapshots(dir, path)?.into_iter().rev() {
+        if offset > log_end {
+            continue;
+        }
+        match ProducerStates::from_snapshot(&dir.disk().read(&file)?) {
+            Ok(read) => {
+                (producers, from) = (read, offset);
+                break;
+            }
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "removing an unusable snapshot");
+                dir.disk().remove_file(&file)?;
+            }
+        }
+    }
+    for (index, segment) in segments.iter().enumerate() {
+        let ends_before = segments.get(index + 1).is_some_and(|next| next.base_offset() <= from);
+        if !ends_before && segment.size() > 0 && from < log_end {
+            replay_producers(segment, from, &mut producers)?;
+        }
+    }
+    Ok(producers)
+}
+
+fn replay_producers(
+    segment: &LogSegment,
+    from: Offset,
+    producers: &mut ProducerStates,
+) -> io::Result<()> {
+    let size = segment.size();
+    let Some(first) = segment.find_offset(from, size)? else { return Ok(()) };
+    let file = segment.file()?;
+    let mut scanner = HeaderScanner::new(&*file, first.position, size);
+    while let Some(batch) = scanner.next_batch()? {
+        if !batch.header.has_producer() {
+            continue;
+        }
+        let bytes = match batch.header.is_control() {
+            true => {
+                let len = usize::try_from(batch.size).unwrap_or(usize::MAX);
+                read_exact(&*file, batch.position, len)?
+            }
+            false => Vec::new(),
+        };
+        note_producer(producers, &batch.header, &bytes);
+    }
+    Ok(())
+}
+
+/// Removes the index files of a segment that was cut, so that a crash cannot leave them with
+/// entries beyond its end.
+pub(super) fn remove_index_files(dir: &LogDir, segment: &LogSegment) -> io::Result<()> {
+    for extension in [INDEX, TIME_INDEX] {
+        match dir.disk().remove_file(&segment.path().with_extension(extension)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a segment anew from its file, after the file was cut.
+pub(super) fn rescan(
+    dir: &LogDir,
+    segment: &LogSegment,
+    config: &LogConfig,
+) -> io::Result<(Arc<LogSegment>, Scanned)> {
+    let path = segment.path().parent().unwrap_or(Path::new(""));
+    let len = segment.file()?.len()?;
+    recovery::recover_segment(dir, path, segment.base_offset(), len, config)
+}

@@ -1,0 +1,118 @@
+//! Finding offsets by time and by leader epoch.
+
+use std::io;
+
+use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
+
+use super::{Log, ReadError};
+use crate::batch_scanner::{FoundBatch, corrupt, read_exact};
+use crate::leader_epoch_cache::EpochEndOffset;
+use crate::log_segment::LogSegment;
+use crate::records::{Records, records_of};
+
+/// A record found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimestampAndOffset {
+    /// The record's timestamp.
+    pub timestamp: Timestamp,
+    /// Its offset.
+    pub offset: Offset,
+    /// The epoch of the leader that wrote it.
+    pub leader_epoch: LeaderEpoch,
+}
+
+impl Log {
+    /// The first record, in order of offsets, with a timestamp at or after `target` (KIP-79).
+    /// `None` if there is none. The caller compares with the high watermark.
+    pub fn offset_for_timestamp(
+        &self,
+        target: Timestamp,
+    ) -> Result<Option<TimestampAndOffset>, ReadError> {
+        self.dir.check_online()?;
+        let found = self.find_timestamp(target);
+        found.map_err(|error| self.lookup_failed(error))
+    }
+
+    /// The first record that has the largest timestamp of all (KIP-734); `None` if the log is
+    /// empty or none has a timestamp.
+    pub fn max_timestamp(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
+        self.dir.check_online()?;
+        let largest = || {
+            let mut largest = Timestamp::NONE;
+            for segment in self.segments.load().iter() {
+                largest = largest.max(segment.largest_timestamp()?);
+            }
+            if largest == Timestamp::NONE { Ok(None) } else { self.find_timestamp(largest) }
+        };
+        largest().map_err(|error| self.lookup_failed(error))
+    }
+
+    /// Where `epoch` ended (KIP-101, KIP-279, KIP-320); `None` if it is newer than all known
+    /// ones, or nothing is known.
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEndOffset> {
+        let writer = self.writer.lock();
+        writer.epochs.end_offset_for(epoch, self.log_end_offset())
+    }
+
+    /// The newest leader epoch that has an entry here.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.writer.lock().epochs.latest()
+    }
+
+    /// The leader epoch of the record at `offset`.
+    pub fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.writer.lock().epochs.epoch_for(offset)
+    }
+
+    fn find_timestamp(&self, target: Timestamp) -> io::Result<Option<TimestampAndOffset>> {
+        let start = self.log_start_offset();
+        for segment in self.segments.load().iter() {
+            if segment.largest_timestamp()? < target {
+                continue;
+            }
+            let size = segment.size();
+            let mut from = start;
+            while let Some(batch) = segment.find_timestamp(target, from, size)? {
+                if let Some(found) = find_in_batch(segment, &batch, target, start)? {
+                    return Ok(Some(found));
+                }
+                // Its late record lies before the start of the log.
+                from = batch.header.next_offset();
+            }
+        }
+        Ok(None)
+    }
+
+    fn lookup_failed(&self, error: io::Error) -> ReadError {
+        match error.kind() {
+            io::ErrorKind::InvalidData => ReadError::Corrupt(error),
+            _ => self.dir.failed("searching a segment", &error).into(),
+        }
+    }
+}
+
+/// The first record of `batch` at or after `target` and `start`.
+fn find_in_batch(
+    segment: &LogSegment,
+    batch: &FoundBatch,
+    target: Timestamp,
+    start: Offset,
+) -> io::Result<Option<TimestampAndOffset>> {
+    let header = &batch.header;
+    let leader_epoch = header.epoch();
+    if header.is_log_append_time() {
+        let (timestamp, offset) = (header.max_time(), header.base().max(start));
+        return Ok(Some(TimestampAndOffset { timestamp, offset, leader_epoch }));
+    }
+    let size = usize::try_from(batch.size).map_err(|_| corrupt())?;
+    let bytes = read_exact(&*segment.file()?, batch.position, size)?;
+    let mut records = Records::new(records_of(&bytes));
+    while let Some(record) = records.next_record().map_err(|_| corrupt())? {
+        let timestamp = Timestamp(header.base_timestamp.saturating_add(record.timestamp_delta));
+        let offset = Offset(header.base_offset.saturating_add(i64::from(record.offset_delta)));
+        if timestamp >= target && offset >= start {
+            return Ok(Some(TimestampAndOffset { timestamp, offset, leader_epoch }));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,217 @@
+//! What happens to a log besides appends and reads: syncing, retention, closing, deletion.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ottla_config::LogConfig;
+use ottla_env::OpenMode;
+use ottla_protocol::{Offset, Timestamp, TopicId};
+
+use super::{Log, Writer};
+use crate::file_name::{SNAPSHOT, segment_file};
+use crate::log_dir::LogDirFailure;
+use crate::log_segment::LogSegment;
+use crate::{checkpoint, leader_epoch_cache, partition_metadata};
+
+impl Log {
+    /// Makes everything before `up_to` survive a power loss. Callers that wait for one another
+    /// share one sync: who comes after it finds nothing left to do (group commit).
+    pub fn flush(&self, up_to: Offset) -> Result<(), LogDirFailure> {
+        if up_to <= self.recovery_point() {
+            return self.dir.check_online();
+        }
+        let _flushing = self.flushing.lock();
+        self.dir.check_online()?;
+        if up_to <= self.recovery_point() {
+            return Ok(());
+        }
+        self.flush_files().map_err(|error| self.dir.failed("syncing a log", &error))
+    }
+
+    /// Syncs everything up to the log's end as it is now. Called with `flushing` held.
+    fn flush_files(&self) -> io::Result<()> {
+        let (log_end, names, epochs) = {
+            let mut writer = self.writer.lock();
+            let names = std::mem::take(&mut writer.unsynced_names);
+            (self.log_end_offset(), names, writer.epochs.take_dirty())
+        };
+        let recovery_point = self.recovery_point();
+        let segments = self.segments.load_full();
+        let from = super::read::floor_segment(&segments, recovery_point);
+        let last = segments.len().saturating_sub(1);
+        for (index, segment) in segments.iter().enumerate().skip(from) {
+            segment.file()?.sync_data()?;
+            if index < last && segment.has_unsaved_indexes() {
+                segment.save_indexes(&self.dir)?;
+                self.replace_segment(segment, segment.with_saved_indexes(&self.dir));
+            }
+        }
+        if let Some(lines) = epochs {
+            let path = self.path.join(leader_epoch_cache::FILE_NAME);
+            checkpoint::write_lines(self.dir.disk(), &path, lines.iter())?;
+        }
+        if names {
+            partition_metadata::sync(self.dir.disk(), &self.path)?;
+            self.dir.disk().sync_dir(&self.path)?;
+            self.dir.disk().sync_dir(self.dir.path())?;
+        }
+        self.recovery_point.fetch_max(log_end.0, Ordering::AcqRel);
+        self.last_flush.store(self.now().0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Puts `new` in the place of `old`, unless `old` left the list in the meantime.
+    fn replace_segment(&self, old: &Arc<LogSegment>, new: Arc<LogSegment>) {
+        let _writer = self.writer.lock();
+        let mut segments = self.segments.load().to_vec();
+        if let Some(slot) = segments.iter_mut().find(|segment| Arc::ptr_eq(segment, old)) {
+            *slot = new;
+            self.segments.store(Arc::new(segments));
+        }
+    }
+
+    /// What is due at `now`: retention by time, by size and by log start, sealed segments and
+    /// `flush.ms`, producers that went silent.
+    pub fn housekeeping(&self, now: Timestamp) -> Result<(), LogDirFailure> {
+        let config = self.config.load_full();
+        self.writer.lock().producers.expire(now, self.producer_id_expiration);
+        if config.cleanup_policy.delete {
+            self.delete_old_segments(&config, now)?;
+        }
+        self.flush_if_due(now)
+    }
+
+    /// Syncs sealed segments, and everything once `flush.ms` has passed.
+    pub(crate) fn flush_if_due(&self, now: Timestamp) -> Result<(), LogDirFailure> {
+        let (recovery_point, log_end) = (self.recovery_point(), self.log_end_offset());
+        if recovery_point == log_end {
+            return Ok(());
+        }
+        let segments = self.segments.load();
+        let sealed = segments.last().is_some_and(|active| active.base_offset() > recovery_point);
+        let waited = now.0.saturating_sub(self.last_flush.load(Ordering::Acquire));
+        let overdue = self.config.load().flush_ms.is_some_and(|limit| waited >= millis(limit));
+        if sealed || overdue { self.flush(log_end) } else { Ok(()) }
+    }
+
+    fn delete_old_segments(&self, config: &LogConfig, now: Timestamp) -> Result<(), LogDirFailure> {
+        let due = Timestamp(now.0.saturating_add(millis(config.file_delete_delay)));
+        let mut writer = self.writer.lock();
+        if writer.active.is_none() {
+            return Err(LogDirFailure::Closed);
+        }
+        let count = self
+            .count_old_segments(config, now)
+            .map_err(|error| self.dir.failed("reading a segment's time", &error))?;
+        let segments = self.segments.load();
+        if count == segments.len() && segments.last().is_some_and(|active| active.size() > 0) {
+            self.roll(&mut writer, self.log_end_offset(), config)?;
+        }
+        self.delete_front(&mut writer, count, due)
+    }
+
+    /// How many segments from the front on are too old, too many, or before the log's start.
+    fn count_old_segments(&self, config: &LogConfig, now: Timestamp) -> io::Result<usize> {
+        let segments = self.segments.load();
+        let (log_start, high_watermark) = (self.log_start_offset(), self.high_watermark());
+        let total: u64 = segments.iter().map(|segment| segment.size()).sum();
+        let mut surplus = config.retention_bytes.map_or(0, |limit| total.saturating_sub(limit));
+        let mut count = 0;
+        for (index, segment) in segments.iter().enumerate() {
+            let end = segments.get(index + 1).map_or(self.log_end_offset(), |n| n.base_offset());
+            let size = segment.size();
+            // What is not committed yet stays, and an empty active segment is no use deleting.
+            if end > high_watermark || size == 0 {
+                break;
+            }
+            let sealed = index + 1 < segments.len();
+            let too_much = sealed && surplus >= size && surplus > 0;
+            let before_start = sealed && end <= log_start;
+            let age = now.0.saturating_sub(segment.largest_timestamp()?.0);
+            let too_old = segment.largest_timestamp()? != Timestamp::NONE
+                && config.retention_ms.is_some_and(|limit| age > millis(limit));
+            if !(too_much || before_start || too_old) {
+                break;
+            }
+            surplus = surplus.saturating_sub(size);
+            count = index + 1;
+        }
+        Ok(count)
+    }
+
+    /// Gives the log its topic's id and writes `partition.metadata`.
+    pub(crate) fn assign_topic_id(&self, topic_id: TopicId) -> Result<(), LogDirFailure> {
+        let mut writer = self.writer.lock();
+        if writer.topic_id == Some(topic_id) {
+            return Ok(());
+        }
+        partition_metadata::write(self.dir.disk(), &self.path, topic_id)
+            .map_err(|error| self.dir.failed("writing partition.metadata", &error))?;
+        writer.topic_id = Some(topic_id);
+        writer.unsynced_names = true;
+        Ok(())
+    }
+
+    /// Syncs everything, writes what a start after a clean shutdown needs, and closes the log:
+    /// appends are refused from now on.
+    pub fn close(&self) -> Result<(), LogDirFailure> {
+        let _flushing = self.flushing.lock();
+        self.dir.check_online()?;
+        let closing = || {
+            if self.recovery_point() < self.log_end_offset() {
+                self.flush_files()?;
+            }
+            let mut writer = self.writer.lock();
+            self.save_final_state(&mut writer)?;
+            writer.active = None;
+            Ok(())
+        };
+        closing().map_err(|error: io::Error| self.dir.failed("closing a log", &error))
+    }
+
+    fn save_final_state(&self, writer: &mut Writer) -> io::Result<()> {
+        let Some(active) = &writer.active else { return Ok(()) };
+        if active.size() > 0 && active.has_unsaved_indexes() {
+            active.complete_time_index();
+            active.save_indexes(&self.dir)?;
+        }
+        if let Some(lines) = writer.epochs.take_dirty() {
+            let path = self.path.join(leader_epoch_cache::FILE_NAME);
+            checkpoint::write_lines(self.dir.disk(), &path, lines.iter())?;
+        }
+        let snapshot = segment_file(&self.path, self.log_end_offset(), SNAPSHOT);
+        let needed = writer.producers.is_changed() || !writer.producers.is_empty();
+        if needed && !self.dir.disk().exists(&snapshot) {
+            let bytes = writer.producers.take_snapshot();
+            let file = self.dir.disk().open(&snapshot, OpenMode::Truncate)?;
+            file.write_all_at(&mut [IoSlice::new(&bytes)], 0)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Closes the log without writing anything, and renames its directory to `name`, to be
+    /// removed at `due`.
+    pub(crate) fn delete(&self, name: &str, due: Timestamp) -> Result<PathBuf, LogDirFailure> {
+        let _flushing = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        writer.active()?;
+        let deleted = self.dir.path().join(name);
+        self.dir
+            .disk()
+            .rename(&self.path, &deleted)
+            .and_then(|()| self.dir.disk().sync_dir(self.dir.path()))
+            .map_err(|error| self.dir.failed("deleting a log", &error))?;
+        writer.active = None;
+        self.segments.store(Arc::default());
+        self.dir.remove_at(due, deleted.clone(), true);
+        Ok(deleted)
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,133 @@
+//! Cutting a log at either end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ottla_protocol::{Offset, Timestamp};
+
+use super::read::floor_segment;
+use super::{Log, Writer, load};
+use crate::log_dir::LogDirFailure;
+use crate::log_segment::LogSegment;
+
+impl Log {
+    /// Removes every batch that ends at or after `offset`: the log ends there, or at the batch
+    /// before if `offset` lies within a batch. Does nothing at or after the log's end.
+    pub fn truncate_to(&self, offset: Offset) -> Result<(), LogDirFailure> {
+        if offset <= self.log_start_offset() && offset < self.log_end_offset() {
+            return self.truncate_fully_and_start_at(offset);
+        }
+        let _flushing = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        writer.active()?;
+        if offset >= self.log_end_offset() {
+            return Ok(());
+        }
+        self.truncate_tail(&mut writer, offset)
+            .map_err(|error| self.dir.failed("truncating a log", &error))
+    }
+
+    /// Removes everything; the next record gets `offset`.
+    pub fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<(), LogDirFailure> {
+        let _flushing = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        writer.active()?;
+        self.start_anew(&mut writer, offset)
+            .map_err(|error| self.dir.failed("truncating a log", &error))
+    }
+
+    /// Moves the start of the log to `offset`, for DeleteRecords (KIP-107) or because the leader's
+    /// moved. It never goes back, nor beyond the log's end. Whole segments before it are removed
+    /// by [`housekeeping`](Self::housekeeping).
+    pub fn increment_log_start_offset(&self, offset: Offset) -> Result<Offset, LogDirFailure> {
+        let mut writer = self.writer.lock();
+        writer.active()?;
+        let offset = offset.min(self.log_end_offset());
+        if offset > self.log_start_offset() {
+            self.log_start_offset.store(offset.0, Ordering::Release);
+            self.high_watermark.fetch_max(offset.0, Ordering::AcqRel);
+            writer.epochs.truncate_from_start(offset);
+        }
+        Ok(self.log_start_offset())
+    }
+
+    fn truncate_tail(&self, writer: &mut Writer, offset: Offset) -> io::Result<()> {
+        let segments = self.segments.load_full();
+        let (kept, dropped) = segments.split_at(floor_segment(&segments, offset) + 1);
+        let Some((last, before)) = kept.split_last() else { return Ok(()) };
+        let size = last.position_of_bound(offset, last.size())?;
+        let file = last.file()?;
+        file.set_len(size)?;
+        for segment in dropped {
+            segment.delete(&self.dir, self.now())?;
+        }
+        load::remove_index_files(&self.dir, last)?;
+        let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
+        let log_end = scanned.next_offset;
+        let mut segments = before.to_vec();
+        segments.push(active.clone());
+        self.end_at(writer, segments, active, log_end);
+        writer.epochs.truncate_from_end(log_end);
+        writer.producers =
+            load::rebuild_producers(&self.dir, &self.path, &self.segments.load(), log_end)?;
+        self.publish_first_unstable(writer);
+        Ok(())
+    }
+
+    fn start_anew(&self, writer: &mut Writer, offset: Offset) -> io::Result<()> {
+        for segment in self.segments.load().iter() {
+            segment.delete(&self.dir, self.now())?;
+        }
+        let active = LogSegment::create(&self.dir, &self.path, offset)?;
+        self.end_at(writer, vec![active.clone()], active, offset);
+        self.log_start_offset.store(offset.0, Ordering::Release);
+        self.high_watermark.store(offset.0, Ordering::Release);
+        writer.epochs.clear();
+        writer.producers = Default::default();
+        self.publish_first_unstable(writer);
+        Ok(())
+    }
+
+    /// Publishes a log that ends at `log_end`.
+    fn end_at(
+        &self,
+        writer: &mut Writer,
+        segments: Vec<Arc<LogSegment>>,
+        active: Arc<LogSegment>,
+        log_end: Offset,
+    ) {
+        self.segments.store(Arc::new(segments));
+        self.log_end_offset.store(log_end.0, Ordering::Release);
+        self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
+        self.recovery_point.fetch_min(log_end.0, Ordering::AcqRel);
+        writer.active = Some(active);
+        writer.unsynced_names = true;
+    }
+
+    /// Removes segments at the front of the list that `expired` says may go.
+    pub(super) fn delete_front(
+        &self,
+        writer: &mut Writer,
+        count: usize,
+        due: Timestamp,
+    ) -> Result<(), LogDirFailure> {
+        let segments = self.segments.load_full();
+        let (gone, kept) = segments.split_at(count.min(segments.len().saturating_sub(1)));
+        let Some(first) = kept.first().filter(|_| !gone.is_empty()) else { return Ok(()) };
+        // First out of the readers' sight, then out of the directory.
+        self.log_start_offset.fetch_max(first.base_offset().0, Ordering::AcqRel);
+        self.segments.store(Arc::new(kept.to_vec()));
+        writer.epochs.truncate_from_start(self.log_start_offset());
+        for segment in gone {
+            segment
+                .delete(&self.dir, due)
+                .map_err(|error| self.dir.failed("deleting a segment", &error))?;
+        }
+        tracing::info!(
+            partition = %self.partition, segments = gone.len(), log_start = %self.log_start_offset(),
+            "deleted old segments"
+        );
+        Ok(())
+    }
+}

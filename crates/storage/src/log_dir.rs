@@ -1,0 +1,131 @@
+//! One of `log.dirs`: what its logs share, and whether its disk still works.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use ottla_env::{Clock, Disk, Env, Rng};
+use ottla_protocol::Timestamp;
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use crate::open_files::{CachedFile, OpenFiles};
+
+/// A fault: the disk failed, or the log is gone. `KAFKA_STORAGE_ERROR` to a client.
+#[derive(Clone, Debug, Error)]
+pub enum LogDirFailure {
+    /// Reading or writing failed, and the whole directory is offline until the node restarts.
+    #[error("log directory {} is offline: {reason}", path.display())]
+    Offline {
+        /// The directory.
+        path: PathBuf,
+        /// What failed.
+        reason: Arc<str>,
+    },
+    /// The log was deleted or closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// One log directory.
+pub struct LogDir {
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    open_files: Arc<OpenFiles>,
+    failure: OnceLock<Arc<str>>,
+    doomed: Mutex<Vec<Doomed>>,
+}
+
+/// Something to remove after `file.delete.delay.ms`.
+struct Doomed {
+    due: Timestamp,
+    path: PathBuf,
+    is_dir: bool,
+}
+
+impl LogDir {
+    /// The directory `path`, whose logs together keep at most `max_open_files` files open.
+    pub fn new(env: &Env, path: PathBuf, max_open_files: usize) -> Arc<Self> {
+        let open_files = OpenFiles::new(env.disk.clone(), max_open_files);
+        Self::sharing(env, path, open_files)
+    }
+
+    pub(crate) fn sharing(env: &Env, path: PathBuf, open_files: Arc<OpenFiles>) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            disk: env.disk.clone(),
+            clock: env.clock.clone(),
+            rng: env.rng.clone(),
+            open_files,
+            failure: OnceLock::new(),
+            doomed: Mutex::default(),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What failed, if anything did.
+    pub fn failure(&self) -> Option<LogDirFailure> {
+        let reason = self.failure.get()?.clone();
+        Some(LogDirFailure::Offline { path: self.path.clone(), reason })
+    }
+
+    pub(crate) fn check_online(&self) -> Result<(), LogDirFailure> {
+        self.failure().map_or(Ok(()), Err)
+    }
+
+    /// Takes the directory offline: after a failed write nobody knows what is on the disk.
+    pub(crate) fn failed(&self, doing: &str, error: &io::Error) -> LogDirFailure {
+        let reason = self.failure.get_or_init(|| {
+            tracing::error!(dir = %self.path.display(), %error, "{doing} failed: directory offline");
+            format!("{doing}: {error}").into()
+        });
+        LogDirFailure::Offline { path: self.path.clone(), reason: reason.clone() }
+    }
+
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    pub(crate) fn cached_file(&self, path: PathBuf) -> Arc<CachedFile> {
+        CachedFile::new(path, self.open_files.clone())
+    }
+
+    /// Removes a file or directory once `due` has come.
+    pub(crate) fn remove_at(&self, due: Timestamp, path: PathBuf, is_dir: bool) {
+        self.doomed.lock().push(Doomed { due, path, is_dir });
+    }
+
+    /// Removes what is due.
+    pub(crate) fn remove_due(&self, now: Timestamp) {
+        let due: Vec<Doomed> =
+            self.doomed.lock().extract_if(.., |doomed| doomed.due <= now).collect();
+        for Doomed { path, is_dir, .. } in due {
+            let removed = match is_dir {
+                true => self.disk.remove_dir_all(&path),
+                false => self.disk.remove_file(&path),
+            };
+            match removed {
+                Ok(()) => tracing::debug!(path = %path.display(), "removed"),
+                // The directory it lay in was removed before it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    self.failed("removing a deleted file", &error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! All logs of a node. Kafka's `LogManager`.
+
+mod open;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ottla_config::{LogConfig, LogManagerConfig};
+use ottla_env::{DirLock, Env};
+use ottla_protocol::{BrokerId, Offset, Timestamp, TopicId, TopicPartition, Uuid};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use crate::checkpoint::{self, Offsets};
+use crate::file_name;
+use crate::log::{Log, LogOpenOptions};
+use crate::log_dir::{LogDir, LogDirFailure};
+
+pub use open::OpenError;
+
+/// How the logs of a node are opened.
+#[derive(Clone, Debug)]
+pub struct LogManagerOptions {
+    /// `log.dirs`.
+    pub dirs: Vec<PathBuf>,
+    /// `node.id`.
+    pub node_id: BrokerId,
+    /// The cluster this node belongs to. `None` takes the one that the directories name, or makes
+    /// a new one if they are all empty.
+    pub cluster_id: Option<String>,
+    /// `log.*`.
+    pub config: LogManagerConfig,
+    /// Segment and index files kept open at once, at most.
+    pub max_open_files: usize,
+}
+
+/// The logs of this node, by partition.
+pub struct LogManager {
+    env: Env,
+    cluster_id: String,
+    config: LogManagerConfig,
+    dirs: Vec<Dir>,
+    logs: ArcSwap<BTreeMap<TopicPartition, Arc<Log>>>,
+    /// Taken by those who change `logs`.
+    changing: Mutex<()>,
+    schedule: Mutex<Schedule>,
+}
+
+/// A log directory that this node holds the lock of.
+struct Dir {
+    dir: Arc<LogDir>,
+    id: Uuid,
+    _lock: DirLock,
+}
+
+/// When the work of [`LogManager::housekeeping`] was last done.
+struct Schedule {
+    retention: Timestamp,
+    recovery_points: Timestamp,
+    log_starts: Timestamp,
+}
+
+/// Why a log was not created.
+#[derive(Debug, Error)]
+pub enum CreateLogError {
+    /// A log of another topic of the same name is still here: it has to be deleted first.
+    #[error("{partition} belongs to another topic of the same name")]
+    InconsistentTopicId {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// `KAFKA_STORAGE_ERROR`
+    #[error(transparent)]
+    Storage(#[from] LogDirFailure),
+}
+
+const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
+const LOG_START_FILE: &str = "log-start-offset-checkpoint";
+const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
+
+impl LogManager {
+    /// The cluster that the directories belong to.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// The log directories and their ids (KIP-858), in the order of `log.dirs`.
+    pub fn dirs(&self) -> impl Iterator<Item = (Uuid, &Arc<LogDir>)> {
+        self.dirs.iter().map(|dir| (dir.id, &dir.dir))
+    }
+
+    /// Directories whose disk failed.
+    pub fn offline_dirs(&self) -> Vec<Uuid> {
+        let offline = self.dirs.iter().filter(|dir| dir.dir.failure().is_some());
+        offline.map(|dir| dir.id).collect()
+    }
+
+    /// The log of `partition`.
+    pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
+        self.logs.load().get(partition).cloned()
+    }
+
+    /// All logs.
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        self.logs.load().values().cloned().collect()
+    }
+
+    /// The log of `partition`, made if it is not there, in the directory with the fewest
+    /// partitions. One that is there gets `config`.
+    pub fn create_log(
+        &self,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, CreateLogError> {
+        let _changing = self.changing.lock();
+        if let Some(log) = self.log(partition) {
+            if log.topic_id().is_some_and(|id| id != topic_id) {
+                return Err(CreateLogError::InconsistentTopicId { partition: partition.clone() });
+            }
+            log.assign_topic_id(topic_id)?;
+            log.update_config(config);
+            return Ok(log);
+        }
+        let dir = self.emptiest_dir()?;
+        let mut options = LogOpenOptions::new(config, self.config.producer_id_expiration);
+        options.clean_shutdown = true;
+        let log = Log::open(dir.clone(), partition.clone(), options)
+            .map_err(|error| dir.failed("creating a log", &error))?;
+        log.assign_topic_id(topic_id)?;
+        let log = Arc::new(log);
+        let mut logs = BTreeMap::clone(&self.logs.load());
+        logs.insert(partition.clone(), log.clone());
+        self.logs.store(Arc::new(logs));
+        Ok(log)
+    }
+
+    /// Closes the log of `partition` and renames its directory; its files are removed after
+    /// `file.delete.delay.ms`. `false` if there is none.
+    pub fn delete_log(&self, partition: &TopicPartition) -> Result<bool, LogDirFailure> {
+        let _changing = self.changing.lock();
+        let mut logs = BTreeMap::clone(&self.logs.load());
+        let Some(log) = logs.remove(partition) else { return Ok(false) };
+        self.logs.store(Arc::new(logs));
+        let unique =
+            u128::from(self.env.rng.next_u64()) << 64 | u128::from(self.env.rng.next_u64());
+        let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
+        let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
+        log.delete(&file_name::deleted_dir(partition, unique), due)?;
+        Ok(true)
+    }
+
+    /// Does what is due at `now`: retention, `flush.ms` and sealed segments, checkpoints, removal
+    /// of deleted files. Blocks on the disk; meant to be called about once a second.
+    pub fn housekeeping(&self, now: Timestamp) {
+        let config = &self.config;
+        let mut schedule = self.schedule.lock();
+        let due = |last: &mut Timestamp, interval: std::time::Duration| {
+            let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+            let due = now.0.saturating_sub(last.0) >= interval;
+            if due {
+                *last = now;
+            }
+            due
+        };
+        let retention = due(&mut schedule.retention, config.retention_check_interval);
+        for log in self.logs.load().values() {
+            // A directory that failed said so when it did.
+            let _offline = match retention {
+                true => log.housekeeping(now),
+                false => log.flush_if_due(now),
+            };
+        }
+        if due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval) {
+            self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
+        }
+        if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
+            self.checkpoint(LOG_START_FILE, Log::log_start_offset);
+        }
+        drop(schedule);
+        for Dir { dir, .. } in &self.dirs {
+            dir.remove_due(now);
+        }
+    }
+
+    /// Writes `replication-offset-checkpoint`: the high watermarks that were last set. To be
+    /// called every `replica.high.watermark.checkpoint.interval.ms`.
+    pub fn checkpoint_high_watermarks(&self) {
+        self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark);
+    }
+
+    /// Closes all logs, writes all checkpoints and the mark of a clean shutdown.
+    ///
+    /// `broker_epoch` is the one the broker was registered with, -1 if it never was (KIP-966).
+    pub async fn shutdown(&self, broker_epoch: i64) {
+        let logs = self.logs();
+        let closing = logs.into_iter().map(|log| {
+            self.env.run_blocking(move || {
+                // A directory that failed said so, and gets no mark.
+                let _offline = log.close();
+            })
+        });
+        for closed in closing.collect::<Vec<_>>() {
+            closed.await;
+        }
+        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
+        self.checkpoint(LOG_START_FILE, Log::log_start_offset);
+        self.checkpoint_high_watermarks();
+        for Dir { dir, .. } in &self.dirs {
+            if dir.failure().is_none() {
+                open::write_clean_shutdown(dir, broker_epoch);
+            }
+        }
+    }
+
+    fn emptiest_dir(&self) -> Result<&Arc<LogDir>, LogDirFailure> {
+        let logs = self.logs.load();
+        let held =
+            |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count();
+        let online = self.dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
+        match online.min_by_key(|dir| held(dir)) {
+            Some(dir) => Ok(dir),
+            None => {
+                Err(self.dirs.iter().find_map(|d| d.dir.failure()).unwrap_or(LogDirFailure::Closed))
+            }
+        }
+    }
+
+    fn checkpoint(&self, file: &str, offset: impl Fn(&Log) -> Offset) {
+        let logs = self.logs.load();
+        for Dir { dir, .. } in &self.dirs {
+            if dir.failure().is_some() {
+                continue;
+            }
+            let held = logs.iter().filter(|(_, log)| Arc::ptr_eq(log.log_dir(), dir));
+            let offsets: Offsets = held.map(|(tp, log)| (tp.clone(), offset(log))).collect();
+            if let Err(error) =
+                checkpoint::write_offsets(dir.disk(), &dir.path().join(file), &offsets)
+            {
+                dir.failed("writing a checkpoint", &error);
+            }
+        }
+    }
+}

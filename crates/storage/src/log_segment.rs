@@ -1,0 +1,371 @@
+//! One segment: a `.log` file and its two indexes. Kafka's `LogSegment`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use ottla_env::File;
+use ottla_protocol::{Offset, Timestamp};
+
+use crate::batch_header::BatchHeader;
+use crate::batch_scanner::{FoundBatch, HeaderScanner};
+use crate::file_name::{self, INDEX, LOG, TIME_INDEX, segment_file};
+use crate::log_dir::LogDir;
+use crate::offset_index::{self, OffsetIndex, OffsetPosition};
+use crate::open_files::CachedFile;
+use crate::time_index::{self, TimeIndex, TimestampOffset};
+
+/// A timestamp not yet read from disk.
+const UNKNOWN: i64 = i64::MIN;
+
+/// Batches from `base_offset` on. One writer appends to the last segment of a log; any number of
+/// readers look at it without a lock: what `size` covers never changes.
+pub(crate) struct LogSegment {
+    base_offset: Offset,
+    log: Arc<CachedFile>,
+    size: AtomicU64,
+    offset_index: OffsetIndex,
+    time_index: TimeIndex,
+    /// Largest timestamp of the first batch: the age that `segment.ms` counts from.
+    first_timestamp: AtomicI64,
+    largest_timestamp: AtomicI64,
+    offset_of_largest: AtomicI64,
+    bytes_since_index_entry: AtomicU64,
+    created: Timestamp,
+}
+
+/// What recovery or a directory listing knows of a segment.
+pub(crate) struct SegmentParts {
+    pub(crate) size: u64,
+    pub(crate) offset_index: OffsetIndex,
+    pub(crate) time_index: TimeIndex,
+    /// Largest timestamp and its offset, where known.
+    pub(crate) largest: Option<TimestampOffset>,
+    pub(crate) bytes_since_index_entry: u64,
+}
+
+impl LogSegment {
+    /// Makes an empty segment in the partition's directory `path`.
+    pub(crate) fn create(dir: &LogDir, path: &Path, base_offset: Offset) -> io::Result<Arc<Self>> {
+        let parts = SegmentParts {
+            size: 0,
+            offset_index: OffsetIndex::in_memory(base_offset),
+            time_index: TimeIndex::in_memory(base_offset),
+            largest: None,
+            bytes_since_index_entry: 0,
+        };
+        let segment = Self::from_parts(dir, path, base_offset, parts);
+        segment.log.create()?;
+        Ok(segment)
+    }
+
+    /// A segment whose file exists.
+    pub(crate) fn from_parts(
+        dir: &LogDir,
+        path: &Path,
+        base_offset: Offset,
+        parts: SegmentParts,
+    ) -> Arc<Self> {
+        let log = dir.cached_file(segment_file(path, base_offset, LOG));
+        Self::with_file(log, base_offset, dir.now(), parts)
+    }
+
+    fn with_file(
+        log: Arc<CachedFile>,
+        base_offset: Offset,
+        created: Timestamp,
+        parts: SegmentParts,
+    ) -> Arc<Self> {
+        let unknown = if parts.size == 0 { Timestamp::NONE.0 } else { UNKNOWN };
+        let largest = parts.largest;
+        Arc::new(Self {
+            base_offset,
+            log,
+            size: AtomicU64::new(parts.size),
+            offset_index: parts.offset_index,
+            time_index: parts.time_index,
+            first_timestamp: AtomicI64::new(unknown),
+            largest_timestamp: AtomicI64::new(largest.map_or(unknown, |l| l.timestamp.0)),
+            offset_of_largest: AtomicI64::new(largest.map_or(base_offset.0, |l| l.offset.0)),
+            bytes_since_index_entry: AtomicU64::new(parts.bytes_since_index_entry),
+            created,
+        })
+    }
+
+    /// A sealed segment whose index files cannot be trusted or are not there.
+    pub(crate) fn sealed(
+        dir: &LogDir,
+        path: &Path,
+        base_offset: Offset,
+        sizes: SegmentFileSizes,
+    ) -> Arc<Self> {
+        let index = dir.cached_file(segment_file(path, base_offset, INDEX));
+        let time_index = dir.cached_file(segment_file(path, base_offset, TIME_INDEX));
+        let parts = SegmentParts {
+            size: sizes.log,
+            offset_index: OffsetIndex::in_file(base_offset, index, sizes.index),
+            time_index: TimeIndex::in_file(base_offset, time_index, sizes.time_index),
+            largest: None,
+            bytes_since_index_entry: 0,
+        };
+        Self::from_parts(dir, path, base_offset, parts)
+    }
+
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    /// Bytes of batches.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.log.path()
+    }
+
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn File>> {
+        self.log.get()
+    }
+
+    /// When this object was made: since when an empty segment, or one without timestamps, waits.
+    pub(crate) fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    // --- the writer's side: one thread at a time ---
+
+    /// Takes note of a batch written at `position`, the segment's size so far. Readers see it
+    /// after [`publish`](Self::publish).
+    pub(crate) fn appended(&self, batch: &BatchHeader, position: u64, size: u64, interval: u32) {
+        if position == 0 {
+            self.first_timestamp.store(batch.max_timestamp, Ordering::Relaxed);
+        }
+        if batch.max_timestamp > self.largest_timestamp.load(Ordering::Relaxed) {
+            self.largest_timestamp.store(batch.max_timestamp, Ordering::Relaxed);
+            self.offset_of_largest.store(batch.last_offset().0, Ordering::Relaxed);
+        }
+        let mut since = self.bytes_since_index_entry.load(Ordering::Relaxed);
+        if since > u64::from(interval) {
+            let offset = batch.last_offset();
+            self.offset_index.append(OffsetPosition { offset, position });
+            self.time_index.maybe_append(self.largest_so_far());
+            since = 0;
+        }
+        self.bytes_since_index_entry.store(since + size, Ordering::Relaxed);
+    }
+
+    /// Shows readers the batches up to byte `size`.
+    pub(crate) fn publish(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// Ends the time index with the largest timestamp, as a segment that takes no more does.
+    pub(crate) fn complete_time_index(&self) {
+        self.time_index.maybe_append(self.largest_so_far());
+    }
+
+    /// Whether another entry might not fit into indexes of `limit` bytes each.
+    pub(crate) fn indexes_full(&self, limit: u32) -> bool {
+        let limit = u64::from(limit);
+        (self.offset_index.len() as u64 + 1) * offset_index::ENTRY_LEN > limit
+            // One more for the entry that completes the index.
+            || (self.time_index.len() as u64 + 2) * time_index::ENTRY_LEN > limit
+    }
+
+    fn largest_so_far(&self) -> TimestampOffset {
+        TimestampOffset {
+            timestamp: Timestamp(self.largest_timestamp.load(Ordering::Relaxed)),
+            offset: Offset(self.offset_of_largest.load(Ordering::Relaxed)),
+        }
+    }
+
+    // --- any thread ---
+
+    /// Largest timestamp of the first batch; [`Timestamp::NONE`] if there is no batch or time.
+    pub(crate) fn first_timestamp(&self) -> io::Result<Timestamp> {
+        let known = self.first_timestamp.load(Ordering::Relaxed);
+        if known != UNKNOWN {
+            return Ok(Timestamp(known));
+        }
+        let file = self.file()?;
+        let first = HeaderScanner::new(&*file, 0, self.size()).next_batch()?;
+        let timestamp = first.map_or(Timestamp::NONE, |batch| batch.header.max_time());
+        self.first_timestamp.store(timestamp.0, Ordering::Relaxed);
+        Ok(timestamp)
+    }
+
+    /// Largest timestamp of any batch; [`Timestamp::NONE`] if there is none.
+    pub(crate) fn largest_timestamp(&self) -> io::Result<Timestamp> {
+        let known = self.largest_timestamp.load(Ordering::Relaxed);
+        if known != UNKNOWN {
+            return Ok(Timestamp(known));
+        }
+        let last = self.time_index.last()?;
+        let timestamp = last.map_or(Timestamp::NONE, |entry| entry.timestamp);
+        self.largest_timestamp.store(timestamp.0, Ordering::Relaxed);
+        Ok(timestamp)
+    }
+
+    /// The first batch before byte `limit` that ends at `offset` or later.
+    pub(crate) fn find_offset(&self, offset: Offset, limit: u64) -> io::Result<Option<FoundBatch>> {
+        let hint = self.offset_index.lookup(offset).unwrap_or(self.start());
+        self.find(hint, limit, |batch| batch.last_offset() >= offset)
+    }
+
+    /// Where the batches before `bound` end: the position of the first one that begins at or
+    /// after it, or `limit`.
+    pub(crate) fn position_of_bound(&self, bound: Offset, limit: u64) -> io::Result<u64> {
+        let hint = self.offset_index.lookup(bound).unwrap_or(self.start());
+        let found = self.find(hint, limit, |batch| batch.next_offset() > bound)?;
+        Ok(found.map_or(limit, |batch| batch.position))
+    }
+
+    /// The end of the last whole batch at or before byte `target`; `from` is a batch's start.
+    pub(crate) fn batch_boundary(&self, from: u64, target: u64, limit: u64) -> io::Result<u64> {
+        let hint = self.offset_index.lookup_position(target).unwrap_or(self.start());
+        let file = self.file()?;
+        let mut scanner = HeaderScanner::new(&*file, hint.position.max(from), limit);
+        let mut boundary = hint.position.max(from);
+        while let Some(batch) = scanner.next_batch()? {
+            if batch.end() > target {
+                break;
+            }
+            boundary = batch.end();
+        }
+        Ok(boundary)
+    }
+
+    /// The end of the batch that begins at byte `start`.
+    pub(crate) fn batch_end(&self, start: u64, limit: u64) -> io::Result<u64> {
+        let file = self.file()?;
+        let batch = HeaderScanner::new(&*file, start, limit).next_batch()?;
+        Ok(batch.map_or(start, |batch| batch.end()))
+    }
+
+    /// The first batch before byte `limit`, at or after `start`, with a timestamp at or after
+    /// `target`.
+    pub(crate) fn find_timestamp(
+        &self,
+        target: Timestamp,
+        start: Offset,
+        limit: u64,
+    ) -> io::Result<Option<FoundBatch>> {
+        let hint = self.time_index.lookup(target).unwrap_or(None);
+        let from = hint.map_or(start, |entry| entry.offset.max(start));
+        let hint = self.offset_index.lookup(from).unwrap_or(self.start());
+        self.find(hint, limit, |batch| batch.max_time() >= target && batch.last_offset() >= start)
+    }
+
+    fn start(&self) -> OffsetPosition {
+        OffsetPosition { offset: self.base_offset, position: 0 }
+    }
+
+    /// Scans from where an index pointed. An index is a hint: if it leads nowhere, the scan begins
+    /// at the start of the segment.
+    fn find(
+        &self,
+        hint: OffsetPosition,
+        limit: u64,
+        wanted: impl Fn(&BatchHeader) -> bool,
+    ) -> io::Result<Option<FoundBatch>> {
+        let file = self.file()?;
+        if hint.position > 0 && hint.position < limit {
+            let mut scanner = HeaderScanner::new(&*file, hint.position, limit);
+            match scanner.next_batch() {
+                Ok(Some(batch)) if batch.header.last_offset() == hint.offset => {
+                    return if wanted(&batch.header) {
+                        Ok(Some(batch))
+                    } else {
+                        scan(scanner, wanted)
+                    };
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                Err(error) => return Err(error),
+            }
+            tracing::warn!(segment = %self.path().display(), "the index does not fit the segment");
+        }
+        scan(HeaderScanner::new(&*file, 0, limit), wanted)
+    }
+
+    // --- on disk ---
+
+    /// Whether the indexes exist in memory only.
+    pub(crate) fn has_unsaved_indexes(&self) -> bool {
+        self.offset_index.is_in_memory()
+    }
+
+    /// Writes both index files, without syncing their names.
+    pub(crate) fn save_indexes(&self, dir: &LogDir) -> io::Result<()> {
+        for (path, bytes) in [
+            (self.sibling(INDEX), self.offset_index.to_bytes()?),
+            (self.sibling(TIME_INDEX), self.time_index.to_bytes()?),
+        ] {
+            let file = dir.disk().open(&path, ottla_env::OpenMode::Truncate)?;
+            file.write_all_at(&mut [io::IoSlice::new(&bytes)], 0)?;
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// The same segment with its indexes on disk: they leave memory.
+    pub(crate) fn with_saved_indexes(&self, dir: &LogDir) -> Arc<Self> {
+        let sizes = SegmentFileSizes {
+            log: self.size(),
+            index: self.offset_index.len() as u64 * offset_index::ENTRY_LEN,
+            time_index: self.time_index.len() as u64 * time_index::ENTRY_LEN,
+        };
+        let index = dir.cached_file(self.sibling(INDEX));
+        let time_index = dir.cached_file(self.sibling(TIME_INDEX));
+        let parts = SegmentParts {
+            size: sizes.log,
+            offset_index: OffsetIndex::in_file(self.base_offset, index, sizes.index),
+            time_index: TimeIndex::in_file(self.base_offset, time_index, sizes.time_index),
+            largest: Some(self.largest_so_far()).filter(|l| l.timestamp.0 != UNKNOWN),
+            bytes_since_index_entry: 0,
+        };
+        Self::with_file(self.log.clone(), self.base_offset, self.created, parts)
+    }
+
+    fn sibling(&self, extension: &str) -> PathBuf {
+        self.path().with_extension(extension)
+    }
+
+    /// Renames the segment's files to `*.deleted` and has them removed at `due`. Readers that
+    /// hold the file go on reading.
+    pub(crate) fn delete(&self, dir: &LogDir, due: Timestamp) -> io::Result<()> {
+        self.log.close();
+        for extension in [LOG, INDEX, TIME_INDEX, file_name::SNAPSHOT] {
+            let path = self.sibling(extension);
+            let deleted = self.sibling(&format!("{extension}.{}", file_name::DELETED));
+            match dir.disk().rename(&path, &deleted) {
+                Ok(()) => dir.remove_at(due, deleted, false),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lengths of a segment's files in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SegmentFileSizes {
+    pub(crate) log: u64,
+    pub(crate) index: u64,
+    pub(crate) time_index: u64,
+}
+
+fn scan(
+    mut scanner: HeaderScanner<'_>,
+    wanted: impl Fn(&BatchHeader) -> bool,
+) -> io::Result<Option<FoundBatch>> {
+    while let Some(batch) = scanner.next_batch()? {
+        if wanted(&batch.header) {
+            return Ok(Some(batch));
+        }
+    }
+    Ok(None)
+}

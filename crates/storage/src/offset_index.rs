@@ -1,0 +1,151 @@
+//! Where a batch lies in its segment. Kafka's `OffsetIndex`: entries of 8 bytes, the last offset
+//! of a batch relative to the segment's base and the batch's position, both big-endian `i32`.
+
+use std::io;
+use std::sync::Arc;
+
+use ottla_protocol::Offset;
+
+use crate::index_entries::IndexEntries;
+use crate::open_files::CachedFile;
+
+/// Bytes of one entry.
+pub(crate) const ENTRY_LEN: u64 = 8;
+
+/// One entry: the batch that ends with `offset` begins at `position`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetPosition {
+    pub(crate) offset: Offset,
+    pub(crate) position: u64,
+}
+
+/// The index of one segment.
+pub(crate) struct OffsetIndex {
+    base_offset: Offset,
+    source: Source,
+}
+
+enum Source {
+    /// Of an active segment, or one not yet synced.
+    Memory(IndexEntries),
+    /// Of a sealed segment: `len` entries in a file, read when they are needed.
+    File { file: Arc<CachedFile>, len: usize },
+}
+
+impl OffsetIndex {
+    pub(crate) fn in_memory(base_offset: Offset) -> Self {
+        Self { base_offset, source: Source::Memory(IndexEntries::default()) }
+    }
+
+    /// The index in a file of `bytes` bytes, of which a rest that is no whole entry is ignored.
+    pub(crate) fn in_file(base_offset: Offset, file: Arc<CachedFile>, bytes: u64) -> Self {
+        let len = usize::try_from(bytes / ENTRY_LEN).unwrap_or(usize::MAX);
+        Self { base_offset, source: Source::File { file, len } }
+    }
+
+    /// Takes an index in memory from what a file held; `None` if the entries do not ascend.
+    pub(crate) fn from_bytes(base_offset: Offset, bytes: &[u8]) -> Option<Self> {
+        let index = Self::in_memory(base_offset);
+        let (entries, rest) = bytes.as_chunks::<{ ENTRY_LEN as usize }>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let mut last: Option<OffsetPosition> = None;
+        for entry in entries {
+            let entry = index.decode(u64::from_be_bytes(*entry))?;
+            if last.is_some_and(|l| l.offset >= entry.offset || l.position >= entry.position) {
+                return None;
+            }
+            index.append(entry);
+            last = Some(entry);
+        }
+        Some(index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.source {
+            Source::Memory(entries) => entries.len(),
+            Source::File { len, .. } => *len,
+        }
+    }
+
+    /// Whether the entries are in memory only.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.source, Source::Memory(_))
+    }
+
+    /// Appends an entry; ignored if it does not fit into the format or the index is sealed.
+    pub(crate) fn append(&self, entry: OffsetPosition) {
+        let Source::Memory(entries) = &self.source else { return };
+        let relative = u32::try_from(entry.offset.0 - self.base_offset.0);
+        let position = u32::try_from(entry.position);
+        if let (Ok(relative), Ok(position)) = (relative, position) {
+            entries.push(u64::from(relative) << 32 | u64::from(position));
+        }
+    }
+
+    /// The last entry at or before `target`, or the start of the segment.
+    pub(crate) fn lookup(&self, target: Offset) -> io::Result<OffsetPosition> {
+        self.last_where(|entry| entry.offset <= target)
+    }
+
+    /// The last entry at or before byte `limit` of the segment, or its start.
+    pub(crate) fn lookup_position(&self, limit: u64) -> io::Result<OffsetPosition> {
+        self.last_where(|entry| entry.position <= limit)
+    }
+
+    /// The last entry, or the start of the segment.
+    pub(crate) fn last(&self) -> io::Result<OffsetPosition> {
+        self.last_where(|_| true)
+    }
+
+    /// The file's contents.
+    pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.len() * ENTRY_LEN as usize);
+        for index in 0..self.len() {
+            bytes.extend_from_slice(&self.raw(index)?.to_be_bytes());
+        }
+        Ok(bytes)
+    }
+
+    fn last_where(&self, holds: impl Fn(OffsetPosition) -> bool) -> io::Result<OffsetPosition> {
+        let (mut low, mut high) = (0, self.len());
+        let mut found = OffsetPosition { offset: self.base_offset, position: 0 };
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.entry(middle)?;
+            if holds(entry) {
+                found = entry;
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(found)
+    }
+
+    fn entry(&self, index: usize) -> io::Result<OffsetPosition> {
+        let raw = self.raw(index)?;
+        self.decode(raw).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    }
+
+    fn raw(&self, index: usize) -> io::Result<u64> {
+        match &self.source {
+            Source::Memory(entries) => Ok(entries.get(index).unwrap_or_default()),
+            Source::File { file, .. } => {
+                let mut bytes = [0; ENTRY_LEN as usize];
+                let read = file.get()?.read_at(&mut bytes, index as u64 * ENTRY_LEN)?;
+                if read < bytes.len() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Ok(u64::from_be_bytes(bytes))
+            }
+        }
+    }
+
+    fn decode(&self, raw: u64) -> Option<OffsetPosition> {
+        let relative = i64::try_from(raw >> 32).ok()?;
+        let offset = Offset(self.base_offset.0.checked_add(relative)?);
+        Some(OffsetPosition { offset, position: raw & u64::from(u32::MAX) })
+    }
+}

@@ -1,0 +1,94 @@
+//! Files that are opened when they are needed and closed when too many are open, so that an idle
+//! partition holds no descriptor.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwapOption;
+use ottla_env::{Disk, File, OpenMode};
+use parking_lot::Mutex;
+
+/// The open files of a node: at most `limit`, but for those somebody is using right now.
+///
+/// Eviction is second chance: a file used since it was last looked at goes to the back once more.
+pub(crate) struct OpenFiles {
+    disk: Arc<dyn Disk>,
+    limit: usize,
+    queue: Mutex<VecDeque<Weak<CachedFile>>>,
+}
+
+/// A file that is opened by [`CachedFile::get`] and may be closed again at any time; who holds
+/// what `get` returned goes on reading.
+pub(crate) struct CachedFile {
+    path: PathBuf,
+    files: Arc<OpenFiles>,
+    open: ArcSwapOption<OpenFile>,
+    used: AtomicBool,
+}
+
+/// `arc-swap` wants a sized type behind its `Arc`.
+struct OpenFile(Arc<dyn File>);
+
+impl OpenFiles {
+    pub(crate) fn new(disk: Arc<dyn Disk>, limit: usize) -> Arc<Self> {
+        Arc::new(Self { disk, limit: limit.max(1), queue: Mutex::default() })
+    }
+
+    fn opened(&self, file: &Arc<CachedFile>) {
+        let mut queue = self.queue.lock();
+        queue.push_back(Arc::downgrade(file));
+        let mut chances = queue.len();
+        while queue.len() > self.limit && chances > 0 {
+            chances -= 1;
+            let Some(oldest) = queue.pop_front() else { break };
+            let Some(oldest) = oldest.upgrade() else { continue };
+            if oldest.used.swap(false, Ordering::Relaxed) {
+                queue.push_back(Arc::downgrade(&oldest));
+            } else {
+                oldest.open.store(None);
+            }
+        }
+    }
+}
+
+impl CachedFile {
+    pub(crate) fn new(path: PathBuf, files: Arc<OpenFiles>) -> Arc<Self> {
+        Arc::new(Self { path, files, open: ArcSwapOption::empty(), used: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, opened for reading and writing if it is closed. It must exist.
+    pub(crate) fn get(self: &Arc<Self>) -> io::Result<Arc<dyn File>> {
+        if let Some(open) = &*self.open.load() {
+            if !self.used.load(Ordering::Relaxed) {
+                self.used.store(true, Ordering::Relaxed);
+            }
+            return Ok(open.0.clone());
+        }
+        self.open_as(OpenMode::ReadWrite)
+    }
+
+    /// Makes the file, empty.
+    pub(crate) fn create(self: &Arc<Self>) -> io::Result<Arc<dyn File>> {
+        self.open_as(OpenMode::Truncate)
+    }
+
+    /// Closes the file; it is opened again when it is next needed.
+    pub(crate) fn close(&self) {
+        self.open.store(None);
+    }
+
+    fn open_as(self: &Arc<Self>, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = self.files.disk.open(&self.path, mode)?;
+        self.used.store(true, Ordering::Relaxed);
+        self.open.store(Some(Arc::new(OpenFile(file.clone()))));
+        self.files.opened(self);
+        Ok(file)
+    }
+}

@@ -1,0 +1,299 @@
+//! What the log knows of each idempotent producer (KIP-98, KIP-360). Kafka's
+//! `ProducerStateManager`.
+
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use thiserror::Error;
+
+use crate::append::AppendOrigin;
+use crate::batch_header::{BatchHeader, increment_sequence};
+
+/// Batches per producer that are remembered, which is how many a client may have in flight.
+const WINDOW: usize = 5;
+
+/// Why a producer's batch was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ProducerStateError {
+    /// `OUT_OF_ORDER_SEQUENCE_NUMBER`
+    #[error("producer {producer} epoch {epoch} sent sequence {sequence} where {expected} was due")]
+    OutOfOrderSequence {
+        /// Who sent it.
+        producer: ProducerId,
+        /// Its epoch.
+        epoch: ProducerEpoch,
+        /// First sequence number of the batch.
+        sequence: i32,
+        /// The one that was due.
+        expected: i32,
+    },
+    /// `INVALID_PRODUCER_EPOCH`
+    #[error("producer {producer} sent epoch {epoch}, which epoch {current} has fenced")]
+    InvalidProducerEpoch {
+        /// Who sent it.
+        producer: ProducerId,
+        /// The epoch it sent.
+        epoch: ProducerEpoch,
+        /// The newest epoch.
+        current: ProducerEpoch,
+    },
+    /// `INVALID_TXN_STATE`
+    #[error("producer {producer} wrote outside its open transaction")]
+    InvalidTxnState {
+        /// Who sent it.
+        producer: ProducerId,
+    },
+}
+
+/// A batch that was appended before, as it stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppendedBatch {
+    pub(crate) first_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// What a check of a producer's batch found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It is new.
+    Next,
+    /// It is there already: a retry whose first answer was lost.
+    Duplicate(AppendedBatch),
+}
+
+/// The end of a transaction, from its control batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndTransactionMarker {
+    pub(crate) coordinator_epoch: i32,
+}
+
+/// A remembered batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct BatchMetadata {
+    last_sequence: i32,
+    last_offset: i64,
+    offset_delta: i32,
+    timestamp: i64,
+}
+
+impl BatchMetadata {
+    fn first_sequence(&self) -> i32 {
+        match self.last_sequence.checked_sub(self.offset_delta) {
+            Some(first) if first >= 0 => first,
+            // The batch wrapped: count back over `i32::MAX`.
+            _ => i32::MAX - (self.offset_delta - self.last_sequence) + 1,
+        }
+    }
+
+    fn appended(&self) -> AppendedBatch {
+        AppendedBatch {
+            first_offset: Offset(self.last_offset - i64::from(self.offset_delta)),
+            last_offset: Offset(self.last_offset),
+            timestamp: Timestamp(self.timestamp),
+        }
+    }
+}
+
+/// One producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ProducerStateEntry {
+    epoch: i16,
+    /// The last batches, oldest first; `held` of them are real.
+    window: [BatchMetadata; WINDOW],
+    held: usize,
+    last_timestamp: i64,
+    coordinator_epoch: i32,
+    current_txn_first_offset: Option<i64>,
+}
+
+impl ProducerStateEntry {
+    fn new(epoch: i16) -> Self {
+        Self {
+            epoch,
+            window: [BatchMetadata::default(); WINDOW],
+            held: 0,
+            last_timestamp: Timestamp::NONE.0,
+            coordinator_epoch: -1,
+            current_txn_first_offset: None,
+        }
+    }
+
+    fn batches(&self) -> &[BatchMetadata] {
+        self.window.get(..self.held).unwrap_or_default()
+    }
+
+    fn push(&mut self, batch: BatchMetadata) {
+        if self.held == WINDOW {
+            self.window.rotate_left(1);
+        } else {
+            self.held += 1;
+        }
+        if let Some(slot) = self.window.get_mut(self.held - 1) {
+            *slot = batch;
+        }
+    }
+
+    fn bump_epoch(&mut self, epoch: i16) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.held = 0;
+        }
+    }
+}
+
+/// All producers of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProducerStates {
+    producers: BTreeMap<i64, ProducerStateEntry>,
+    /// First offset of each open transaction, and whose it is.
+    ongoing: BTreeMap<i64, i64>,
+    /// First and last offset of transactions that ended above the high watermark.
+    unreplicated: BTreeMap<i64, i64>,
+    changed_since_snapshot: bool,
+}
+
+impl ProducerStates {
+    /// Whether `batch` may be appended. Sequence numbers are checked for clients only.
+    pub(crate) fn check(
+        &self,
+        batch: &BatchHeader,
+        origin: AppendOrigin,
+    ) -> Result<Checked, ProducerStateError> {
+        if !batch.has_producer() {
+            return Ok(Checked::Next);
+        }
+        let Some(entry) = self.producers.get(&batch.producer_id) else {
+            // KIP-360: nothing is known of it any more, so any sequence may follow.
+            return Ok(Checked::Next);
+        };
+        let from_client = origin == AppendOrigin::Client;
+        if from_client
+            && batch.producer_epoch == entry.epoch
+            && let Some(found) = find_duplicate(entry, batch)
+        {
+            return Ok(Checked::Duplicate(found));
+        }
+        if batch.producer_epoch < entry.epoch {
+            return Err(ProducerStateError::InvalidProducerEpoch {
+                producer: batch.producer(),
+                epoch: batch.producer_epoch(),
+                current: ProducerEpoch(entry.epoch),
+            });
+        }
+        if from_client && !batch.is_control() {
+            check_sequence(entry, batch)?;
+        }
+        if entry.current_txn_first_offset.is_some()
+            && !batch.is_transactional()
+            && batch.producer_epoch == entry.epoch
+        {
+            return Err(ProducerStateError::InvalidTxnState { producer: batch.producer() });
+        }
+        Ok(Checked::Next)
+    }
+
+    /// Takes note of a batch of records that was appended.
+    pub(crate) fn appended(&mut self, batch: &BatchHeader) {
+        if !batch.has_producer() || batch.is_control() {
+            return;
+        }
+        self.changed_since_snapshot = true;
+        let entry = self
+            .producers
+            .entry(batch.producer_id)
+            .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch));
+        entry.bump_epoch(batch.producer_epoch);
+        entry.push(BatchMetadata {
+            last_sequence: batch.last_sequence(),
+            last_offset: batch.last_offset().0,
+            offset_delta: batch.last_offset_delta,
+            timestamp: batch.max_timestamp,
+        });
+        entry.last_timestamp = batch.max_timestamp;
+        if batch.is_transactional() && entry.current_txn_first_offset.is_none() {
+            entry.current_txn_first_offset = Some(batch.base_offset);
+            self.ongoing.insert(batch.base_offset, batch.producer_id);
+        }
+    }
+
+    /// Takes note of a control batch that ended a transaction.
+    pub(crate) fn transaction_ended(&mut self, batch: &BatchHeader, marker: EndTransactionMarker) {
+        if !batch.has_producer() {
+            return;
+        }
+        self.changed_since_snapshot = true;
+        let entry = self
+            .producers
+            .entry(batch.producer_id)
+            .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch));
+        entry.bump_epoch(batch.producer_epoch);
+        entry.coordinator_epoch = marker.coordinator_epoch;
+        entry.last_timestamp = batch.max_timestamp;
+        if let Some(first) = entry.current_txn_first_offset.take() {
+            self.ongoing.remove(&first);
+            self.unreplicated.insert(first, batch.last_offset().0);
+        }
+    }
+
+    /// Transactions that ended below `high_watermark` hold nobody back any more.
+    pub(crate) fn high_watermark_moved(&mut self, high_watermark: Offset) {
+        self.unreplicated.retain(|_, last| *last >= high_watermark.0);
+    }
+
+    /// The first offset that a `read_committed` consumer must not pass.
+    pub(crate) fn first_unstable_offset(&self) -> Option<Offset> {
+        let ongoing = self.ongoing.first_key_value().map(|(first, _)| *first);
+        let unreplicated = self.unreplicated.first_key_value().map(|(first, _)| *first);
+        ongoing.into_iter().chain(unreplicated).min().map(Offset)
+    }
+
+    /// Forgets producers that were silent for `expiration`, unless a transaction is open.
+    pub(crate) fn expire(&mut self, now: Timestamp, expiration: Duration) {
+        let before = self.producers.len();
+        let oldest =
+            now.0.saturating_sub(i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX));
+        self.producers.retain(|_, entry| {
+            entry.current_txn_first_offset.is_some() || entry.last_timestamp > oldest
+        });
+        self.changed_since_snapshot |= before != self.producers.len();
+    }
+
+    /// Whether a snapshot would differ from the last one.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed_since_snapshot
+    }
+}
+
+fn find_duplicate(entry: &ProducerStateEntry, batch: &BatchHeader) -> Option<AppendedBatch> {
+    let same = |held: &&BatchMetadata| {
+        held.first_sequence() == batch.base_sequence && held.last_sequence == batch.last_sequence()
+    };
+    entry.batches().iter().find(same).map(BatchMetadata::appended)
+}
+
+fn check_sequence(
+    entry: &ProducerStateEntry,
+    batch: &BatchHeader,
+) -> Result<(), ProducerStateError> {
+    let expected = if batch.producer_epoch != entry.epoch {
+        0
+    } else if let Some(last) = entry.batches().last() {
+        increment_sequence(last.last_sequence, 1)
+    } else {
+        // Only a transaction marker is known of this epoch: a new session begins at 0.
+        0
+    };
+    if batch.base_sequence == expected {
+        return Ok(());
+    }
+    Err(ProducerStateError::OutOfOrderSequence {
+        producer: batch.producer(),
+        epoch: batch.producer_epoch(),
+        sequence: batch.base_sequence,
+        expected,
+    })
+}

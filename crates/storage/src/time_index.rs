@@ -1,0 +1,155 @@
+//! Which offset a time leads to. Kafka's `TimeIndex`: entries of 12 bytes, the largest timestamp
+//! so far (`i64`) and the last offset of its batch relative to the segment's base (`i32`).
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Buf;
+use ottla_protocol::{Offset, Timestamp};
+
+use crate::index_entries::IndexEntries;
+use crate::open_files::CachedFile;
+
+/// Bytes of one entry.
+pub(crate) const ENTRY_LEN: u64 = 12;
+
+/// One entry: no record up to and including `offset` is newer than `timestamp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimestampOffset {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) offset: Offset,
+}
+
+/// The time index of one segment. Timestamps and offsets both ascend strictly.
+pub(crate) struct TimeIndex {
+    base_offset: Offset,
+    source: Source,
+}
+
+enum Source {
+    /// Offsets are pushed before timestamps, so a reader that counts timestamps finds both.
+    Memory {
+        timestamps: IndexEntries,
+        offsets: IndexEntries,
+    },
+    File {
+        file: Arc<CachedFile>,
+        len: usize,
+    },
+}
+
+impl TimeIndex {
+    pub(crate) fn in_memory(base_offset: Offset) -> Self {
+        let source = Source::Memory {
+            timestamps: IndexEntries::default(),
+            offsets: IndexEntries::default(),
+        };
+        Self { base_offset, source }
+    }
+
+    /// The index in a file of `bytes` bytes, of which a rest that is no whole entry is ignored.
+    pub(crate) fn in_file(base_offset: Offset, file: Arc<CachedFile>, bytes: u64) -> Self {
+        let len = usize::try_from(bytes / ENTRY_LEN).unwrap_or(usize::MAX);
+        Self { base_offset, source: Source::File { file, len } }
+    }
+
+    /// Takes an index in memory from what a file held; `None` if the entries do not ascend.
+    pub(crate) fn from_bytes(base_offset: Offset, bytes: &[u8]) -> Option<Self> {
+        let index = Self::in_memory(base_offset);
+        let (entries, rest) = bytes.as_chunks::<{ ENTRY_LEN as usize }>();
+        if !rest.is_empty() {
+            return None;
+        }
+        for (appended, entry) in entries.iter().enumerate() {
+            index.maybe_append(decode(base_offset, *entry)?);
+            if index.len() != appended + 1 {
+                return None;
+            }
+        }
+        Some(index)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.source {
+            Source::Memory { timestamps, .. } => timestamps.len(),
+            Source::File { len, .. } => *len,
+        }
+    }
+
+    /// Appends an entry if it is later than the last one, in time and offset.
+    pub(crate) fn maybe_append(&self, entry: TimestampOffset) {
+        let Source::Memory { timestamps, offsets } = &self.source else { return };
+        let Ok(relative) = u32::try_from(entry.offset.0 - self.base_offset.0) else { return };
+        if let Some(last) = timestamps.len().checked_sub(1) {
+            let newer = timestamps.get(last).is_none_or(|t| entry.timestamp.0 > t as i64);
+            let further = offsets.get(last).is_none_or(|o| u64::from(relative) > o);
+            if !newer || !further {
+                return;
+            }
+        }
+        if entry.timestamp.0 >= 0 && offsets.push(u64::from(relative)) {
+            timestamps.push(entry.timestamp.0 as u64);
+        }
+    }
+
+    /// The last entry that is not newer than `target`; `None` if there is none.
+    pub(crate) fn lookup(&self, target: Timestamp) -> io::Result<Option<TimestampOffset>> {
+        let (mut low, mut high) = (0, self.len());
+        let mut found = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.entry(middle)?;
+            if entry.timestamp <= target {
+                found = Some(entry);
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last entry: the largest timestamp of the segment, once it is sealed.
+    pub(crate) fn last(&self) -> io::Result<Option<TimestampOffset>> {
+        self.len().checked_sub(1).map(|last| self.entry(last)).transpose()
+    }
+
+    /// The file's contents.
+    pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.len() * ENTRY_LEN as usize);
+        for index in 0..self.len() {
+            let entry = self.entry(index)?;
+            let relative = u32::try_from(entry.offset.0 - self.base_offset.0).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&entry.timestamp.0.to_be_bytes());
+            bytes.extend_from_slice(&relative.to_be_bytes());
+        }
+        Ok(bytes)
+    }
+
+    fn entry(&self, index: usize) -> io::Result<TimestampOffset> {
+        match &self.source {
+            Source::Memory { timestamps, offsets } => {
+                let timestamp = timestamps.get(index).unwrap_or_default() as i64;
+                let relative = offsets.get(index).unwrap_or_default() as i64;
+                let offset = Offset(self.base_offset.0 + relative);
+                Ok(TimestampOffset { timestamp: Timestamp(timestamp), offset })
+            }
+            Source::File { file, .. } => {
+                let mut bytes = [0; ENTRY_LEN as usize];
+                let read = file.get()?.read_at(&mut bytes, index as u64 * ENTRY_LEN)?;
+                if read < bytes.len() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                decode(self.base_offset, bytes)
+                    .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+            }
+        }
+    }
+}
+
+fn decode(base_offset: Offset, bytes: [u8; ENTRY_LEN as usize]) -> Option<TimestampOffset> {
+    let mut bytes = bytes.as_slice();
+    let timestamp = Timestamp(bytes.get_i64());
+    let relative = i64::from(bytes.get_u32());
+    Some(TimestampOffset { timestamp, offset: Offset(base_offset.0.checked_add(relative)?) })
+}
