@@ -6,45 +6,45 @@ use crc_fast::{CrcAlgorithm, checksum};
 
 /// A batch to encode.
 #[derive(Clone, Debug)]
-pub struct Batch {
-    pub base_offset: i64,
-    pub leader_epoch: i32,
-    pub attributes: i16,
-    pub producer: (i64, i16, i32),
+pub(crate) struct Batch {
+    pub(crate) base_offset: i64,
+    pub(crate) leader_epoch: i32,
+    pub(crate) attributes: i16,
+    pub(crate) producer: (i64, i16, i32),
     /// Timestamp, key and value.
-    pub records: Vec<(i64, Option<Vec<u8>>, Vec<u8>)>,
+    pub(crate) records: Vec<(i64, Option<Vec<u8>>, Vec<u8>)>,
 }
 
 impl Batch {
-    pub fn of(values: &[&str]) -> Self {
+    pub(crate) fn of(values: &[&str]) -> Self {
         let records =
             values.iter().map(|v| (1_000, Some(b"key".to_vec()), v.as_bytes().to_vec())).collect();
         Self { base_offset: 0, leader_epoch: -1, attributes: 0, producer: (-1, -1, -1), records }
     }
 
-    pub fn at(mut self, timestamp: i64) -> Self {
+    pub(crate) fn at(mut self, timestamp: i64) -> Self {
         for record in &mut self.records {
             record.0 = timestamp;
         }
         self
     }
 
-    pub fn producer(mut self, id: i64, epoch: i16, sequence: i32) -> Self {
+    pub(crate) fn producer(mut self, id: i64, epoch: i16, sequence: i32) -> Self {
         self.producer = (id, epoch, sequence);
         self
     }
 
-    pub fn placed(mut self, base_offset: i64, leader_epoch: i32) -> Self {
+    pub(crate) fn placed(mut self, base_offset: i64, leader_epoch: i32) -> Self {
         (self.base_offset, self.leader_epoch) = (base_offset, leader_epoch);
         self
     }
 
-    pub fn attributes(mut self, attributes: i16) -> Self {
+    pub(crate) fn attributes(mut self, attributes: i16) -> Self {
         self.attributes = attributes;
         self
     }
 
-    pub fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let base = self.records.first().map_or(-1, |r| r.0);
         let max = self.records.iter().map(|r| r.0).max().unwrap_or(-1);
         let count = self.records.len() as i32;
@@ -97,7 +97,7 @@ fn varint(to: &mut BytesMut, value: i64) {
 }
 
 /// Offset and value of every record in uncompressed batches.
-pub fn decode(mut bytes: &[u8]) -> Vec<(i64, String)> {
+pub(crate) fn decode(mut bytes: &[u8]) -> Vec<(i64, String)> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let base = i64::from_be_bytes(bytes[..8].try_into().unwrap());

@@ -6,9 +6,7 @@ use std::time::Duration;
 use crate::batches::{self, Batch};
 use ottla_config::{LogConfig, LogManagerConfig};
 use ottla_env::Env;
-use ottla_protocol::{
-    BrokerId, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition, format_uuid,
-};
+use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, format_uuid};
 use ottla_storage::{AppendOrigin, LeaderAppend, LogManager, LogManagerOptions};
 
 const TOPIC: TopicId = TopicId::from_bytes([7; 16]);
