@@ -245,6 +245,25 @@ cooperative-rebalance() {
     until_true "the first member to own all six again" own_each 6 member-1
 }
 
+rebalances() { grep -c ' rebalanced' "$scratch/$1.said"; }
+
+static-membership() {
+    six_topics static-membership
+    local group=static-membership-$$-$RANDOM
+    local strategy=partition.assignment.strategy=roundrobin
+    to_all 0 1
+    join member-1 "$group" -X "$strategy" -X group.instance.id=stays
+    join member-2 "$group" -X "$strategy" -X group.instance.id=restarts
+    until_true "three partitions each" own_each 3 member-1 member-2
+    local before
+    before=$(rebalances member-1)
+    kill -TERM "${children[1]}"
+    wait "${children[1]}"
+    join member-3 "$group" -X "$strategy" -X group.instance.id=restarts
+    until_true "three partitions after the restart" own_each 3 member-3
+    equal "$before" "$(rebalances member-1)" "rebalances seen by the member that stayed"
+}
+
 # Two halves with a restart of the node between them.
 
 resume() { # run, options...
@@ -268,7 +287,7 @@ scenarios=(
     produce-none produce-gzip produce-snappy produce-lz4 produce-zstd
     keys-and-headers null-key-and-value idempotent-producer record-at-size-limit record-over-size-limit
     consume-from-start consume-from-end consume-from-offset consume-from-timestamp
-    group-of-three cooperative-rebalance
+    group-of-three cooperative-rebalance static-membership
 )
 failures=0
 

@@ -28,7 +28,8 @@ def settings(bootstrap):
 
 
 def produce(bootstrap, topic):
-    AdminClient(settings(bootstrap)).create_topics([NewTopic(topic, PARTITIONS)])[topic].result(DEADLINE_SECONDS)
+    admin = AdminClient(settings(bootstrap))
+    admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result(DEADLINE_SECONDS)
     producer = Producer({
         **settings(bootstrap),
         "enable.idempotence": True,

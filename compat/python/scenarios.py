@@ -5,6 +5,7 @@
     scenarios.py BOOTSTRAP --after RUN       its second half, on the restarted node
 """
 
+import faulthandler
 import os
 import queue
 import subprocess
@@ -12,126 +13,36 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    TIMESTAMP_CREATE_TIME,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicPartition,
+import admin_scenarios
+import client
+from client import (
+    DEADLINE_SECONDS,
+    FIRST_TIMESTAMP,
+    POLL_SECONDS,
+    Acknowledged,
+    check,
+    consumer,
+    create_topic,
+    equal,
+    filled,
+    more,
+    poll,
+    read_all,
+    take,
+    unique,
+    until,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import NewTopic
 
-DEADLINE_SECONDS = 40
-POLL_SECONDS = 0.1
 # The default of message.max.bytes.
 MESSAGE_MAX_BYTES = 1_048_588
 # A batch header (61), then the lengths, attributes, deltas and counts of one record with a null key.
 OVERHEAD_OF_ONE_LARGE_RECORD = 72
 FIRST_TIMESTAMP = 1_700_000_000_000
+SCENARIO_SECONDS = 120
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
-
-bootstrap = ""
-
-
-def check(condition, otherwise):
-    if not condition:
-        raise AssertionError(otherwise)
-
-
-def equal(expected, actual, what):
-    check(expected == actual, f"{what}: expected {expected!r}, got {actual!r}")
-
-
-def until(what, holds):
-    """Asks again until the answer is yes; each question waits a little for something to happen."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        check(time.monotonic() < end, f"waited {DEADLINE_SECONDS} s for: {what}")
-
-
-def unique(prefix):
-    return f"{prefix}-{uuid.uuid4().hex[:8]}"
-
-
-def create_topic(prefix, partitions=1):
-    topic = unique(prefix)
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, partitions)])[topic].result(DEADLINE_SECONDS)
-    return topic
-
-
-class Acknowledged:
-    """A producer that remembers what became of each record."""
-
-    def __init__(self, **settings):
-        self.failures = []
-        self.offsets = []
-        names = {name.replace("_", "."): value for name, value in settings.items()}
-        self.producer = Producer({"bootstrap.servers": bootstrap, "message.timeout.ms": 30_000, **names})
-
-    def _told(self, error, message):
-        if error is None:
-            self.offsets.append(message.offset())
-        else:
-            self.failures.append(error)
-
-    def send(self, topic, value, **rest):
-        self.producer.produce(topic, value=value, on_delivery=self._told, **rest)
-        self.producer.poll(0)
-
-    def flush(self):
-        equal(0, self.producer.flush(DEADLINE_SECONDS), "records never answered for")
-
-    def finish(self):
-        self.flush()
-        equal([], self.failures, "failed deliveries")
-        return self.offsets
-
-
-def consumer(**settings):
-    names = {name.replace("_", "."): value for name, value in settings.items()}
-    return Consumer({
-        "bootstrap.servers": bootstrap,
-        "group.id": unique("unused"),
-        "enable.auto.commit": False,
-        "auto.offset.reset": "error",
-        **names,
-    })
-
-
-def poll(reader):
-    message = reader.poll(POLL_SECONDS)
-    if message is not None and message.error():
-        raise KafkaException(message.error())
-    return message
-
-
-def take(reader, count):
-    taken = []
-
-    def enough():
-        message = poll(reader)
-        if message is not None:
-            taken.append(message)
-        return len(taken) >= count
-
-    until(f"{count} records", enough)
-    return taken
-
-
-def read_all(topic, count, partition=0):
-    """Everything in one partition, read from its start to its end."""
-    reader = consumer()
-    place = TopicPartition(topic, partition, OFFSET_BEGINNING)
-    reader.assign([place])
-    taken = take(reader, count)
-    equal((0, count), reader.get_watermark_offsets(place, timeout=DEADLINE_SECONDS), "low and high watermark")
-    reader.close()
-    return taken
 
 
 # What goes in comes out.
@@ -208,20 +119,6 @@ def record_over_size_limit():
 
 
 # Where reading begins.
-
-
-def filled(prefix):
-    """Value i at offset i, one second apart, in several batches."""
-    topic = create_topic(prefix)
-    more(topic, 0, 100)
-    return topic
-
-
-def more(topic, first, end):
-    producer = Acknowledged(batch_num_messages=10)
-    for i in range(first, end):
-        producer.send(topic, str(i).encode(), partition=0, timestamp=FIRST_TIMESTAMP + 1_000 * i)
-    producer.finish()
 
 
 def reads(reader, first, end):
@@ -307,7 +204,7 @@ class Member:
         self.assignment = []
         self.records = records
         self.process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), bootstrap, "--member", topic, group],
+            [sys.executable, os.path.abspath(__file__), client.bootstrap, "--member", topic, group],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -441,33 +338,55 @@ def cooperative_rebalance():
     first.reader.close()
 
 
-# Admin.
+def static_membership():
+    """KIP-345: a member with an instance id may restart without a rebalance, and only one may carry the id."""
+    topic = create_topic("static-membership", 4)
+    group = unique("static-membership")
 
+    class Ledger:
+        def __init__(self, instance):
+            self.owned, self.calls = set(), 0
+            self.reader = consumer(
+                group_id=group, group_instance_id=instance, heartbeat_interval_ms=300, auto_offset_reset="earliest"
+            )
+            self.reader.subscribe([topic], on_assign=self.given, on_revoke=self.taken)
 
-def topic_create_describe_delete():
-    topic = unique("topic-admin")
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    wanted = NewTopic(topic, 3, config={"retention.ms": "123456"})
-    admin.create_topics([wanted])[topic].result(DEADLINE_SECONDS)
+        def given(self, reader, places):
+            self.calls += 1
+            self.owned = {place.partition for place in places}
 
-    def partitions():
-        time.sleep(0.02)
-        metadata = admin.list_topics(timeout=DEADLINE_SECONDS).topics.get(topic)
-        return None if metadata is None else metadata.partitions
+        def taken(self, reader, places):
+            self.calls += 1
+            self.owned = set()
 
-    until("three partitions with leaders", lambda: [p.leader >= 0 for p in (partitions() or {}).values()] == [True] * 3)
-    try:
-        admin.create_topics([wanted])[topic].result(DEADLINE_SECONDS)
-        raise AssertionError("the same topic was created twice")
-    except KafkaException as refused:
-        equal(KafkaError.TOPIC_ALREADY_EXISTS, refused.args[0].code(), "error of the second create")
-    admin.delete_topics([topic])[topic].result(DEADLINE_SECONDS)
-    until("the topic to be gone", lambda: partitions() is None)
-    try:
-        admin.delete_topics([topic])[topic].result(DEADLINE_SECONDS)
-        raise AssertionError("the same topic was deleted twice")
-    except KafkaException as refused:
-        equal(KafkaError.UNKNOWN_TOPIC_OR_PART, refused.args[0].code(), "error of the second delete")
+    def polled(*ledgers):
+        for ledger in ledgers:
+            poll(ledger.reader)
+        return [len(ledger.owned) for ledger in ledgers]
+
+    stays, restarts = Ledger("stays"), Ledger("restarts")
+    until("two partitions each", lambda: polled(stays, restarts) == [2, 2])
+    before, calls = set(restarts.owned), stays.calls
+    restarts.reader.close()
+    back = Ledger("restarts")
+    until("the same partitions after the restart", lambda: polled(stays, back)[1] == 2 and back.owned == before)
+    equal(calls, stays.calls, "rebalances seen by the member that stayed")
+
+    usurper = Ledger("restarts")
+
+    def fenced():
+        poll(usurper.reader)
+        poll(stays.reader)
+        try:
+            poll(back.reader)
+        except KafkaException as ended:
+            equal(KafkaError._FATAL, ended.args[0].code(), "error of the older holder of the id")
+            return "fenced" in str(ended.args[0]).lower()
+        return False
+
+    until("the older holder of the id to be fenced", fenced)
+    for ledger in [usurper, stays, back]:
+        ledger.reader.close()
 
 
 # Two halves with a restart of the node between them.
@@ -481,8 +400,8 @@ def restart_consumer(run):
 
 def before_restart(run):
     topic = f"restart-{run}"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(DEADLINE_SECONDS)
+    admin = client.admin_client()
+    client.answer(admin.create_topics([NewTopic(topic, 1)]))
     more(topic, 0, 100)
     reader = restart_consumer(run)
     reads(reader, 0, 100)
@@ -515,27 +434,38 @@ SCENARIOS = {
     "consume-from-timestamp": consume_from_timestamp,
     "group-of-three": group_of_three,
     "cooperative-rebalance": cooperative_rebalance,
-    "topic-create-describe-delete": topic_create_describe_delete,
+    "static-membership": static_membership,
+    **admin_scenarios.SCENARIOS,
 }
 
 
 def passes(name, scenario):
-    try:
-        scenario()
-    except Exception as failure:  # Whatever it is, it is this scenario's failure and not the end of the run.
-        traceback.print_exc()
-        reason = str(failure) if isinstance(failure, AssertionError) else repr(failure)
-        print(f"FAIL {name}: {reason}".replace("\n", " "), flush=True)
+    reasons = []
+
+    def attempt():
+        try:
+            scenario()
+        except Exception as failure:  # Whatever it is, it is this scenario's failure and not the end of the run.
+            traceback.print_exc()
+            reasons.append(str(failure) if isinstance(failure, AssertionError) else repr(failure))
+
+    attempting = threading.Thread(target=attempt, daemon=True)
+    attempting.start()
+    attempting.join(SCENARIO_SECONDS)
+    if attempting.is_alive():
+        faulthandler.dump_traceback()
+        reasons.append(f"not done after {SCENARIO_SECONDS} s")
+    if reasons:
+        print(f"FAIL {name}: {reasons[0]}".replace("\n", " "), flush=True)
         return False
     print(f"PASS {name}", flush=True)
     return True
 
 
 def main(arguments):
-    global bootstrap
     if not arguments:
         sys.exit(__doc__)
-    bootstrap, *rest = arguments
+    client.bootstrap, *rest = arguments
     match rest:
         case ["--member", topic, group]:
             run_member(topic, group)

@@ -1,6 +1,8 @@
 //! Kills a node in mid-write, again and again, while an idempotent producer goes on; after each restart every
 //! acknowledged record must be there, once and in order. The client is `compat/python/crash.py`.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -41,7 +43,9 @@ fn crash_often(program: &[String], rounds: u32) -> Result<u64> {
     // The producer knows one address, so the node must come back to it.
     settings.listen = node.address().to_owned();
     let mut producer = Running::start(
-        client(program, &settings.listen, "produce").stdin(Stdio::piped()).stderr(Stdio::null()),
+        client(program, &settings.listen, "produce")
+            .stdin(Stdio::piped())
+            .stderr(File::create(log())?),
     )?;
     let mut acknowledged = Vec::new();
     for round in 1..=rounds {
@@ -77,6 +81,11 @@ fn client(program: &[String], address: &str, action: &str) -> Command {
     command
 }
 
+/// Where the producer's own complaints go.
+fn log() -> PathBuf {
+    crate::root().join("target/xtask/kill9.log")
+}
+
 /// How many records of each partition the producer knows to be safe.
 fn next_report(producer: &Running) -> Result<Vec<u64>> {
     let deadline = within(STEP_SECONDS);
@@ -85,7 +94,7 @@ fn next_report(producer: &Running) -> Result<Vec<u64>> {
             return Ok(counts);
         }
     }
-    bail!("the producer ended early")
+    bail!("the producer ended early: see {}", log().display())
 }
 
 fn report(line: &str) -> Result<Option<Vec<u64>>> {
