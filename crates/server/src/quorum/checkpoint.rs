@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_env::Env;
+use ottla_protocol::record_batch::{ControlRecordType, RecordBatchBuilder};
+use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
-use super::batch::{
-    Record, corrupt, decode_batch, encode_batch, get_unsigned_varint, put_unsigned_varint,
-};
-use super::entry_codec::{control_record, control_type, decode_voters, voter_records};
+use super::batch::{control_records, corrupt, read_batch, values};
+use super::entry_codec::{append_metadata_record, append_voters, decode_voters};
+use super::entry_codec::{get_unsigned_varint, put_unsigned_varint};
 use super::raft_config::{LogId, SnapshotMeta, StoredMembership, epoch_of, log_id};
 
-const SNAPSHOT_HEADER: i16 = 3;
-const SNAPSHOT_FOOTER: i16 = 4;
 /// Tag of the field in the header that is ours, far from any that Kafka may come to use.
 const RAFT_TAG: u64 = 10_000;
 const RAFT_FIELD_LEN: usize = 5 * 8;
@@ -49,38 +48,36 @@ impl Checkpoint {
 
     /// The contents of its file.
     pub(super) fn encode(&self) -> io::Result<Bytes> {
-        let epoch = self.epoch()?;
+        let epoch = LeaderEpoch(self.epoch()?);
+        let timestamp = Timestamp(self.timestamp);
         let mut out = BytesMut::new();
-        let mut header = vec![self.header_record()];
-        header.extend(voter_records(self.meta.last_membership.membership())?);
-        encode_batch(&mut out, (0, epoch), self.timestamp, true, &header)?;
-        let mut offset = header.len() as i64;
-        let mut batch = Vec::new();
-        let mut bytes = 0;
+        let mut offset = 0;
+        let batch_at = |offset| RecordBatchBuilder::new().base_offset(offset).leader_epoch(epoch);
+        let mut put = |batch: RecordBatchBuilder| {
+            offset += batch.len() as i64;
+            out.put(batch.build());
+            Offset(offset)
+        };
+
+        let mut batch = batch_at(Offset(0)).control();
+        batch.append_control(ControlRecordType::SnapshotHeader, timestamp, &self.header());
+        append_voters(&mut batch, timestamp, self.meta.last_membership.membership())?;
+        let mut batch = batch_at(put(batch));
         for value in &self.records {
-            batch.push(Record { key: None, value: value.clone() });
-            bytes += value.len();
-            if bytes >= BATCH_BYTES {
-                encode_batch(&mut out, (offset, epoch), self.timestamp, false, &batch)?;
-                offset += batch.len() as i64;
-                batch.clear();
-                bytes = 0;
+            append_metadata_record(&mut batch, self.timestamp, value);
+            if batch.size() >= BATCH_BYTES {
+                batch = batch_at(put(batch));
             }
         }
-        if !batch.is_empty() {
-            encode_batch(&mut out, (offset, epoch), self.timestamp, false, &batch)?;
-            offset += batch.len() as i64;
-        }
-        let mut footer = BytesMut::new();
-        footer.put_i16(0);
-        footer.put_u8(0);
-        let footer = control_record(SNAPSHOT_FOOTER, footer);
-        encode_batch(&mut out, (offset, epoch), self.timestamp, true, &[footer])?;
+        let mut footer = if batch.is_empty() { batch } else { batch_at(put(batch)) }.control();
+        // `SnapshotFooterRecord` version 0 without tags.
+        footer.append_control(ControlRecordType::SnapshotFooter, timestamp, &[0, 0, 0]);
+        put(footer);
         Ok(out.freeze())
     }
 
     /// `SnapshotHeaderRecord` version 0.
-    fn header_record(&self) -> Record {
+    fn header(&self) -> BytesMut {
         let mut value = BytesMut::new();
         value.put_i16(0);
         value.put_i64(self.timestamp);
@@ -90,35 +87,36 @@ impl Checkpoint {
         value.put_i64(self.end_offset);
         put_log_id(&mut value, self.meta.last_log_id);
         put_log_id(&mut value, *self.meta.last_membership.log_id());
-        control_record(SNAPSHOT_HEADER, value)
+        value
     }
 
     /// The snapshot that [`Checkpoint::encode`] wrote; a file without its footer is refused.
     pub(super) fn decode(mut bytes: Bytes) -> io::Result<Self> {
-        let (header, control) = decode_batch(&bytes)?;
-        let Some((first, voters)) = control.split_first() else {
-            return Err(corrupt("a snapshot without header"));
-        };
-        if !header.is_control || control_type(first)? != SNAPSHOT_HEADER {
-            return Err(corrupt("a snapshot without header"));
-        }
-        let mut checkpoint = Self::decode_header(first.value.clone(), voters)?;
-        bytes.advance(header.len);
+        let mut checkpoint: Option<Self> = None;
         loop {
-            let (header, records) = decode_batch(&bytes)?;
-            bytes.advance(header.len);
-            if !header.is_control {
-                checkpoint.records.extend(records.into_iter().map(|record| record.value));
-                continue;
+            let batch = read_batch(&bytes)?;
+            let next = batch.len();
+            match &mut checkpoint {
+                Some(checkpoint) if !batch.is_control() => {
+                    checkpoint.records.extend(values(&bytes, &batch)?);
+                }
+                Some(_) => match control_records(&bytes, &batch)?.first() {
+                    Some((ControlRecordType::SnapshotFooter, _)) if next == bytes.len() => break,
+                    other => return Err(corrupt(format!("{other:?} instead of a footer"))),
+                },
+                None => match control_records(&bytes, &batch)?.split_first() {
+                    Some(((ControlRecordType::SnapshotHeader, header), voters)) => {
+                        checkpoint = Some(Self::decode_header(header.clone(), voters)?);
+                    }
+                    other => return Err(corrupt(format!("{other:?} instead of a header"))),
+                },
             }
-            return match records.first().map(control_type).transpose()? {
-                Some(SNAPSHOT_FOOTER) if bytes.is_empty() => Ok(checkpoint),
-                _ => Err(corrupt("a snapshot does not end with its footer")),
-            };
+            bytes.advance(next);
         }
+        checkpoint.ok_or_else(|| corrupt("a snapshot without header"))
     }
 
-    fn decode_header(mut value: Bytes, voters: &[Record]) -> io::Result<Self> {
+    fn decode_header(mut value: Bytes, voters: &[(ControlRecordType, Bytes)]) -> io::Result<Self> {
         if value.len() < 10 {
             return Err(corrupt("the header of a snapshot is cut short"));
         }

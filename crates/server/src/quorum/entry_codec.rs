@@ -12,94 +12,98 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use ottla_protocol::record_batch::{ControlRecordType, NewRecord, RecordBatch, RecordBatchBuilder};
+use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
-use super::batch::{
-    BatchHeader, Record, corrupt, decode_batch, encode_batch, get_unsigned_varint,
-    put_unsigned_varint,
-};
+use super::batch::{control_records, corrupt, read_batch, values};
 use super::raft_config::{LogEntry, Membership, Payload, Proposal, VoterId};
 use super::raft_config::{epoch_of, log_id, node_id_of, voter_of};
 
-const LEADER_CHANGE: i16 = 2;
-const VOTERS: i16 = 6;
-
-/// Appends `entry` to `out` as the batch at `base_offset`. `leader` wrote it.
+/// `entry` as the batch at `base_offset`. `leader` wrote it.
 pub(super) fn encode_entry(
-    out: &mut BytesMut,
     entry: &LogEntry,
     base_offset: i64,
     leader: VoterId,
-) -> io::Result<()> {
-    let at = (base_offset, epoch_of(entry.log_id.leader_id.term)?);
+) -> io::Result<Bytes> {
+    let mut batch = RecordBatchBuilder::new()
+        .base_offset(Offset(base_offset))
+        .leader_epoch(LeaderEpoch(epoch_of(entry.log_id.leader_id.term)?));
     match &entry.payload {
         Payload::Normal(proposal) => {
-            let records: Vec<_> = proposal
-                .records
-                .iter()
-                .map(|value| Record { key: None, value: value.clone() })
-                .collect();
-            encode_batch(out, at, proposal.timestamp, false, &records)
+            for value in &proposal.records {
+                append_metadata_record(&mut batch, proposal.timestamp, value);
+            }
         }
-        Payload::Blank => encode_batch(out, at, 0, true, &[leader_change(leader)?]),
+        Payload::Blank => {
+            batch = batch.control();
+            let value = leader_change(leader)?;
+            batch.append_control(ControlRecordType::LeaderChange, NO_TIME, &value);
+        }
         Payload::Membership(membership) => {
-            encode_batch(out, at, 0, true, &voter_records(membership)?)
+            batch = batch.control();
+            append_voters(&mut batch, NO_TIME, membership)?;
         }
     }
+    Ok(batch.build())
 }
 
-/// The entry number `index` from the batch that `bytes` begins with.
-pub(super) fn decode_entry(bytes: &Bytes, index: u64) -> io::Result<(BatchHeader, LogEntry)> {
-    let (header, records) = decode_batch(bytes)?;
-    let payload = if header.is_control {
-        match records.first().map(control_type).transpose()? {
-            Some(LEADER_CHANGE) => Payload::Blank,
-            Some(VOTERS) => Payload::Membership(decode_voters(&records)?),
-            other => return Err(corrupt(format!("control record of type {other:?} in the log"))),
+/// Entries of the quorum's own have no time: openraft, not a caller with a clock, made them.
+const NO_TIME: Timestamp = Timestamp(0);
+
+/// Adds a metadata record: a value without key.
+pub(super) fn append_metadata_record(batch: &mut RecordBatchBuilder, timestamp: i64, value: &[u8]) {
+    let timestamp = Timestamp(timestamp);
+    batch.append(&NewRecord { timestamp, value: Some(value), ..NewRecord::default() });
+}
+
+/// The entry number `index` from the batch that `bytes` begins with, and the batch.
+pub(super) fn decode_entry(bytes: &Bytes, index: u64) -> io::Result<(RecordBatch<'_>, LogEntry)> {
+    let batch = read_batch(bytes)?;
+    let payload = if batch.is_control() {
+        let records = control_records(bytes, &batch)?;
+        match records.first() {
+            Some((ControlRecordType::LeaderChange, _)) => Payload::Blank,
+            Some((ControlRecordType::KraftVoters, _)) => {
+                Payload::Membership(decode_voters(&records)?)
+            }
+            other => return Err(corrupt(format!("a control record {other:?} in the log"))),
         }
     } else {
-        let records = records.into_iter().map(|record| record.value).collect();
-        Payload::Normal(Proposal { timestamp: header.timestamp, records })
+        let records = values(bytes, &batch)?;
+        Payload::Normal(Proposal { timestamp: batch.max_timestamp().0, records })
     };
-    let term = u64::try_from(header.epoch).map_err(corrupt)?;
-    let log_id = log_id(term, index);
-    Ok((header, LogEntry { log_id, base_offset: Some(header.base_offset), payload }))
-}
-
-/// A control record of `kind`, version 0.
-pub(super) fn control_record(kind: i16, value: BytesMut) -> Record {
-    let mut key = BytesMut::with_capacity(4);
-    key.put_i16(0);
-    key.put_i16(kind);
-    Record { key: Some(key.freeze()), value: value.freeze() }
-}
-
-/// The type of a control record.
-pub(super) fn control_type(record: &Record) -> io::Result<i16> {
-    match &record.key {
-        Some(key) if key.len() >= 4 => Ok(key.slice(2..).get_i16()),
-        Some(_) | None => Err(corrupt("a control record without type")),
-    }
+    let term = u64::try_from(batch.leader_epoch().0).map_err(corrupt)?;
+    let base_offset = Some(batch.base_offset().0);
+    Ok((batch, LogEntry { log_id: log_id(term, index), base_offset, payload }))
 }
 
 /// `LeaderChangeMessage` version 0. Who voted is not known to the log: both lists stay empty.
-fn leader_change(leader: VoterId) -> io::Result<Record> {
+fn leader_change(leader: VoterId) -> io::Result<BytesMut> {
     let mut value = BytesMut::new();
     value.put_i16(0);
     value.put_i32(node_id_of(leader)?);
     let (no_voters, no_granting_voters, no_tags) = (1, 1, 0);
     value.put_slice(&[no_voters, no_granting_voters, no_tags]);
-    Ok(control_record(LEADER_CHANGE, value))
+    Ok(value)
 }
 
-/// `VotersRecord` version 0, one for each voter set of `membership`.
-pub(super) fn voter_records(membership: &Membership) -> io::Result<Vec<Record>> {
+/// Adds a `VotersRecord` version 0 for each voter set of `membership`.
+pub(super) fn append_voters(
+    batch: &mut RecordBatchBuilder,
+    timestamp: Timestamp,
+    membership: &Membership,
+) -> io::Result<()> {
     if membership.learner_ids().next().is_some() {
         return Err(io::Error::other("a membership with learners has no form in the metadata log"));
     }
-    membership.get_joint_config().iter().map(voters_record).collect()
+    for voters in membership.get_joint_config() {
+        let value = voters_record(voters)?;
+        batch.append_control(ControlRecordType::KraftVoters, timestamp, &value);
+    }
+    Ok(())
 }
 
-fn voters_record(voters: &BTreeSet<VoterId>) -> io::Result<Record> {
+fn voters_record(voters: &BTreeSet<VoterId>) -> io::Result<BytesMut> {
     let mut value = BytesMut::new();
     value.put_i16(0);
     put_unsigned_varint(&mut value, voters.len() as u64 + 1);
@@ -112,17 +116,17 @@ fn voters_record(voters: &BTreeSet<VoterId>) -> io::Result<Record> {
         value.put_slice(&[0, 0]); // no tags in the version range, none in the voter
     }
     value.put_u8(0);
-    Ok(control_record(VOTERS, value))
+    Ok(value)
 }
 
-/// The membership that [`voter_records`] wrote.
-pub(super) fn decode_voters(records: &[Record]) -> io::Result<Membership> {
+/// The membership that [`append_voters`] wrote.
+pub(super) fn decode_voters(records: &[(ControlRecordType, Bytes)]) -> io::Result<Membership> {
     let mut configs = Vec::new();
-    for record in records {
-        if control_type(record)? != VOTERS {
+    for (kind, value) in records {
+        if *kind != ControlRecordType::KraftVoters {
             return Err(corrupt("a voter set was expected"));
         }
-        configs.push(decode_voter_set(record.value.clone())?);
+        configs.push(decode_voter_set(value.clone())?);
     }
     let nodes: BTreeMap<_, _> = configs.iter().flatten().map(|voter| (*voter, ())).collect();
     Membership::new(configs, nodes).map_err(corrupt)
@@ -149,4 +153,26 @@ fn decode_voter_set(mut value: Bytes) -> io::Result<BTreeSet<VoterId>> {
         value.advance(4 + 2);
     }
     Ok(voters)
+}
+
+/// Writes a varint as lengths and tags of flexible messages have it (KIP-482).
+pub(super) fn put_unsigned_varint(out: &mut BytesMut, mut value: u64) {
+    while value >= 0x80 {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// Reads what [`put_unsigned_varint`] wrote.
+pub(super) fn get_unsigned_varint(bytes: &mut Bytes) -> io::Result<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = bytes.try_get_u8().map_err(corrupt)?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(corrupt("a varint is too long"))
 }

@@ -8,10 +8,11 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_env::{Env, File, OpenMode};
+use ottla_protocol::record_batch::RecordBatch;
 
-use super::batch::{BatchHeader, HEADER_LEN, corrupt};
+use super::batch::{corrupt, read_batch};
 use super::entry_codec::{decode_entry, encode_entry};
 use super::raft_config::{LogEntry, LogId, VoterId, log_id};
 
@@ -121,20 +122,20 @@ impl EntryLog {
                 if byte == bytes.len() {
                     break None;
                 }
-                match self.find_entry(&bytes.slice(byte..), bounds.log_start_offset) {
-                    Ok((header, is_live)) if is_live => {
-                        let len = header.len as u32;
-                        self.entries.push_back(Position {
-                            base_offset: header.base_offset,
-                            epoch: header.epoch,
-                            len,
-                            byte: byte as u64,
-                            segment: base_offset,
-                        });
-                        self.end_offset = header.last_offset + 1;
-                        byte += header.len;
+                match self.find_entry(&bytes[byte..], bounds.log_start_offset) {
+                    Ok((batch, is_live)) => {
+                        if is_live {
+                            self.entries.push_back(Position {
+                                base_offset: batch.base_offset().0,
+                                epoch: batch.leader_epoch().0,
+                                len: batch.len() as u32,
+                                byte: byte as u64,
+                                segment: base_offset,
+                            });
+                            self.end_offset = batch.next_offset().0;
+                        }
+                        byte += batch.len();
                     }
-                    Ok((header, _)) => byte += header.len,
                     Err(error) => break Some(error),
                 }
             };
@@ -145,19 +146,21 @@ impl EntryLog {
         Ok(())
     }
 
-    /// The header of the next batch and whether it counts, or why it cannot be an entry.
-    fn find_entry(&self, bytes: &[u8], log_start_offset: i64) -> io::Result<(BatchHeader, bool)> {
-        let header = BatchHeader::parse_whole(bytes)?;
-        if header.last_offset < log_start_offset {
-            return Ok((header, false));
+    /// The next batch and whether it counts, or why it cannot be an entry.
+    fn find_entry<'b>(
+        &self,
+        bytes: &'b [u8],
+        log_start_offset: i64,
+    ) -> io::Result<(RecordBatch<'b>, bool)> {
+        let batch = read_batch(bytes)?;
+        if batch.next_offset().0 <= log_start_offset {
+            return Ok((batch, false));
         }
-        if header.base_offset != self.end_offset {
-            return Err(corrupt(format!(
-                "a batch at offset {} where {} was expected",
-                header.base_offset, self.end_offset
-            )));
+        if batch.base_offset().0 != self.end_offset {
+            let (found, due) = (batch.base_offset().0, self.end_offset);
+            return Err(corrupt(format!("a batch at offset {found} where {due} was due")));
         }
-        Ok((header, true))
+        Ok((batch, true))
     }
 
     /// Cuts what a crash tore; refuses if it had been flushed.
@@ -271,7 +274,7 @@ impl EntryLog {
                 return Err(corrupt(format!("entry {} where {expected} was due", entry.log_id)));
             }
             let byte = bytes.len();
-            encode_entry(&mut bytes, &entry, end_offset, leader)?;
+            bytes.put(encode_entry(&entry, end_offset, leader)?);
             positions.push(Position {
                 base_offset: end_offset,
                 epoch: super::raft_config::epoch_of(entry.log_id.leader_id.term)?,
@@ -386,10 +389,11 @@ impl Run {
     pub(super) fn read(&self, out: &mut Vec<LogEntry>) -> io::Result<()> {
         let mut bytes = read_exactly(&*self.file, self.byte, self.len)?;
         let mut index = self.first_index;
-        while bytes.len() >= HEADER_LEN {
-            let (header, entry) = decode_entry(&bytes, index)?;
+        while bytes.has_remaining() {
+            let (batch, entry) = decode_entry(&bytes, index)?;
+            let next = batch.len();
             out.push(entry);
-            drop(bytes.split_to(header.len));
+            bytes.advance(next);
             index += 1;
         }
         Ok(())

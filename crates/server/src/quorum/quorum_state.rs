@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
+use crc_fast::crc32_iscsi as crc32c;
 use ottla_env::{Env, File, OpenMode};
 use ottla_protocol::Uuid;
 
-use super::batch::{corrupt, crc32c};
+use super::batch::corrupt;
 use super::raft_config::{LogId, Vote, log_id};
 
 const MAGIC: u64 = u64::from_be_bytes(*b"OTTLAQS1");
