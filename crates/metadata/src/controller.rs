@@ -1,7 +1,8 @@
 //! Who decides what the cluster knows. Kafka: `QuorumController` and its control managers.
 //!
-//! A decision takes `&self` and a request of the protocol, and gives the records that would bring it about together with the
-//! answer to send once they are committed. It changes nothing: only [`Controller::replay`] does.
+//! A decision takes `&self` and a request of the protocol, and gives the records that would bring
+//! it about together with the answer to send once they are committed. It changes nothing: only
+//! [`Controller::replay`] does.
 
 mod cluster_control;
 mod configuration_control;
@@ -24,13 +25,14 @@ pub use feature_control::{
 };
 pub use producer_ids_control::PRODUCER_ID_BLOCK_SIZE;
 
-/// The most records that one request may bring about, so that no batch outgrows the metadata log. Kafka's
-/// `MAX_RECORDS_PER_USER_OP`.
+/// The most records that one request may bring about, so that no batch outgrows the metadata log.
+/// Kafka's `MAX_RECORDS_PER_USER_OP`.
 pub const MAX_RECORDS_PER_REQUEST: usize = 10_000;
 
 /// What the controller decided: the records to append, and what to answer when they are committed.
 ///
-/// Without records the answer can go out at once. The records of one outcome are one batch: all or none.
+/// Without records the answer can go out at once. The records of one outcome are one batch: all or
+/// none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome<Answer> {
     /// To be appended to the metadata log as one batch.
@@ -50,11 +52,13 @@ impl<Answer> Outcome<Answer> {
 pub struct ControllerConfig {
     /// The cluster's id, from `meta.properties`: brokers of another cluster are refused.
     pub cluster_id: Arc<str>,
-    /// The node's configuration: what topics are given that do not say, and for how long a broker may be silent.
+    /// The node's configuration: what topics are given that do not say, and for how long a broker
+    /// may be silent.
     pub broker: Arc<BrokerConfig>,
 }
 
-/// The active controller: the image it decides on, and what it may forget (the sessions of brokers).
+/// The active controller: the image it decides on, and what it may forget (the sessions of
+/// brokers).
 #[derive(Clone, Debug)]
 pub struct Controller {
     config: ControllerConfig,
@@ -63,10 +67,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that takes over at `now`, with everything committed so far replayed into `image`.
+    /// A controller that takes over at `now`, with everything committed so far replayed into
+    /// `image`.
     ///
-    /// Every broker that is not fenced is given a whole session, as if it had just been heard: the new controller cannot
-    /// know when the old one heard it last.
+    /// Every broker that is not fenced is given a whole session, as if it had just been heard: the
+    /// new controller cannot know when the old one heard it last.
     pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
         let mut sessions = Sessions::default();
         for broker in image.brokers().filter(|broker| !broker.fenced) {

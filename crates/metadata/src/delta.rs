@@ -9,11 +9,12 @@ use crate::image::{BrokerRegistration, ConfigResource, MetadataImage, TopicImage
 
 /// What a batch of records, or a snapshot, changed.
 ///
-/// It is the difference of two images, so it is right however the new one came about. Branches that both images share are
-/// skipped by their address: a batch that touches no topic compares none.
+/// It is the difference of two images, so it is right however the new one came about. Branches that
+/// both images share are skipped by their address: a batch that touches no topic compares none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetadataDelta {
-    /// Topics that are gone, as they last were. A topic created again under its old name is here and in `created`.
+    /// Topics that are gone, as they last were. A topic created again under its old name is here
+    /// and in `created`.
     pub deleted: Vec<Arc<TopicImage>>,
     /// Topics that are new.
     pub created: Vec<Arc<TopicImage>>,

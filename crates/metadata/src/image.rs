@@ -1,7 +1,8 @@
 //! What every node knows: the state that the metadata log adds up to.
 //!
-//! An image is a value. Cloning it copies a handful of pointers; a change copies only the branch it touches (one topic, not
-//! all of them), so a reader keeps its snapshot at no cost while the next one is made.
+//! An image is a value. Cloning it copies a handful of pointers; a change copies only the branch it
+//! touches (one topic, not all of them), so a reader keeps its snapshot at no cost while the next
+//! one is made.
 
 mod broker;
 mod config;

@@ -1,4 +1,28 @@
-//! What the cluster knows and who decides it: records, image, controller.
+//! What the cluster knows and who decides it: Kafka's `metadata` module, that is its
+//! `QuorumController`, its `MetadataImage` and the records between them (KIP-631).
+//!
+//! ```text
+//! request ─► Controller::create_topics(&self, …) ─► Outcome { records, answer }
+//!                                                       │ the quorum appends and commits
+//!            MetadataImage::replay(&mut self, record) ◄─┘ on every node, then the answer goes out
+//! ```
+//!
+//! Start with [`image`]: the state of a cluster as one value that is cheap to clone. [`record`] is
+//! what changes it, in the bytes of Kafka's own metadata log. [`controller`] decides which records
+//! to write; its parts are named after Kafka's control managers. [`delta`] is what a broker has to
+//! do when one image follows another, and [`placement`] where the replicas of a new partition go.
+//!
+//! # Invariants
+//! - Only [`MetadataImage::replay`] changes hard state; deciding borrows it immutably.
+//! - One decision at a time: its records are committed and replayed before the next is made.
+//! - The ISR of a partition is a subset of its replicas and never empty; its leader is in the ISR.
+//! - The epochs of a partition, of brokers and the producer ids never go back.
+//! - The records of a snapshot, replayed, give the image they were made of.
+//!
+//! # Not here
+//! The log itself, its replication and its snapshots on disk (`server/quorum`); what
+//! DescribeConfigs and Metadata answer (`server/handlers`, from the image); clocks and randomness,
+//! which come in as arguments.
 
 mod broker_epoch;
 pub mod controller;
@@ -8,7 +32,9 @@ pub mod placement;
 pub mod record;
 
 pub use broker_epoch::BrokerEpoch;
-pub use controller::{BrokerEpochError, Controller, ControllerConfig, Outcome, RegistrationError};
+pub use controller::{
+    BrokerEpochError, Controller, ControllerConfig, Outcome, RegistrationError, bootstrap_records,
+};
 pub use delta::{MetadataDelta, TopicDelta};
 pub use image::{
     BrokerRegistration, ConfigResource, LeaderRecoveryState, METADATA_VERSION, MetadataImage,

@@ -1,7 +1,9 @@
-//! Where the replicas of new partitions go. Kafka: `AdminUtils.assignReplicasToBrokers` (KIP-36 for racks).
+//! Where the replicas of new partitions go. Kafka: `AdminUtils.assignReplicasToBrokers` (KIP-36 for
+//! racks).
 //!
-//! First replicas go round the brokers from a random start. The others follow at a distance, the shift, that grows by one
-//! each time the first replicas have been once round, so that partitions with the same leader have different followers:
+//! First replicas go round the brokers from a random start. The others follow at a distance, the
+//! shift, that grows by one each time the first replicas have been once round, so that partitions
+//! with the same leader have different followers:
 //!
 //! ```text
 //! brokers      b0  b1  b2  b3  b4        start 0, shift 0
@@ -11,8 +13,8 @@
 //! 2nd replica  p8  p9  p5  p6  p7        one further
 //! ```
 //!
-//! When every broker names its rack, the brokers are first put in an order that alternates racks, and a follower is not
-//! placed in a rack that has a replica while another rack has none.
+//! When every broker names its rack, the brokers are first put in an order that alternates racks,
+//! and a follower is not placed in a rack that has a replica while another rack has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -79,7 +81,8 @@ pub fn place(
     let racks: Option<Vec<Arc<str>>> = brokers.iter().map(|broker| broker.rack.clone()).collect();
     let circle = match racks {
         Some(racks) => Circle::alternating(brokers, &racks),
-        // Kafka's tools refuse when only some brokers name a rack; the controller then places without racks.
+        // Kafka's tools refuse when only some brokers name a rack; the controller then places
+        // without racks.
         None => Circle::without_racks(brokers),
     };
     let mut shift = start.shift;
@@ -101,7 +104,8 @@ struct Circle {
 }
 
 impl Circle {
-    /// Each broker is its own rack, as it were: no two replicas share one, and the order is as given.
+    /// Each broker is its own rack, as it were: no two replicas share one, and the order is as
+    /// given.
     fn without_racks(brokers: &[UsableBroker]) -> Self {
         let brokers = brokers.iter().enumerate().map(|(rack, broker)| (broker.id, rack)).collect();
         Self { brokers, racks: 1 }
@@ -139,7 +143,8 @@ impl Circle {
         take(self.brokers[first], &mut replicas);
         let mut step = 0;
         while replicas.len() < factor {
-            // The first replica's own place is left out of the walk, so that the shift never lands on it.
+            // The first replica's own place is left out of the walk, so that the shift never lands
+            // on it.
             let distance = 1 + (shift * self.racks + step) % (count - 1);
             take(self.brokers[(first + distance) % count], &mut replicas);
             step += 1;

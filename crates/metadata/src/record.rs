@@ -1,7 +1,8 @@
 //! The records of the metadata log, in the format of Kafka's own `__cluster_metadata` (KIP-631).
 //!
-//! One record is a frame version (always 1), an api key, a record version, each an unsigned varint, and then the fields in
-//! the flexible encoding. Kafka's `kafka-dump-log --cluster-metadata-decoder` reads them.
+//! One record is a frame version (always 1), an api key, a record version, each an unsigned varint,
+//! and then the fields in the flexible encoding. Kafka's `kafka-dump-log
+//! --cluster-metadata-decoder` reads them.
 
 mod codec;
 #[macro_use]
@@ -299,7 +300,8 @@ macro_rules! metadata_record {
                 )*}
             }
 
-            /// Reads one record that fills `bytes` exactly. Never allocates more than `bytes` can back.
+            /// Reads one record that fills `bytes` exactly. Never allocates more than `bytes` can
+            /// back.
             pub fn decode(bytes: Bytes) -> Result<Self, RecordError> {
                 let mut from = Decoder::new(bytes, DecodeLimits::default())?;
                 let frame = from.read_unsigned_varint()?;
@@ -357,7 +359,8 @@ pub enum RecordError {
     /// The frame is of a format that does not exist yet.
     #[error("metadata record has frame version {0}, only 1 is known")]
     UnknownFrame(u32),
-    /// A kind of record that is not known: written by a newer version, or by Apache Kafka for a feature Ottla has not.
+    /// A kind of record that is not known: written by a newer version, or by Apache Kafka for a
+    /// feature Ottla has not.
     #[error("metadata record type {api_key} (version {version}) is not known")]
     UnknownType {
         /// Its number.

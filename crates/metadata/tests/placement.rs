@@ -1,5 +1,7 @@
 //! Where replicas go: Kafka's worked examples, and what must hold for any cluster.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

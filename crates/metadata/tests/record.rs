@@ -1,5 +1,7 @@
 //! The metadata log's bytes: exactly Kafka's, and nothing is lost on the way there and back.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};

@@ -1,4 +1,5 @@
-//! Brokers: registration, heartbeats, fencing. Kafka: `ClusterControlManager`, `BrokerHeartbeatManager` (KIP-631, KIP-841).
+//! Brokers: registration, heartbeats, fencing. Kafka: `ClusterControlManager`,
+//! `BrokerHeartbeatManager` (KIP-631, KIP-841).
 
 mod heartbeat;
 mod registration;
@@ -58,14 +59,14 @@ impl Controller {
         }
     }
 
-    /// Notes that a broker was heard at `now`: call it with every registration and heartbeat that was answered without an
-    /// error. It is soft state, so nothing is appended.
+    /// Notes that a broker was heard at `now`: call it with every registration and heartbeat that
+    /// was answered without an error. It is soft state, so nothing is appended.
     pub fn broker_heard(&mut self, id: BrokerId, epoch: BrokerEpoch, now: Monotonic) {
         self.sessions.heard(id, epoch, now);
     }
 
-    /// Fences the broker that has been silent longest, if that is longer than the session timeout. Call it again until it
-    /// names none: the next decision has to see what became of this one.
+    /// Fences the broker that has been silent longest, if that is longer than the session timeout.
+    /// Call it again until it names none: the next decision has to see what became of this one.
     pub fn fence_stale_broker(&self, now: Monotonic) -> Outcome<Option<BrokerId>> {
         let timeout = self.config.broker.node.session_timeout;
         let unfenced = self.image.brokers().filter(|broker| !broker.fenced);

@@ -50,7 +50,8 @@ pub(crate) enum ConfigurationError {
     /// Only lists can be appended to or subtracted from.
     #[error("key {0} holds no list: it can be set or deleted, not appended to or subtracted from")]
     NotAList(String),
-    /// A value that its key does not accept, a key that is not known, or two that do not go together.
+    /// A value that its key does not accept, a key that is not known, or two that do not go
+    /// together.
     #[error("{0}")]
     Invalid(String),
     /// A key that a broker reads at its start.
@@ -148,7 +149,8 @@ impl Controller {
         Ok(())
     }
 
-    /// A topic's configuration as clients are told of it: what was set, and the defaults for the rest (KIP-525).
+    /// A topic's configuration as clients are told of it: what was set, and the defaults for the
+    /// rest (KIP-525).
     pub(super) fn effective_topic_config(
         &self,
         config: &ResourceConfig,

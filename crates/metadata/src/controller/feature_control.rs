@@ -1,4 +1,5 @@
-//! Levels of features that the whole cluster agreed on. Kafka: `FeatureControlManager` (KIP-584, KIP-778).
+//! Levels of features that the whole cluster agreed on. Kafka: `FeatureControlManager` (KIP-584,
+//! KIP-778).
 
 use std::sync::Arc;
 
@@ -16,12 +17,14 @@ pub struct SupportedFeature {
     pub max: i16,
 }
 
-/// Kafka's number of the metadata version 4.0-IV3: the records here are written in the versions that it has.
+/// Kafka's number of the metadata version 4.0-IV3: the records here are written in the versions
+/// that it has.
 pub const METADATA_VERSION_LEVEL: i16 = 25;
 
 /// What a broker registers with and tells clients in ApiVersions.
 ///
-/// A feature is named here only when all of it works: a client that reads `transaction.version` 2, for one, relies on it.
+/// A feature is named here only when all of it works: a client that reads `transaction.version` 2,
+/// for one, relies on it.
 pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[SupportedFeature {
     name: METADATA_VERSION,
     min: METADATA_VERSION_LEVEL,

@@ -1,5 +1,6 @@
 //! Topics and partitions. Kafka: `ReplicationControlManager`.
 
+mod alter_partition;
 mod assignment;
 mod create_partitions;
 mod create_topics;

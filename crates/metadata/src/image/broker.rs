@@ -9,11 +9,11 @@ use crate::record::{BrokerEndpoint, BrokerFeature, RegisterBrokerRecord};
 /// What the cluster knows about one broker. Kafka's `BrokerRegistration`.
 ///
 /// ```text
-///              caught up                     asks to leave
+///               caught up                  asks to leave
 /// registered ─────────────► unfenced ─────────────────────► in controlled shutdown
-///  (fenced)  ◄───────────── (active)                             │
-///      ▲       silent for a session's length, or asks for it     │ leads nothing any more
-///      └─────────────────────────────────────────────────────────┘
+///  (fenced)  ◄───────────── (active)                                 │
+///     ▲      silent for a session's length, or asks for it            │ leads nothing any more
+///     └────────────── registers anew ── fenced, may stop ◄───────────┘
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerRegistration {

@@ -33,7 +33,8 @@ impl ConfigResource {
         }
     }
 
-    /// Its name on the wire: the topic's name, the broker's id, or nothing for the default of all brokers.
+    /// Its name on the wire: the topic's name, the broker's id, or nothing for the default of all
+    /// brokers.
     pub fn resource_name(&self) -> Arc<str> {
         match self {
             Self::Topic(name) => name.clone(),
@@ -42,8 +43,8 @@ impl ConfigResource {
         }
     }
 
-    /// The resource that these two name on the wire; None if the type is not one that Ottla keeps a configuration for, or
-    /// the name is no broker id.
+    /// The resource that these two name on the wire; None if the type is not one that Ottla keeps a
+    /// configuration for, or the name is no broker id.
     pub fn from_wire(resource_type: i8, name: &str) -> Option<Self> {
         match resource_type {
             Self::TOPIC => Some(Self::Topic(Arc::from(name))),

@@ -17,7 +17,8 @@ use crate::record::{
     UnregisterBrokerRecord,
 };
 
-/// A record that contradicts the ones before it: the metadata log is corrupt, or a bug wrote it. The node must stop.
+/// A record that contradicts the ones before it: the metadata log is corrupt, or a bug wrote it.
+/// The node must stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
     /// A record about a topic that does not exist.
@@ -69,7 +70,8 @@ fn hex(id: &Uuid) -> String {
 impl MetadataImage {
     /// Applies one record of the log.
     ///
-    /// On an error the image is as it was before this record. Call [`advance_to`](Self::advance_to) after a batch.
+    /// On an error the image is as it was before this record. Call [`advance_to`](Self::advance_to)
+    /// after a batch.
     pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
         match record {
             MetadataRecord::RegisterBroker(record) => self.register_broker(record),

@@ -11,7 +11,8 @@ use crate::record::{
 };
 
 impl MetadataImage {
-    /// The records of a snapshot. Replayed into an empty image they give this one, but for its position.
+    /// The records of a snapshot. Replayed into an empty image they give this one, but for its
+    /// position.
     ///
     /// `metadata.version` comes first, so that a reader knows what to expect of the rest (KIP-778).
     pub fn to_records(&self) -> impl Iterator<Item = MetadataRecord> + '_ {
@@ -51,12 +52,11 @@ impl MetadataImage {
     }
 
     fn producer_id_record(&self) -> Option<MetadataRecord> {
-        (self.next_producer_id != 0).then(|| {
-            MetadataRecord::ProducerIds(ProducerIdsRecord {
-                broker_id: BrokerId(-1),
-                broker_epoch: BrokerEpoch::NONE,
-                next_producer_id: self.next_producer_id,
-            })
-        })
+        let record = ProducerIdsRecord {
+            broker_id: BrokerId(-1),
+            broker_epoch: BrokerEpoch::NONE,
+            next_producer_id: self.next_producer_id,
+        };
+        (record.next_producer_id != 0).then_some(record.into())
     }
 }

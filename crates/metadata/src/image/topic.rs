@@ -49,7 +49,8 @@ impl LeaderRecoveryState {
 pub struct PartitionRegistration {
     /// Its replicas, the preferred leader first. Never empty, no duplicates.
     pub replicas: Vec<BrokerId>,
-    /// The log directory of each replica, in the order of `replicas`; all zeroes where it is not known.
+    /// The log directory of each replica, in the order of `replicas`; all zeroes where it is not
+    /// known.
     pub directories: Vec<Uuid>,
     /// The replicas in sync, in the order of `replicas`. A subset of them.
     pub isr: Vec<BrokerId>,
@@ -115,8 +116,9 @@ impl PartitionRegistration {
         }
     }
 
-    /// Every change moves the partition epoch on; naming a leader, even the same one, moves the leader epoch on (KIP-101).
-    pub(super) fn change(&mut self, change: &PartitionChangeRecord) {
+    /// Every change moves the partition epoch on; naming a leader, even the same one, moves the
+    /// leader epoch on (KIP-101).
+    pub(crate) fn change(&mut self, change: &PartitionChangeRecord) {
         let replace = |field: &mut Vec<BrokerId>, new: &Option<Vec<BrokerId>>| {
             if let Some(new) = new {
                 field.clone_from(new);

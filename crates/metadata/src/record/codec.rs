@@ -1,4 +1,5 @@
-//! The field types of metadata records and how each one lies in bytes, always in the flexible encoding (KIP-482).
+//! The field types of metadata records and how each one lies in bytes, always in the flexible
+//! encoding (KIP-482).
 
 use std::sync::Arc;
 
@@ -132,7 +133,8 @@ impl<T: Field> Field for Option<Vec<T>> {
     }
 }
 
-/// The tagged fields of one structure: those that differ from their default, in the order of their tags.
+/// The tagged fields of one structure: those that differ from their default, in the order of their
+/// tags.
 #[derive(Default)]
 pub(super) struct TagWriter {
     count: u64,

@@ -2,8 +2,9 @@
 
 /// Declares a structure of the metadata log.
 ///
-/// Fields stand in wire order; `since N` names the first version that has the field (an older record leaves the default).
-/// Tagged fields follow with their tag and default. Only the newest version is ever written, every older one is read.
+/// Fields stand in wire order; `since N` names the first version that has the field (an older
+/// record leaves the default). Tagged fields follow with their tag and default. Only the newest
+/// version is ever written, every older one is read.
 macro_rules! schema {
     (
         $(#[$doc:meta])*

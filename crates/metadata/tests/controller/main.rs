@@ -1,7 +1,10 @@
 //! Golden scripts: what the controller answers, and which records it writes.
 //!
-//! A script is a list of paragraphs: a command, `---`, and what came of it. `UPDATE=1 cargo test -p ottla-metadata --test
-//! controller` writes down what comes of it now; read the difference before it is committed.
+//! A script is a list of paragraphs: a command, `---`, and what came of it. `UPDATE=1 cargo test -p
+//! ottla-metadata --test controller` writes down what comes of it now; read the difference before
+//! it is committed.
+
+#![allow(clippy::unwrap_used)]
 
 mod properties;
 mod script;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_metadata::{MetadataDelta, MetadataImage, PartitionRegistration};
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -39,8 +39,17 @@ fn command() -> impl Strategy<Value = String> {
         2 => (topic.clone(), 0..7i32).prop_map(|(topic, n)| format!("grow {topic} count={n}")),
         2 => topic.clone().prop_map(|topic| format!("delete {topic}")),
         1 => topic.clone().prop_map(|topic| format!("delete id:{topic} {topic}")),
-        2 => (topic, change.clone()).prop_map(|(topic, change)| format!("alter topic:{topic} {change}")),
-        1 => (broker, change).prop_map(|(id, change)| format!("alter broker:{id} {change} | broker: {change}")),
+        2 => (topic.clone(), change.clone()).prop_map(|(topic, change)| format!("alter topic:{topic} {change}")),
+        1 => (broker.clone(), change).prop_map(|(id, change)| format!("alter broker:{id} {change} | broker: {change}")),
+        6 => (broker.clone(), topic.clone(), btree_set(broker.clone(), 0..4), 0..4i32).prop_map(
+            |(leader, topic, mut isr, epoch)| {
+                isr.insert(leader);
+                let isr: Vec<String> = isr.iter().map(ToString::to_string).collect();
+                // Now and then of an epoch that may not be the current one.
+                let epoch = if epoch == 0 { "leader-epoch=1" } else { "" };
+                format!("isr {leader} {topic}-0 {} {epoch}", isr.join(","))
+            }
+        ),
         1 => Just(String::from("failover")),
     ]
 }

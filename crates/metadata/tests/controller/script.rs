@@ -11,6 +11,7 @@
 //! grow a count=n [assign=1,2;2,3] [validate]
 //! delete a | id:0001…
 //! alter topic:a set:key=value delete:key append:key=value subtract:key=value [validate]
+//! isr 1 a-0 1,2@7 [leader-epoch=n] [version=n] [recovering]      leader 1 wants it so; broker 2 was seen with epoch 7
 //! producer-ids 1
 //! failover [key=value …]                                         another node is the controller, configured so
 //! topics, brokers, configs                                       what the image says
@@ -27,6 +28,7 @@ use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
     Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
 };
+use ottla_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
@@ -39,8 +41,8 @@ use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use ottla_protocol::messages::{
-    AllocateProducerIdsRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    AllocateProducerIdsRequest, AlterPartitionRequest, BrokerHeartbeatRequest,
+    BrokerRegistrationRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     IncrementalAlterConfigsRequest,
 };
 use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
@@ -113,6 +115,7 @@ impl Cluster {
             "delete" => self.delete(rest),
             "producer-ids" => self.producer_ids(rest),
             "alter" => self.alter(rest),
+            "isr" => self.isr(rest),
             "failover" => self.failover(rest),
             "topics" => show::topics(self.controller.image()),
             "brokers" => show::brokers(self.controller.image()),
@@ -290,7 +293,8 @@ impl Cluster {
         let image = self.controller.image();
         let named = |word: &&str| match word.split_once("id:") {
             None => message!(DeleteTopicState { name: Some((*word).into()) }),
-            // `id:a` is the id of topic a, `a+id:a` is both; a topic that is not has an id that is not.
+            // `id:a` is the id of topic a, `a+id:a` is both; a topic that is not has an id that is
+            // not.
             Some((name, of)) => message!(DeleteTopicState {
                 name: name.strip_suffix('+').map(Into::into),
                 topic_id: image.topic(of).map_or(uuid(404), |topic| topic.id),
@@ -310,6 +314,44 @@ impl Cluster {
         });
         let outcome = self.controller.incremental_alter_configs(&request);
         let mut lines = answer::altered(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn isr(&mut self, words: &[&str]) -> Vec<String> {
+        let (topic, index) = words[1].rsplit_once('-').unwrap();
+        let index: i32 = index.parse().unwrap();
+        let image = self.controller.image();
+        let partition = image.partition(topic, index);
+        let member = |member: &str| {
+            let (id, epoch) = member.split_once('@').unwrap_or((member, "-1"));
+            message!(BrokerState {
+                broker_id: id.parse().unwrap(),
+                broker_epoch: epoch.parse().unwrap(),
+            })
+        };
+        let asked = message!(PartitionData {
+            partition_index: index,
+            leader_epoch: number(words, "leader-epoch")
+                .unwrap_or(partition.map_or(0, |partition| partition.leader_epoch.0)),
+            partition_epoch: number(words, "version")
+                .unwrap_or(partition.map_or(0, |partition| partition.partition_epoch)),
+            new_isr_with_epochs: words[2].split(',').map(member).collect(),
+            leader_recovery_state: i8::from(words.contains(&"recovering")),
+        });
+        let topic = message!(TopicData {
+            topic_id: image.topic(topic).map_or(uuid(404), |topic| topic.id),
+            partitions: vec![asked],
+        });
+        let id = BrokerId(words[0].parse().unwrap());
+        let known = image.broker(id).map_or(-1, |broker| broker.epoch.0);
+        let request = message!(AlterPartitionRequest {
+            broker_id: id.0,
+            broker_epoch: number(words, "epoch").unwrap_or(known),
+            topics: vec![topic],
+        });
+        let outcome = self.controller.alter_partition(&request);
+        let mut lines = answer::isr(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines
     }

@@ -6,7 +6,8 @@ use crate::BrokerEpoch;
 use crate::image::BrokerRegistration;
 use crate::record::{BrokerRegistrationChangeRecord, MetadataRecord};
 
-/// Where a broker stands after a heartbeat. Kafka's `BrokerControlState`; drawn at [`BrokerRegistration`].
+/// Where a broker stands after a heartbeat. Kafka's `BrokerControlState`; drawn at
+/// [`BrokerRegistration`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BrokerControlState {
     /// May not lead.
@@ -20,7 +21,8 @@ enum BrokerControlState {
 }
 
 impl Controller {
-    /// Hears what a broker wants and says what it may: to be unfenced when it has caught up, to be fenced, to shut down.
+    /// Hears what a broker wants and says what it may: to be unfenced when it has caught up, to be
+    /// fenced, to shut down.
     ///
     /// Call [`broker_heard`](Self::broker_heard) too if the answer carries no error.
     pub fn broker_heartbeat(
@@ -59,7 +61,8 @@ impl Controller {
         use BrokerControlState::{ControlledShutdown, Fenced, ShutdownNow, Unfenced};
         let may_stop = || if self.leads_any(broker.id) { ControlledShutdown } else { ShutdownNow };
         if broker.fenced {
-            match (request.want_shut_down, request.want_fence) {
+            // One that began to shut down comes back by registering anew, not by a change of mind.
+            match (request.want_shut_down || broker.in_controlled_shutdown, request.want_fence) {
                 (true, _) => ShutdownNow,
                 (false, false) if is_caught_up => Unfenced,
                 (false, _) => Fenced,

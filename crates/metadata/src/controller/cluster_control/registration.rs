@@ -78,10 +78,11 @@ impl RegistrationError {
 }
 
 impl Controller {
-    /// Lets a broker join, fenced; it is unfenced by a heartbeat once it has caught up with the metadata log.
+    /// Lets a broker join, fenced; it is unfenced by a heartbeat once it has caught up with the
+    /// metadata log.
     ///
-    /// Its epoch is the offset that the registration will have. The response has no room for a message; the second value
-    /// says why, for the log.
+    /// Its epoch is the offset that the registration will have. The response has no room for a
+    /// message; the second value says why, for the log.
     pub fn register_broker(
         &self,
         request: &BrokerRegistrationRequest,
@@ -130,7 +131,8 @@ impl Controller {
                 record.fenced = known.fenced;
                 record.in_controlled_shutdown = known.in_controlled_shutdown;
             }
-            // It was restarted before its session ended: what it led must have other leaders until it is back.
+            // It was restarted before its session ended: what it led must have other leaders until
+            // it is back.
             Some(known) if !known.fenced => records = self.leader_and_isr_updates(Some(id), None),
             Some(_) | None => {}
         }
@@ -171,9 +173,9 @@ impl Controller {
 
     /// Whether a live process holds this id already.
     ///
-    /// Kafka lets a crashed broker wait until its old session ends. Here a broker with the very same log directories comes
-    /// back at once: their lock lets one process hold them, so the earlier one is dead. If the directories were copied, the
-    /// earlier one is fenced by its epoch.
+    /// Kafka lets a crashed broker wait until its old session ends. Here a broker with the very
+    /// same log directories comes back at once: their lock lets one process hold them, so the
+    /// earlier one is dead. If the directories were copied, the earlier one is fenced by its epoch.
     fn is_another_process(
         &self,
         known: &BrokerRegistration,
@@ -218,7 +220,8 @@ impl Controller {
             })
             .collect();
         for (name, level) in self.image.features() {
-            // A broker that does not mention a feature knows none of its levels; all know the first metadata.version.
+            // A broker that does not mention a feature knows none of its levels; all know the first
+            // metadata.version.
             let unmentioned = if &**name == METADATA_VERSION { 1 } else { 0 };
             let (min, max) = features
                 .iter()

@@ -4,7 +4,8 @@ use ottla_protocol::{BrokerId, Monotonic};
 
 use crate::BrokerEpoch;
 
-/// When each broker was last heard. Soft state: a new controller begins with a whole session for each.
+/// When each broker was last heard. Soft state: a new controller begins with a whole session for
+/// each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sessions {
     last_heard: BTreeMap<BrokerId, (BrokerEpoch, Monotonic)>,

@@ -36,8 +36,8 @@ impl Operation {
 }
 
 impl Controller {
-    /// Changes some keys of some resources; the keys that are not named stay (KIP-339). Of each resource all changes are
-    /// made or none.
+    /// Changes some keys of some resources; the keys that are not named stay (KIP-339). Of each
+    /// resource all changes are made or none.
     pub fn incremental_alter_configs(
         &self,
         request: &IncrementalAlterConfigsRequest,
@@ -96,7 +96,8 @@ impl Controller {
                 Some(value) => config.insert(key.clone(), value.clone()),
                 None => config.remove(&key),
             };
-            // A broker reads a key again when it is set to what it was: the file that it names may have changed (KAFKA-14136).
+            // A broker reads a key again when it is set to what it was: the file that it names may
+            // have changed (KAFKA-14136).
             if before != value || matches!(resource, ConfigResource::Broker(_)) {
                 changes.push((key, value));
             }

@@ -1,4 +1,5 @@
-//! Which brokers hold a new partition: as the request says, or as [`placement`](crate::placement) has it.
+//! Which brokers hold a new partition: as the request says, or as [`placement`](crate::placement)
+//! has it.
 
 use std::collections::BTreeSet;
 
@@ -70,7 +71,8 @@ impl AssignmentError {
 }
 
 impl Controller {
-    /// Checks what a request says about one partition. `factor` is that of the topic's other partitions.
+    /// Checks what a request says about one partition. `factor` is that of the topic's other
+    /// partitions.
     pub(super) fn check_assignment(
         &self,
         partition: usize,
@@ -100,8 +102,8 @@ impl Controller {
         }
     }
 
-    /// Places partitions on the brokers that are active, and only if they are too few for the factor on others as well: a
-    /// topic can be created while a broker restarts.
+    /// Places partitions on the brokers that are active, and only if they are too few for the
+    /// factor on others as well: a topic can be created while a broker restarts.
     pub(super) fn place_partitions(
         &self,
         spec: PlacementSpec,
@@ -127,7 +129,8 @@ impl Controller {
             .collect()
     }
 
-    /// A partition with these replicas: those that are active are in sync, the first of them leads. None if none is.
+    /// A partition with these replicas: those that are active are in sync, the first of them leads.
+    /// None if none is.
     fn new_partition(&self, replicas: Vec<BrokerId>) -> Option<PartitionRegistration> {
         let isr: Vec<BrokerId> =
             replicas.iter().copied().filter(|broker| self.is_active(*broker)).collect();
@@ -147,7 +150,8 @@ impl Controller {
         })
     }
 
-    /// A broker with one log directory leaves no choice; one with several chooses itself and says so later (KIP-858).
+    /// A broker with one log directory leaves no choice; one with several chooses itself and says
+    /// so later (KIP-858).
     fn default_directory(&self, broker: BrokerId) -> Uuid {
         match self.image.broker(broker).map(|broker| broker.log_dirs.as_slice()) {
             Some([only]) => *only,

@@ -58,7 +58,8 @@ impl CreatePartitionsError {
 }
 
 impl Controller {
-    /// Gives topics more partitions (KIP-195). Keys that were in one partition may be in another from here on.
+    /// Gives topics more partitions (KIP-195). Keys that were in one partition may be in another
+    /// from here on.
     pub fn create_partitions(
         &self,
         request: &CreatePartitionsRequest,

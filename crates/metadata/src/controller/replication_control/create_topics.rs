@@ -103,7 +103,8 @@ impl NewTopic {
         1 + self.partitions.len() + self.config.len()
     }
 
-    /// The topic, its configuration, then its partitions: a broker that is told of a partition knows how to make its log.
+    /// The topic, its configuration, then its partitions: a broker that is told of a partition
+    /// knows how to make its log.
     fn into_records(self, topic_id: TopicId) -> impl Iterator<Item = MetadataRecord> {
         let name = self.name;
         let resource = ConfigResource::Topic(name.clone());
@@ -178,12 +179,13 @@ impl Controller {
         outcome
     }
 
-    /// Creates the topics that a client or the broker itself asked for in passing, with the cluster's defaults. Internal
-    /// topics get theirs.
+    /// Creates the topics that a client or the broker itself asked for in passing, with the
+    /// cluster's defaults. Internal topics get theirs.
     ///
-    /// `__consumer_offsets` gets as many replicas as `offsets.topic.replication.factor` says, or as there are active
-    /// brokers if those are fewer. Kafka refuses until there are enough; but the default is 3, and a single node that was
-    /// told nothing must be able to serve a consumer group.
+    /// `__consumer_offsets` gets as many replicas as `offsets.topic.replication.factor` says, or as
+    /// there are active brokers if those are fewer. Kafka refuses until there are enough; but the
+    /// default is 3, and a single node that was told nothing must be able to serve a consumer
+    /// group.
     pub fn auto_create_topics<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
@@ -313,7 +315,8 @@ impl Controller {
         Ok(self.place_partitions(spec, random)?)
     }
 
-    /// What is answered of a topic that was, or could be, created (KIP-525: with its size and configuration).
+    /// What is answered of a topic that was, or could be, created (KIP-525: with its size and
+    /// configuration).
     fn created_result(
         &self,
         topic: &CreatableTopic,
@@ -336,7 +339,8 @@ fn random_topic_id(random: &mut dyn FnMut() -> u64) -> TopicId {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&random().to_be_bytes());
     bytes[8..].copy_from_slice(&random().to_be_bytes());
-    // In Base64 an id that begins with `-` looks like an option to command lines: its first bit is kept clear.
+    // In Base64 an id that begins with `-` looks like an option to command lines: its first bit is
+    // kept clear.
     bytes[0] &= 0x7f;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;

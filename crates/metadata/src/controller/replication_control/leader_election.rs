@@ -1,7 +1,7 @@
 //! Who leads a partition when brokers come and go.
 //!
-//! The seam for what a cluster needs beyond this: eligible leader replicas (KIP-966), preferred leader election, AlterPartition
-//! (KIP-497), reassignment (KIP-455).
+//! The seam for what a cluster needs beyond this: eligible leader replicas (KIP-966), preferred
+//! leader election (KIP-460), reassignment (KIP-455).
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ struct Movement {
 }
 
 impl Controller {
-    /// The changes to every partition that follow when `leaving` may no longer lead, or `joining` may again.
+    /// The changes to every partition that follow when `leaving` may no longer lead, or `joining`
+    /// may again.
     pub(crate) fn leader_and_isr_updates(
         &self,
         leaving: Option<BrokerId>,
@@ -53,7 +54,8 @@ impl Controller {
             Some(broker) != movement.leaving
                 && (Some(broker) == movement.joining || self.is_active(broker))
         };
-        // The last member stays in the ISR: it alone has every committed record, so it alone may lead when it is back.
+        // The last member stays in the ISR: it alone has every committed record, so it alone may
+        // lead when it is back.
         let isr: Vec<BrokerId> = match partition.isr.as_slice() {
             [only] => vec![*only],
             several => several.iter().copied().filter(|id| Some(*id) != movement.leaving).collect(),

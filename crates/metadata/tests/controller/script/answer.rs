@@ -2,9 +2,9 @@
 
 use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
-    AllocateProducerIdsResponse, BrokerHeartbeatResponse, BrokerRegistrationResponse,
-    CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    IncrementalAlterConfigsResponse,
+    AllocateProducerIdsResponse, AlterPartitionResponse, BrokerHeartbeatResponse,
+    BrokerRegistrationResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteTopicsResponse, IncrementalAlterConfigsResponse,
 };
 use ottla_protocol::{ErrorCode, StrBytes};
 
@@ -96,6 +96,22 @@ pub(super) fn altered(answer: &IncrementalAlterConfigsResponse) -> Vec<String> {
         .map(|resource| {
             let verdict = verdict(resource.error_code, &resource.error_message);
             format!("{}:{}: {verdict}", resource.resource_type, resource.resource_name)
+        })
+        .collect()
+}
+
+pub(super) fn isr(answer: &AlterPartitionResponse) -> Vec<String> {
+    if answer.error_code != 0 {
+        return vec![name(answer.error_code).into()];
+    }
+    let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions
+        .map(|part| match part.error_code {
+            0 => format!(
+                "ok leader={} isr={:?} epoch={} version={}",
+                part.leader_id, part.isr, part.leader_epoch, part.partition_epoch
+            ),
+            code => name(code).into(),
         })
         .collect()
 }

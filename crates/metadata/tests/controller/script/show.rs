@@ -71,8 +71,10 @@ fn change(record: &PartitionChangeRecord) -> String {
     if record.leader != NO_LEADER_CHANGE {
         text += &format!(" leader={}", leader(record.leader));
     }
-    if record.leader_recovery_state == 1 {
-        text += " recovering";
+    match record.leader_recovery_state {
+        0 => text += " recovered",
+        1 => text += " recovering",
+        _ => {}
     }
     text
 }
