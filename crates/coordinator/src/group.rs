@@ -6,7 +6,8 @@
 //! ```
 //! - Decisions answer an [`Outcome`]: append its records, [`replay`](GroupCoordinator::replay) them, wait until they are
 //!   committed, send its answer. If the append fails, drop them and answer [`append_error`] of the reason.
-//! - What may wait answers [`Effects`]: send its replies at once; for each [`Append`] do as above and then call
+//! - What may wait answers [`Effects`]: send its replies at once; append and replay each [`Append`], in order and under
+//!   the same lock; once it is committed, refused or given up on, call
 //!   [`append_finished`](GroupCoordinator::append_finished), which answers further effects.
 //! - After every call, set one timer to [`next_deadline`](GroupCoordinator::next_deadline) and call
 //!   [`tick`](GroupCoordinator::tick) when it is due.
@@ -95,7 +96,7 @@ impl GroupCoordinator {
     pub fn replay(&mut self, record: &CoordinatorRecord) {
         self.store.replay(record);
         if let CoordinatorRecord::GroupMetadata { key, value: None } = record {
-            self.forget_empty(&key.group);
+            self.group_deleted(&key.group);
         }
     }
 
@@ -148,7 +149,8 @@ impl GroupCoordinator {
         effects
     }
 
-    /// Goes on after an [`Append`]: its records were appended and replayed, or were not.
+    /// Goes on after an [`Append`]: its records were appended, replayed and committed; or the append failed, or is not
+    /// known to be committed.
     pub fn append_finished(
         &mut self,
         now: Now,
@@ -198,17 +200,19 @@ impl GroupCoordinator {
             Some(stored) => !stored.has_members() && stored.generation() == group.generation(),
             None => group.generation() == 0,
         };
-        if written {
-            self.forget_empty(group_id);
+        if written && group.state() == GroupState::Empty && group.pending_members().len() == 0 {
+            self.soft.groups.remove(group_id);
         }
     }
 
-    /// Drops a group from soft state if it has neither members nor pending ones.
-    fn forget_empty(&mut self, group_id: &StrBytes) {
+    /// Drops what is left of a group that was deleted while empty; ids it gave out are unknown from now on (KIP-394).
+    fn group_deleted(&mut self, group_id: &StrBytes) {
         let Some(group) = self.soft.groups.get(group_id) else { return };
-        if group.state() == GroupState::Empty && group.pending_members() == 0 {
-            self.soft.timers.cancel(&TimerKey::Join { group: group_id.clone() });
-            self.soft.timers.cancel(&TimerKey::Sync { group: group_id.clone() });
+        if group.state() == GroupState::Empty {
+            for member in group.pending_members() {
+                let group = group_id.clone();
+                self.soft.timers.cancel(&TimerKey::Session { group, member: member.clone() });
+            }
             self.soft.groups.remove(group_id);
         }
     }

@@ -364,8 +364,8 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn pending_members(&self) -> usize {
-        self.pending_join.len()
+    pub(super) fn pending_members(&self) -> impl ExactSizeIterator<Item = &StrBytes> {
+        self.pending_join.iter()
     }
 
     pub(super) fn is_pending(&self, id: &StrBytes) -> bool {

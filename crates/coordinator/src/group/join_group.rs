@@ -79,7 +79,7 @@ impl GroupCoordinator {
             waiter,
         };
         turn.join(group, joiner, member_uuid);
-        if !exists && group.members().len() + group.pending_members() > 0 {
+        if !exists && group.members().len() + group.pending_members().len() > 0 {
             let joiner = group.members().next().map(|member| member.id.clone());
             let then = Continuation::GroupCreated { group: group_id.clone(), joiner };
             turn.append(ClassicGroup::created(group_id.clone(), now.wall).record(None), then);
@@ -186,7 +186,7 @@ impl Turn<'_> {
         } else if joiner.instance.is_none()
             && joiner.waiter.api_version >= FIRST_VERSION_WITH_KNOWN_MEMBER_ID
         {
-            if group.pending_members() >= self.config.max_size {
+            if group.pending_members().len() >= self.config.max_size {
                 // Ids that nobody comes back for must not fill the memory.
                 let response = join_error(ErrorCode::GroupMaxSizeReached, StrBytes::default());
                 return self.effects.reply_join(joiner.waiter, response);

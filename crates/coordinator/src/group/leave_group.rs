@@ -84,25 +84,26 @@ impl Turn<'_> {
         group: &mut ClassicGroup,
         identities: &[MemberIdentity],
     ) -> Vec<MemberResponse> {
-        let mut left = false;
+        let mut member_left = false;
         let mut answers = Vec::with_capacity(identities.len());
         for identity in identities {
             let error = match leaving_member(group, identity) {
                 Err(error) => error,
                 Ok(member) => {
+                    member_left |= group.member(&member).is_some();
                     self.remove_member(group, &member);
-                    left = true;
                     ErrorCode::None
                 }
             };
             answers.push(answer(identity, error));
         }
-        if left {
-            match group.state() {
-                GroupState::Stable | GroupState::CompletingRebalance => self.rebalance(group),
-                GroupState::PreparingRebalance => self.complete_join_if_ready(group),
-                GroupState::Empty => {}
+        match group.state() {
+            // That a pending member will not come changes nothing for the others.
+            GroupState::Stable | GroupState::CompletingRebalance if member_left => {
+                self.rebalance(group);
             }
+            GroupState::PreparingRebalance => self.complete_join_if_ready(group),
+            GroupState::Stable | GroupState::CompletingRebalance | GroupState::Empty => {}
         }
         answers
     }

@@ -24,12 +24,11 @@ impl GroupCoordinator {
     /// `offsets.retention.check.interval.ms`.
     pub fn expire_offsets(&self, now: Timestamp) -> Outcome<()> {
         let mut records = Vec::new();
-        let ids = self.store.groups().map(|(group_id, stored)| (group_id, stored));
-        for (group_id, stored) in ids {
+        for (group_id, stored) in self.store.groups() {
             let Some(group) = self.group(group_id) else { continue };
             let all_expired = self.expire_group(&group, stored, now, &mut records);
             // Members about to join an empty group would find it gone.
-            let idle = group.state() == GroupState::Empty && group.pending_members() == 0;
+            let idle = group.state() == GroupState::Empty && group.pending_members().len() == 0;
             if all_expired && idle {
                 records.push(group_tombstone(group_id));
             }

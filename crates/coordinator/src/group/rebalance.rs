@@ -88,9 +88,9 @@ impl<'a> Turn<'a> {
         self.schedule(key, for_);
     }
 
-    /// A member showed that it lives.
+    /// A member showed that it lives. One that has not been in a generation keeps its longer time to join.
     pub(super) fn heard_from(&mut self, group: &ClassicGroup, member: &StrBytes) {
-        if let Some(member) = group.member(member) {
+        if let Some(member) = group.member(member).filter(|member| !member.is_new) {
             let timeout = millis(member.subscription.session_timeout_ms);
             self.schedule_session(group.id(), &member.id, timeout);
         }
@@ -307,21 +307,19 @@ impl Turn<'_> {
         }
     }
 
-    /// The first record of a group was written, or was not: then its first member must try again.
+    /// The first record of a group was written, or was not: then its first member must try again, if it still waits.
     pub(super) fn group_created(
         &mut self,
         group: &mut ClassicGroup,
         joiner: Option<StrBytes>,
         error: Option<ErrorCode>,
     ) {
-        if let (Some(member), Some(error)) = (joiner, error) {
-            group.reply_join_with(
-                &member,
-                join_error(error, StrBytes::default()),
-                &mut self.effects,
-            );
-            self.remove_member(group, &member);
-            if group.state() == GroupState::PreparingRebalance && group.all_members_joined() {
+        let Some((id, error)) = joiner.zip(error) else { return };
+        if group.member(&id).is_some_and(|member| member.is_new) {
+            let response = join_error(error, StrBytes::default());
+            group.reply_join_with(&id, response, &mut self.effects);
+            self.remove_member(group, &id);
+            if group.members().len() == 0 {
                 self.complete_join(group);
             }
         }
