@@ -24,7 +24,7 @@ const CLIENTS: [Client; 5] = [
         kind: Kind::Seeds,
     },
     Client { name: "python", library: "confluent-kafka 2.16.1 (librdkafka)", kind: Kind::Python },
-    Client { name: "kcat", library: "kcat (librdkafka)", kind: Kind::Kcat },
+    Client { name: "kcat", library: "kcat", kind: Kind::Kcat },
 ];
 
 struct Client {
@@ -79,7 +79,7 @@ pub(crate) fn run(
                 results.summary()
             }
         };
-        writeln!(table, "| {} | {} | {row} |", client.name, client.library)?;
+        writeln!(table, "| {} | {} | {row} |", client.name, client.library()?)?;
     }
     Ok(table)
 }
@@ -190,6 +190,22 @@ impl Client {
         self.listen(program, &[node.address(), "--after", &run], &mut results)?;
         node.stop()?;
         Ok(results)
+    }
+
+    /// The library it tests and its version.
+    fn library(&self) -> Result<String> {
+        if !matches!(self.kind, Kind::Kcat) || !exists("kcat") {
+            return Ok(self.library.to_owned());
+        }
+        // Version 1.7.1 (JSON, Transactions, librdkafka 2.0.2 builtin.features=…)
+        let said = Command::new("kcat").arg("-V").output()?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let after =
+            |name: &str| Some(said.split_once(name)?.1.split_whitespace().next()?.to_owned());
+        let versions = after("Version ").zip(after("librdkafka "));
+        Ok(versions.map_or(self.library.to_owned(), |(kcat, librdkafka)| {
+            format!("kcat {kcat} (librdkafka {librdkafka})")
+        }))
     }
 
     /// Where the client's own complaints go.
