@@ -40,8 +40,8 @@ impl Node {
         let log = File::options().create(true).append(true).open(folder.join("node.log"))?;
         let mut command = Command::new(binary()?);
         command
-            .args(["start", "--listen", &settings.listen, "--data-dir"])
-            .arg(folder.join("data"));
+            .args(["start", "--listen", &settings.listen, "--set"])
+            .arg(format!("log.dirs={}", folder.join("data").display()));
         for (key, value) in &settings.set {
             command.arg("--set").arg(format!("{key}={value}"));
         }
