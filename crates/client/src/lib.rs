@@ -1,1 +1,32 @@
 //! The Rust client: connections, and on them producer, consumer and admin.
+//!
+//! Kafka's `NetworkClient`, `KafkaProducer`, `KafkaConsumer` and `Admin`, as far as brokers, the
+//! command line and the simulator need them.
+//!
+//! [`Connection`] is one socket: it negotiates versions and keeps many requests in flight.
+//! [`Client`] is a cluster: it finds brokers and leaders through Metadata. [`Producer`],
+//! [`Consumer`] and [`Admin`] stand on it.
+//!
+//! # Invariants
+//! - A response reaches the call whose correlation id it carries, or the connection ends.
+//! - A call that is dropped leaves the connection whole: its response is read and thrown away.
+//! - What was sent without an answer is never reported as failed for certain ([`ProduceError`]).
+//!
+//! # Not here
+//! Consumer groups, transactions, batching over time, TLS and SASL.
+
+mod admin;
+mod client;
+mod connection;
+mod consumer;
+mod error;
+mod metadata;
+mod producer;
+
+pub use admin::{Admin, NewTopic};
+pub use client::{Client, Leader};
+pub use connection::{Connection, ConnectionOptions};
+pub use consumer::{Consumer, ConsumerOptions, ConsumerRecord, FetchedPartition, OffsetSpec};
+pub use error::ClientError;
+pub use metadata::{ClusterMetadata, PartitionMetadata, TopicMetadata};
+pub use producer::{Acks, ProduceError, Producer, ProducerOptions, RecordMetadata};

@@ -34,10 +34,10 @@ pub enum SecurityProtocol {
 }
 
 impl ListenerAddress {
-    /// What `bind` takes: `host:port`, `0.0.0.0:port` for every interface; IPv6 hosts in brackets.
+    /// What `env::Net::listen` takes: `host:port`, `:port` for every interface; IPv6 hosts in brackets.
     pub fn socket_address(&self) -> String {
         match self.host.as_str() {
-            "" => format!("0.0.0.0:{}", self.port),
+            "" => format!(":{}", self.port),
             host if host.contains(':') => format!("[{host}]:{}", self.port),
             host => format!("{host}:{}", self.port),
         }

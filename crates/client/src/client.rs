@@ -1,0 +1,177 @@
+//! A cluster: its brokers, its leaders, and one connection to each broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_env::Env;
+use ottla_protocol::messages::MetadataRequest;
+use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
+use ottla_protocol::{
+    ApiKey, BrokerId, ErrorCode, LeaderEpoch, StrBytes, TopicId, TopicPartition, TopicRef, message,
+};
+use parking_lot::Mutex;
+
+use crate::{ClientError, ClusterMetadata, Connection, ConnectionOptions};
+
+/// How long to wait before a failed request is tried again: `retry.backoff.ms`.
+pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+/// From this version on Produce and Fetch name topics by id (KIP-516).
+const FIRST_VERSION_BY_ID: i16 = 13;
+
+/// A cluster as a client sees it. Clones share connections and metadata.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    env: Env,
+    bootstrap_servers: Vec<String>,
+    options: ConnectionOptions,
+    connections: Mutex<BTreeMap<String, Connection>>,
+    metadata: Mutex<Arc<ClusterMetadata>>,
+}
+
+/// The leader of a partition, ready to be asked.
+pub struct Leader {
+    /// A connection to it.
+    pub connection: Connection,
+    /// Its id.
+    pub broker: BrokerId,
+    /// Its epoch, or -1.
+    pub epoch: LeaderEpoch,
+    topic_id: TopicId,
+}
+
+impl Leader {
+    /// How Produce or Fetch must name `topic` on this connection.
+    pub fn topic_ref(&self, api: ApiKey, topic: &str) -> Result<TopicRef, ClientError> {
+        let by_id = self.connection.records_version(api)? >= FIRST_VERSION_BY_ID;
+        Ok(if by_id { TopicRef::Id(self.topic_id) } else { TopicRef::Name(StrBytes::from(topic)) })
+    }
+}
+
+impl Client {
+    /// Connects to one of `bootstrap_servers`, each `host:port`, and asks it for its brokers.
+    pub async fn connect(
+        env: &Env,
+        bootstrap_servers: Vec<String>,
+        options: ConnectionOptions,
+    ) -> Result<Self, ClientError> {
+        let client = Self(Arc::new(Shared {
+            env: env.clone(),
+            bootstrap_servers,
+            options,
+            connections: Mutex::default(),
+            metadata: Mutex::default(),
+        }));
+        client.refresh_metadata(&[]).await?;
+        Ok(client)
+    }
+
+    /// The world of this client.
+    pub fn env(&self) -> &Env {
+        &self.0.env
+    }
+
+    /// What is known of the cluster.
+    pub fn metadata(&self) -> Arc<ClusterMetadata> {
+        self.0.metadata.lock().clone()
+    }
+
+    /// Asks for the brokers and for these topics. A missing topic is made if the broker makes
+    /// topics that are asked for (`auto.create.topics.enable`).
+    pub async fn refresh_metadata(
+        &self,
+        topics: &[&str],
+    ) -> Result<Arc<ClusterMetadata>, ClientError> {
+        let rows = topics
+            .iter()
+            .map(|topic| message!(MetadataRequestTopic { name: Some(StrBytes::from(*topic)) }));
+        let request = message!(MetadataRequest {
+            topics: Some(rows.collect()),
+            allow_auto_topic_creation: true,
+        });
+        let response = self.any_broker().await?.call(&request).await?;
+        let mut metadata = self.0.metadata.lock();
+        *metadata = Arc::new(metadata.updated_by(response));
+        Ok(metadata.clone())
+    }
+
+    /// A connection to the broker with this id.
+    pub async fn broker(&self, id: BrokerId) -> Result<Connection, ClientError> {
+        let known = self.metadata().brokers.get(&id).cloned();
+        let address = known.ok_or_else(|| ClientError::refused(ErrorCode::BrokerNotAvailable))?;
+        self.connection(&address).await
+    }
+
+    /// A connection to any broker: one that is open, else the first that can be reached.
+    pub async fn any_broker(&self) -> Result<Connection, ClientError> {
+        if let Some(open) = self.0.connections.lock().values().find(|it| !it.is_closed()) {
+            return Ok(open.clone());
+        }
+        let metadata = self.metadata();
+        let mut last = ClientError::refused(ErrorCode::BrokerNotAvailable);
+        for address in metadata.brokers.values().chain(&self.0.bootstrap_servers) {
+            match self.connection(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The leader of `partition`, from what is known, else asked for.
+    pub async fn leader(&self, partition: &TopicPartition) -> Result<Leader, ClientError> {
+        if let Some(leader) = self.known_leader(partition)? {
+            return self.lead(leader).await;
+        }
+        self.refresh_metadata(&[&partition.topic]).await?;
+        let leader = self.known_leader(partition)?;
+        self.lead(leader.ok_or_else(|| ClientError::refused(ErrorCode::LeaderNotAvailable))?).await
+    }
+
+    /// Forgets the leaders of a topic, so that the next [`Client::leader`] asks again.
+    pub fn forget_topic(&self, topic: &str) {
+        let mut metadata = self.0.metadata.lock();
+        if metadata.topics.contains_key(topic) {
+            Arc::make_mut(&mut metadata).topics.remove(topic);
+        }
+    }
+
+    fn known_leader(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<Option<(BrokerId, LeaderEpoch, TopicId)>, ClientError> {
+        let metadata = self.metadata();
+        let Some(topic) = metadata.topics.get(&*partition.topic) else { return Ok(None) };
+        if !topic.error_code.is_none() {
+            self.forget_topic(&partition.topic);
+            return Err(ClientError::refused(topic.error_code));
+        }
+        let Some(found) = topic.partitions.get(&partition.partition) else {
+            self.forget_topic(&partition.topic);
+            return Err(ClientError::refused(ErrorCode::UnknownTopicOrPartition));
+        };
+        let leader = found.leader.map(|leader| (leader, found.leader_epoch, topic.topic_id));
+        if leader.is_none() {
+            self.forget_topic(&partition.topic);
+        }
+        Ok(leader)
+    }
+
+    async fn lead(
+        &self,
+        (broker, epoch, topic_id): (BrokerId, LeaderEpoch, TopicId),
+    ) -> Result<Leader, ClientError> {
+        Ok(Leader { connection: self.broker(broker).await?, broker, epoch, topic_id })
+    }
+
+    async fn connection(&self, address: &str) -> Result<Connection, ClientError> {
+        if let Some(open) = self.0.connections.lock().get(address).filter(|it| !it.is_closed()) {
+            return Ok(open.clone());
+        }
+        let connection = Connection::connect(&self.0.env, address, self.0.options.clone()).await?;
+        self.0.connections.lock().insert(address.to_owned(), connection.clone());
+        Ok(connection)
+    }
+}

@@ -1,0 +1,207 @@
+//! The task that owns the socket: writes requests, reads responses, matches one to the other.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Buf, Bytes, BytesMut};
+use ottla_env::{ReadHalf, Stream, WriteHalf};
+use ottla_protocol::{ApiKey, Frame, Part, decode_response_header};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+/// Frames gathered into one write.
+const MAX_GATHERED: usize = 32;
+/// Pieces given to the system in one write; Linux takes at most 1024.
+const MAX_SLICES: usize = 128;
+/// Room kept for reading, in bytes.
+const READ_CHUNK: usize = 64 * 1024;
+
+/// What is to be sent.
+pub(super) enum Outgoing {
+    /// A request, and who waits for its response.
+    Request(Frame, Expected),
+    /// A request without a response.
+    OneWay { frame: Frame, sent: oneshot::Sender<()>, _permit: OwnedSemaphorePermit },
+}
+
+/// A response to come.
+pub(super) struct Expected {
+    pub(super) api: ApiKey,
+    pub(super) version: i16,
+    pub(super) correlation_id: i32,
+    pub(super) reply: oneshot::Sender<Bytes>,
+    /// Held until the response is there, whether or not someone still waits for it.
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// Why the connection ended, once it has.
+#[derive(Clone, Default)]
+pub(super) struct EndReason(Arc<OnceLock<String>>);
+
+impl EndReason {
+    pub(super) fn text(&self) -> String {
+        self.0.get().cloned().unwrap_or_else(|| "given up after a timeout".to_owned())
+    }
+}
+
+pub(super) struct Driver {
+    reader: Reader,
+    writer: Writer,
+}
+
+impl Driver {
+    pub(super) fn new(
+        stream: Box<dyn Stream>,
+        to_send: mpsc::Receiver<Outgoing>,
+        max_in_flight: usize,
+        max_frame_bytes: usize,
+    ) -> Self {
+        let (read, write) = stream.into_split();
+        let (expect, expected) = mpsc::channel(max_in_flight);
+        Self {
+            reader: Reader { read, buffer: BytesMut::new(), expected, max_frame_bytes },
+            writer: Writer { write, to_send, expect },
+        }
+    }
+
+    /// Runs until the connection ends or nobody holds it any more.
+    pub(super) async fn run(mut self, end: EndReason) {
+        let ended = tokio::select! {
+            ended = self.reader.run() => ended,
+            ended = self.writer.run() => ended,
+        };
+        let reason = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
+        let _first_reason_counts = end.0.set(reason);
+        // What waits is dropped with `self`, and its callers find the reason set.
+    }
+}
+
+struct Writer {
+    write: Box<dyn WriteHalf>,
+    to_send: mpsc::Receiver<Outgoing>,
+    expect: mpsc::Sender<Expected>,
+}
+
+impl Writer {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut gathered = Vec::with_capacity(MAX_GATHERED);
+        while self.to_send.recv_many(&mut gathered, MAX_GATHERED).await > 0 {
+            let mut pieces = VecDeque::new();
+            let mut sent_only = Vec::new();
+            for outgoing in gathered.drain(..) {
+                let frame = match outgoing {
+                    Outgoing::Request(frame, expected) => {
+                        // There is a place: the queue is as long as there are permits.
+                        self.expect.try_send(expected).map_err(io::Error::other)?;
+                        frame
+                    }
+                    Outgoing::OneWay { frame, sent, _permit } => {
+                        sent_only.push((sent, _permit));
+                        frame
+                    }
+                };
+                pieces.extend(frame.parts.into_iter().map(|part| match part {
+                    Part::Bytes(bytes) | Part::Records(bytes) => bytes,
+                }));
+            }
+            write_all(&mut *self.write, pieces).await?;
+            self.write.flush().await?;
+            for (sent, _permit) in sent_only {
+                let _nobody_waits = sent.send(());
+            }
+        }
+        self.write.shutdown().await
+    }
+}
+
+/// Writes all pieces, as many at once as the system takes.
+async fn write_all(write: &mut dyn WriteHalf, mut pieces: VecDeque<Bytes>) -> io::Result<()> {
+    loop {
+        while pieces.front().is_some_and(Bytes::is_empty) {
+            pieces.pop_front();
+        }
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let slices: Vec<IoSlice<'_>> =
+            pieces.iter().take(MAX_SLICES).map(|piece| IoSlice::new(piece)).collect();
+        let mut written =
+            poll_fn(|cx| Pin::new(&mut *write).poll_write_vectored(cx, &slices)).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(piece) = pieces.front_mut() {
+            let step = written.min(piece.len());
+            piece.advance(step);
+            written -= step;
+            if !piece.is_empty() {
+                break;
+            }
+            pieces.pop_front();
+        }
+    }
+}
+
+struct Reader {
+    read: Box<dyn ReadHalf>,
+    buffer: BytesMut,
+    expected: mpsc::Receiver<Expected>,
+    max_frame_bytes: usize,
+}
+
+impl Reader {
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            let frame = self.next_frame().await?;
+            let expected = self
+                .expected
+                .try_recv()
+                .map_err(|_| invalid("a response came that was not asked for".to_owned()))?;
+            let (correlation_id, body) =
+                decode_response_header(&frame, expected.api, expected.version)
+                    .map_err(|error| invalid(error.to_string()))?;
+            if correlation_id != expected.correlation_id {
+                let wanted = expected.correlation_id;
+                let text = format!("response {correlation_id} came instead of response {wanted}");
+                return Err(invalid(text));
+            }
+            let _caller_gave_up = expected.reply.send(body);
+        }
+    }
+
+    /// The next frame without its length.
+    async fn next_frame(&mut self) -> io::Result<Bytes> {
+        self.fill(4).await?;
+        let length = self.buffer.get_i32();
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= self.max_frame_bytes)
+            .ok_or_else(|| {
+                let limit = self.max_frame_bytes;
+                invalid(format!("a response of {length} bytes came, above the limit of {limit}"))
+            })?;
+        self.fill(length).await?;
+        Ok(self.buffer.split_to(length).freeze())
+    }
+
+    /// Reads until the buffer holds `length` bytes.
+    async fn fill(&mut self, length: usize) -> io::Result<()> {
+        while self.buffer.len() < length {
+            self.buffer.reserve((length - self.buffer.len()).max(READ_CHUNK));
+            if self.read.read_buf(&mut self.buffer).await? == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the broker closed the connection",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
