@@ -66,15 +66,22 @@ pub(crate) fn run(
     ensure!(!chosen.is_empty(), "no such client; there are {names}");
     let mut table = String::from("| client | library | scenarios passed |\n|---|---|---|\n");
     for client in chosen {
-        let row = match client.kind.toolchain()? {
-            Toolchain::Missing(what) => {
+        let row = match client.kind.toolchain() {
+            Err(error) => {
+                tally.fail(client.name, &format!("{error:#}"));
+                "none".to_owned()
+            }
+            Ok(Toolchain::Missing(what)) => {
                 tally.skip(client.name, &what);
                 "skipped".to_owned()
             }
-            Toolchain::Ready(program) => {
-                let results = client.run(&program, scenario.map_or("", |name| name))?;
-                let count = results.passed.len() + results.failed.len();
-                ensure!(count > 0, "{} has no such scenario", client.name);
+            Ok(Toolchain::Ready(program)) => {
+                let scenario = scenario.map_or("", |name| name);
+                let mut results = Results::default();
+                if let Err(error) = client.run(&program, scenario, &mut results) {
+                    results.fail(client.name, &format!("{error:#}"));
+                }
+                ensure!(results.count() > 0, "{} has no scenario {scenario}", client.name);
                 tally.add(results.passed.len(), results.failed.len(), 0);
                 results.summary()
             }
@@ -162,24 +169,23 @@ pub(crate) fn python(program: &str) -> Result<Toolchain> {
 }
 
 impl Client {
-    fn run(&self, program: &[String], scenario: &str) -> Result<Results> {
+    fn run(&self, program: &[String], scenario: &str, results: &mut Results) -> Result<()> {
         println!("{}:", self.name);
         let scratch = Scratch::new(self.name)?;
         File::create(self.log()).context("the client's log")?;
-        let mut results = Results::default();
         if matches!(self.kind, Kind::Seeds) {
             // Starts a node of its own, in a network of its own.
-            self.listen(program, &[], &mut results)?;
-            return Ok(results);
+            self.listen(program, &[], results)?;
+            return Ok(());
         }
         let settings = Settings::default();
         let node = Node::start(scratch.path(), &settings)?;
         if scenario != RESTART {
-            self.listen(program, &[node.address(), scenario], &mut results)?;
+            self.listen(program, &[node.address(), scenario], results)?;
         }
         if !RESTART.contains(scenario) {
             node.stop()?;
-            return Ok(results);
+            return Ok(());
         }
         let run = format!("{}-{}", self.name, std::process::id());
         let mut before = Results::default();
@@ -187,9 +193,9 @@ impl Client {
         results.failed.append(&mut before.failed);
         node.stop()?;
         let node = Node::start(scratch.path(), &settings)?;
-        self.listen(program, &[node.address(), "--after", &run], &mut results)?;
+        self.listen(program, &[node.address(), "--after", &run], results)?;
         node.stop()?;
-        Ok(results)
+        Ok(())
     }
 
     /// The library it tests and its version.
@@ -243,8 +249,7 @@ impl Client {
         let well = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
         if !well && results.failed.len() == before {
             let reason = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            println!("  FAIL {}: the program ended early: {reason}", self.name);
-            results.failed.push(self.name.to_owned());
+            results.fail(self.name, &format!("the program ended early: {reason}"));
         }
         if !well {
             println!("  what the client said: {}", log.display());
@@ -254,8 +259,17 @@ impl Client {
 }
 
 impl Results {
+    fn fail(&mut self, name: &str, reason: &str) {
+        println!("  FAIL {name}: {reason}");
+        self.failed.push(name.to_owned());
+    }
+
+    fn count(&self) -> usize {
+        self.passed.len() + self.failed.len()
+    }
+
     fn summary(&self) -> String {
-        let all = self.passed.len() + self.failed.len();
+        let all = self.count();
         if self.failed.is_empty() {
             return format!("{all} of {all}");
         }

@@ -88,6 +88,10 @@ fn test(tally: &mut Tally) -> Result<()> {
     tidy::check(tally)?;
     compile::lint(tally)?;
     compile::test(tally)?;
+    if let Err(error) = node::binary() {
+        tally.fail("release build", &format!("{error:#}"));
+        return Ok(());
+    }
     compat::run(tally, None, None)?;
     kill9::run(tally, kill9::ROUNDS)
 }
