@@ -131,11 +131,10 @@ impl GroupCoordinator {
 
     /// Does what was due by `now`: ends sessions, rebalances and the wait for late members.
     pub fn tick(&mut self, now: Now) -> Effects {
-        let due = self.soft.timers.take_due(now.monotonic);
         let Self { config, soft, .. } = self;
         let mut turn = Turn::new(now, config, &mut soft.timers, &mut soft.appends);
         let mut touched = Vec::new();
-        for key in due {
+        while let Some(key) = turn.pop_due() {
             let Some(group) = soft.groups.get_mut(key.group_id()) else { continue };
             match &key {
                 TimerKey::Session { member, .. } => turn.session_expired(group, member),

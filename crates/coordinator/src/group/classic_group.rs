@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kafka_wire_core::{DecodeError, DecodeLimits, Decoder};
+use kafka_wire_core::{DecodeLimits, Decoder};
 use ottla_protocol::messages::join_group_response::JoinGroupResponseMember;
 use ottla_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use ottla_protocol::{ErrorCode, StrBytes, Timestamp, message};
@@ -419,7 +419,7 @@ impl ClassicGroup {
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
             let metadata = member.subscription.metadata(self.protocol.as_ref()?);
-            topics.extend(decode_topics(metadata).ok()?);
+            topics.extend(decode_topics(metadata)?);
         }
         Some(topics)
     }
@@ -580,9 +580,10 @@ impl Effects {
 }
 
 /// The topics of a ConsumerProtocolSubscription, whose first field they are in every version.
-fn decode_topics(metadata: Bytes) -> Result<Vec<StrBytes>, DecodeError> {
-    let mut input = Decoder::new(metadata, DecodeLimits::default())?;
-    input.read_i16()?;
-    let count = input.read_array_len()?;
-    input.read_vec(count, Decoder::read_string)
+fn decode_topics(metadata: Bytes) -> Option<Vec<StrBytes>> {
+    let mut input = Decoder::new(metadata, DecodeLimits::default()).ok()?;
+    let version = input.read_i16().ok()?;
+    let count = input.read_array_len().ok()?;
+    let topics = input.read_vec(count, Decoder::read_string).ok()?;
+    (version >= 0).then_some(topics)
 }

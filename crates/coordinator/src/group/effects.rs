@@ -63,7 +63,8 @@ pub struct Effects {
 /// What a client is told when the append of its records failed with `error`.
 pub fn append_error(error: ErrorCode) -> ErrorCode {
     use ErrorCode as E;
-    if matches!(error, E::UnknownTopicOrPartition | E::NotEnoughReplicas | E::RequestTimedOut) {
+    let retry_elsewhere = matches!(error, E::UnknownTopicOrPartition | E::RequestTimedOut);
+    if retry_elsewhere || matches!(error, E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend) {
         E::CoordinatorNotAvailable
     } else if matches!(error, E::NotLeaderOrFollower | E::KafkaStorageError) {
         E::NotCoordinator

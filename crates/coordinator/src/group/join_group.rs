@@ -143,9 +143,10 @@ impl Turn<'_> {
         let id = &joiner.request.member_id;
         let waiter = joiner.waiter;
         if !self.has_room(group, id) {
-            self.remove_member(group, id);
             let response = join_error(ErrorCode::GroupMaxSizeReached, StrBytes::default());
             self.effects.reply_join(waiter, response);
+            self.remove_member(group, id);
+            self.complete_join_if_ready(group);
         } else if !group.supports(&joiner.protocol_type, &joiner.subscription.protocols) {
             let response = join_error(ErrorCode::InconsistentGroupProtocol, id.clone());
             self.effects.reply_join(waiter, response);
@@ -288,7 +289,9 @@ impl Turn<'_> {
         error: Option<ErrorCode>,
     ) {
         let StaticMemberReplaced { old_id, new_id, old_subscription, old_leader, .. } = replaced;
-        if group.member(&new_id).is_none() {
+        let waits = |member: &Member| member.awaiting_join.is_some();
+        if group.state() != GroupState::Stable || !group.member(&new_id).is_some_and(waits) {
+            // A rebalance began meanwhile: it answers.
             return;
         }
         let mut response = group.join_response(&new_id);
@@ -315,6 +318,7 @@ impl Turn<'_> {
             response.leader = old_leader.unwrap_or_default();
         }
         group.reply_join_with(&new_id, response, &mut self.effects);
+        self.heard_from(group, &new_id);
     }
 }
 

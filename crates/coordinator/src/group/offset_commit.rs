@@ -25,6 +25,8 @@ const MAX_STRING: usize = i16::MAX as usize;
 impl GroupCoordinator {
     /// A group commits offsets. Only a member's session is prolonged at once.
     ///
+    /// The host keeps partitions that do not exist to itself (`UNKNOWN_TOPIC_OR_PARTITION`), so that what a client
+    /// can make the broker remember is bounded.
     /// Version 10 names topics by id: the host fills in `name`, and keeps topics it does not know to itself
     /// (`UNKNOWN_TOPIC_ID`). Answers carry both.
     pub fn commit_offsets(

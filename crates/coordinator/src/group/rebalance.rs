@@ -15,6 +15,9 @@ use super::timers::{TimerKey, Timers};
 use super::{Append, AppendId, Effects, GroupCoordinatorConfig, Now};
 use crate::records::CoordinatorRecord;
 
+/// The shortest time after which a group of absent static members is looked at again.
+const ABSENT_MEMBERS_RETRY: Duration = Duration::from_secs(1);
+
 /// What goes on once records are written.
 #[derive(Clone, Debug)]
 pub(super) enum Continuation {
@@ -76,6 +79,10 @@ impl<'a> Turn<'a> {
         let id = AppendId(self.appends.last);
         self.appends.waiting.insert(id, then);
         self.effects.appends.push(Append { id, records: vec![record] });
+    }
+
+    pub(super) fn pop_due(&mut self) -> Option<TimerKey> {
+        self.timers.pop_due(self.now.monotonic)
     }
 
     fn schedule(&mut self, key: TimerKey, after: Duration) {
@@ -192,7 +199,7 @@ impl Turn<'_> {
         if !group.elect_joined_leader() && group.members().len() > 0 {
             // Only static members, all away. Their sessions end this; a timeout of 0 must not make it spin.
             let timeout = Duration::from_millis(group.rebalance_timeout_ms());
-            self.schedule_join(group, timeout.max(self.config.min_session_timeout));
+            self.schedule_join(group, timeout.max(ABSENT_MEMBERS_RETRY));
             return;
         }
         group.next_generation(self.now.wall);

@@ -47,15 +47,14 @@ impl Timers {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// Removes and answers what is due, earliest first.
-    pub(super) fn take_due(&mut self, now: Monotonic) -> Vec<TimerKey> {
-        let mut due = Vec::new();
-        while self.queue.first().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, key)) = self.queue.pop_first() {
-                self.deadlines.remove(&key);
-                due.push(key);
-            }
+    /// Removes and answers the earliest of what is due. What it leads to may cancel the next one.
+    pub(super) fn pop_due(&mut self, now: Monotonic) -> Option<TimerKey> {
+        let (at, _) = self.queue.first()?;
+        if *at > now {
+            return None;
         }
-        due
+        let (_, key) = self.queue.pop_first()?;
+        self.deadlines.remove(&key);
+        Some(key)
     }
 }

@@ -50,6 +50,9 @@ enum Step {
     Wait {
         millis: u64,
     },
+    Late {
+        millis: u64,
+    },
     Hold(bool),
     Finish {
         fails: bool,
@@ -77,6 +80,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => client().prop_map(|client| Step::Leave { client }),
         4 => prop_oneof![Just(0), Just(10), Just(3_000), Just(9_000)]
             .prop_map(|millis| Step::Wait { millis }),
+        1 => Just(Step::Late { millis: 12_000 }),
         1 => any::<bool>().prop_map(Step::Hold),
         3 => proptest::bool::weighted(0.2).prop_map(|fails| Step::Finish { fails }),
         3 => (0..GROUPS).prop_map(|group| Step::Round { group }),
@@ -143,6 +147,7 @@ impl History {
             Step::Commit { client } => self.commit(client),
             Step::Leave { client } => self.leave(client),
             Step::Wait { millis } => self.host.wait(millis),
+            Step::Late { millis } => self.host.late(millis),
             Step::Hold(true) => self.host.hold = true,
             Step::Hold(false) => self.host.release(),
             Step::Finish { fails } => {

@@ -132,6 +132,13 @@ impl Host {
         self.elapsed_ms = until;
     }
 
+    /// Lets time pass and ticks once, at the end: a host whose timer was late.
+    pub(crate) fn late(&mut self, millis: u64) {
+        self.elapsed_ms += millis;
+        let effects = self.shard.tick(self.now());
+        self.perform(effects);
+    }
+
     /// The partition moves to another broker, which knows the log and nothing else.
     pub(crate) fn fail_over(&mut self) {
         let effects = self.shard.resigned();

@@ -36,4 +36,5 @@ scripts! {
     append_failures
     admin
     retries
+    late_host
 }

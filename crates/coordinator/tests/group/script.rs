@@ -115,6 +115,10 @@ impl Script {
                 self.host.wait(required(args.next_pos())?.parse()?);
                 String::new()
             }
+            "late" => {
+                self.host.late(required(args.next_pos())?.parse()?);
+                String::new()
+            }
             "hold" => {
                 self.host.hold = true;
                 String::new()
