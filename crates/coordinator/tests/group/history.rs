@@ -202,7 +202,7 @@ impl History {
             api_version: if index.is_multiple_of(3) { 3 } else { 9 },
         };
         self.given_ids += 1;
-        let token = self.host.token(&index.to_string());
+        let token = self.host.token(&index.to_string(), context.api_version);
         let now = self.host.now();
         let effects = self.host.shard.join_group(now, &context, &request, self.given_ids, token);
         self.host.perform(effects);
@@ -240,7 +240,7 @@ impl History {
             group_instance_id: instance_id(index),
             assignments: assignments.collect(),
         });
-        let token = self.host.token(&index.to_string());
+        let token = self.host.token(&index.to_string(), 5);
         let effects = self.host.shard.sync_group(self.host.now(), &request, token);
         self.host.perform(effects);
     }
@@ -286,7 +286,7 @@ impl History {
                 group_instance_id: instance_id(index),
             })],
         });
-        let token = self.host.token(&index.to_string());
+        let token = self.host.token(&index.to_string(), 5);
         let effects = self.host.shard.leave_group(self.host.now(), 5, &request, token);
         self.host.perform(effects);
     }

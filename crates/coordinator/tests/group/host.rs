@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use kafka_wire_core::{ApiVersion, KafkaEncode};
 use ottla_coordinator::group::{
     AppendId, Effects, GroupCoordinator, GroupCoordinatorConfig, Now, Outcome, Reply, ReplyToken,
 };
@@ -24,7 +25,7 @@ pub(crate) struct Host {
     pub(crate) events: Vec<Event>,
     tokens: u64,
     /// Who asked, by token. A reply must find its asker here, and only once.
-    asked: BTreeMap<u64, String>,
+    asked: BTreeMap<u64, (String, i16)>,
 }
 
 pub(crate) enum Event {
@@ -54,20 +55,22 @@ impl Host {
         Now { monotonic: Monotonic(Duration::from_millis(self.elapsed_ms)), wall: Timestamp(wall) }
     }
 
-    pub(crate) fn token(&mut self, asker: &str) -> ReplyToken {
+    pub(crate) fn token(&mut self, asker: &str, api_version: i16) -> ReplyToken {
         self.tokens += 1;
-        self.asked.insert(self.tokens, asker.to_owned());
+        self.asked.insert(self.tokens, (asker.to_owned(), api_version));
         ReplyToken(self.tokens)
     }
 
     /// Requests that still wait for a reply.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &String> {
-        self.asked.values()
+        self.asked.values().map(|(asker, _)| asker)
     }
 
     pub(crate) fn perform(&mut self, effects: Effects) {
         for (token, reply) in effects.replies {
-            let asker = self.asked.remove(&token.0).expect("a token is replied to once");
+            let asked = self.asked.remove(&token.0);
+            let (asker, api_version) = asked.expect("a token is replied to once");
+            check_encodes(&reply, api_version);
             self.events.push(Event::Reply { asker, reply });
         }
         for append in effects.appends {
@@ -157,6 +160,17 @@ impl Host {
         }
         twin
     }
+}
+
+/// A reply must have a form in the version that was asked.
+fn check_encodes(reply: &Reply, api_version: i16) {
+    let version = ApiVersion::new(api_version);
+    let encoded = match reply {
+        Reply::Join(response) => response.encoded_len(version),
+        Reply::Sync(response) => response.encoded_len(version),
+        Reply::Leave(response) => response.encoded_len(version),
+    };
+    encoded.expect("the reply fits its version");
 }
 
 fn decode(encoded: &EncodedRecord) -> CoordinatorRecord {

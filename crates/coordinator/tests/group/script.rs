@@ -205,7 +205,7 @@ impl Script {
         }
         let context = RequestContext { client_id: client, client_host: "/127.0.0.1", api_version };
         let now = self.host.now();
-        let token = self.host.token(client);
+        let token = self.host.token(client, api_version);
         let effects = self.host.shard.join_group(now, &context, &request, self.given_ids, token);
         self.host.perform(effects);
         Ok(String::new())
@@ -232,7 +232,7 @@ impl Script {
             assignments: assignments,
         });
         let now = self.host.now();
-        let token = self.host.token(client);
+        let token = self.host.token(client, number(args.take_key("v"), 5)?);
         let effects = self.host.shard.sync_group(now, &request, token);
         self.host.perform(effects);
         Ok(String::new())
@@ -271,7 +271,7 @@ impl Script {
             request.members = identities;
         }
         let now = self.host.now();
-        let token = self.host.token("admin");
+        let token = self.host.token("admin", api_version);
         let effects = self.host.shard.leave_group(now, api_version, &request, token);
         self.host.perform(effects);
         Ok(String::new())
