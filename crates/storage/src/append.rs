@@ -1,6 +1,7 @@
 //! What is appended, what comes of it, and why it may be refused.
 
-use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use ottla_protocol::record_batch::RecordBatchError;
+use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, record_batch};
 use thiserror::Error;
 
 use crate::log_dir::LogDirFailure;
@@ -62,9 +63,15 @@ pub struct RecordError {
 /// Why nothing was appended.
 #[derive(Debug, Error)]
 pub enum AppendError {
-    /// `CORRUPT_MESSAGE`: a batch is cut short, malformed, or fails its checksum.
+    /// `CORRUPT_MESSAGE`: a batch fails its checksum, or has impossible offsets.
     #[error("corrupt record batch: {0}")]
     CorruptMessage(String),
+    /// The bytes are not whole batches of format 2.
+    #[error(transparent)]
+    MalformedBatch(#[from] RecordBatchError),
+    /// The records of a batch are not what its header says.
+    #[error(transparent)]
+    MalformedRecords(#[from] record_batch::RecordError),
     /// `MESSAGE_TOO_LARGE`
     #[error("a record batch of {size} bytes is larger than max.message.bytes, {max}")]
     RecordTooLarge {
@@ -97,9 +104,6 @@ pub enum AppendError {
         /// The records at fault.
         record_errors: Vec<RecordError>,
     },
-    /// `UNSUPPORTED_COMPRESSION_TYPE`
-    #[error("compression type {0} is not known")]
-    UnsupportedCompressionType(i16),
     /// The producer is out of step or fenced.
     #[error(transparent)]
     ProducerState(#[from] ProducerStateError),
@@ -129,7 +133,8 @@ impl AppendError {
             Self::RecordListTooLarge { .. } => ErrorCode::RecordListTooLarge,
             Self::InvalidRecord { .. } => ErrorCode::InvalidRecord,
             Self::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
-            Self::UnsupportedCompressionType(_) => ErrorCode::UnsupportedCompressionType,
+            Self::MalformedBatch(error) => error.error_code(),
+            Self::MalformedRecords(error) => error.error_code(),
             Self::ProducerState(error) => match error {
                 ProducerStateError::OutOfOrderSequence { .. } => {
                     ErrorCode::OutOfOrderSequenceNumber
@@ -150,7 +155,8 @@ impl AppendError {
             Self::CorruptMessage(_)
             | Self::RecordTooLarge { .. }
             | Self::RecordListTooLarge { .. }
-            | Self::UnsupportedCompressionType(_)
+            | Self::MalformedBatch(_)
+            | Self::MalformedRecords(_)
             | Self::ProducerState(_)
             | Self::UnexpectedOffset { .. }
             | Self::Storage(_) => &[],

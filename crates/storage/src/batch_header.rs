@@ -1,138 +1,126 @@
-//! The 61 bytes before the records of a batch (KIP-98), read from a file or a request.
+//! The header of a record batch (KIP-98) by itself, as a scan of a file reads it.
 
 use bytes::Buf;
+use ottla_protocol::record_batch::{
+    HEADER_LENGTH, LOG_OVERHEAD, MAGIC, RecordBatch, increment_sequence,
+};
 use ottla_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
-/// Bytes of a batch before its records.
-pub(crate) const BATCH_HEADER_LEN: usize = 61;
-/// Bytes of a batch that its length field does not count.
-pub(crate) const LENGTH_PREFIX_LEN: usize = 12;
-/// The only record format there is since Kafka 4.0 (KIP-724).
-pub(crate) const MAGIC: i8 = 2;
-/// Where the range that the checksum covers begins.
-pub(crate) const CRC_FROM: usize = 21;
+const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
+const TRANSACTIONAL_BIT: i16 = 1 << 4;
+const CONTROL_BIT: i16 = 1 << 5;
 
-const COMPRESSION_MASK: i16 = 0b111;
-const LOG_APPEND_TIME: i16 = 1 << 3;
-const TRANSACTIONAL: i16 = 1 << 4;
-const CONTROL: i16 = 1 << 5;
-
-/// A batch's header, as plain numbers. Nothing in it is to be believed before it is checked.
+/// A batch's header as plain values. What was read from a file is not to be believed before it is
+/// checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
-    pub(crate) base_offset: i64,
-    /// Length of the batch after the first [`LENGTH_PREFIX_LEN`] bytes.
+    pub(crate) base_offset: Offset,
+    /// Length of the batch after the first [`LOG_OVERHEAD`] bytes.
     pub(crate) length: i32,
-    pub(crate) leader_epoch: i32,
+    pub(crate) leader_epoch: LeaderEpoch,
     pub(crate) magic: i8,
-    pub(crate) crc: u32,
     pub(crate) attributes: i16,
     pub(crate) last_offset_delta: i32,
-    pub(crate) base_timestamp: i64,
-    pub(crate) max_timestamp: i64,
-    pub(crate) producer_id: i64,
-    pub(crate) producer_epoch: i16,
+    pub(crate) base_timestamp: Timestamp,
+    pub(crate) max_timestamp: Timestamp,
+    pub(crate) producer_id: ProducerId,
+    pub(crate) producer_epoch: ProducerEpoch,
     pub(crate) base_sequence: i32,
-    pub(crate) count: i32,
 }
 
 impl BatchHeader {
     /// Reads the header at the start of `bytes`; `None` if they are too few.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut bytes = bytes.get(..BATCH_HEADER_LEN)?;
-        Some(Self {
-            base_offset: bytes.get_i64(),
-            length: bytes.get_i32(),
-            leader_epoch: bytes.get_i32(),
-            magic: bytes.get_i8(),
-            crc: bytes.get_u32(),
+        bytes.first_chunk().map(Self::from_bytes)
+    }
+
+    /// The header of a whole batch, which will get `base_offset` and `leader_epoch`.
+    pub(crate) fn stamped(
+        batch: &RecordBatch<'_>,
+        base_offset: Offset,
+        leader_epoch: LeaderEpoch,
+    ) -> Self {
+        Self { base_offset, leader_epoch, ..Self::of(batch) }
+    }
+
+    /// The header of a whole batch.
+    pub(crate) fn of(batch: &RecordBatch<'_>) -> Self {
+        Self {
+            base_offset: batch.base_offset(),
+            length: i32::try_from(batch.len() - LOG_OVERHEAD).unwrap_or(i32::MAX),
+            leader_epoch: batch.leader_epoch(),
+            magic: MAGIC,
+            attributes: batch.attributes(),
+            last_offset_delta: batch.last_offset_delta(),
+            base_timestamp: batch.base_timestamp(),
+            max_timestamp: batch.max_timestamp(),
+            producer_id: batch.producer_id(),
+            producer_epoch: batch.producer_epoch(),
+            base_sequence: batch.base_sequence(),
+        }
+    }
+
+    fn from_bytes(bytes: &[u8; HEADER_LENGTH]) -> Self {
+        let mut bytes = bytes.as_slice();
+        let (base_offset, length) = (Offset(bytes.get_i64()), bytes.get_i32());
+        let (leader_epoch, magic) = (LeaderEpoch(bytes.get_i32()), bytes.get_i8());
+        let _crc = bytes.get_u32();
+        Self {
+            base_offset,
+            length,
+            leader_epoch,
+            magic,
             attributes: bytes.get_i16(),
             last_offset_delta: bytes.get_i32(),
-            base_timestamp: bytes.get_i64(),
-            max_timestamp: bytes.get_i64(),
-            producer_id: bytes.get_i64(),
-            producer_epoch: bytes.get_i16(),
+            base_timestamp: Timestamp(bytes.get_i64()),
+            max_timestamp: Timestamp(bytes.get_i64()),
+            producer_id: ProducerId(bytes.get_i64()),
+            producer_epoch: ProducerEpoch(bytes.get_i16()),
             base_sequence: bytes.get_i32(),
-            count: bytes.get_i32(),
-        })
+        }
     }
 
     /// Size of the whole batch in bytes; `None` if the length field cannot be true.
     pub(crate) fn size(&self) -> Option<usize> {
-        let size = usize::try_from(self.length).ok()?.checked_add(LENGTH_PREFIX_LEN)?;
-        (size >= BATCH_HEADER_LEN).then_some(size)
+        let size = usize::try_from(self.length).ok()?.checked_add(LOG_OVERHEAD)?;
+        (size >= HEADER_LENGTH).then_some(size)
     }
 
     /// Whether the fields that place the batch in a log make sense: format, length and offsets.
     pub(crate) fn is_plausible(&self) -> bool {
         self.magic == MAGIC
             && self.size().is_some()
-            && self.base_offset >= 0
+            && self.base_offset.0 >= 0
             && self.last_offset_delta >= 0
-    }
-
-    pub(crate) fn base(&self) -> Offset {
-        Offset(self.base_offset)
+            && self.last_offset().0 < i64::MAX
     }
 
     pub(crate) fn last_offset(&self) -> Offset {
-        Offset(self.base_offset.saturating_add(i64::from(self.last_offset_delta)))
+        Offset(self.base_offset.0.saturating_add(i64::from(self.last_offset_delta)))
     }
 
     pub(crate) fn next_offset(&self) -> Offset {
         Offset(self.last_offset().0.saturating_add(1))
     }
 
-    pub(crate) fn epoch(&self) -> LeaderEpoch {
-        LeaderEpoch(self.leader_epoch)
-    }
-
-    pub(crate) fn max_time(&self) -> Timestamp {
-        Timestamp(self.max_timestamp)
-    }
-
-    pub(crate) fn producer(&self) -> ProducerId {
-        ProducerId(self.producer_id)
-    }
-
-    pub(crate) fn producer_epoch(&self) -> ProducerEpoch {
-        ProducerEpoch(self.producer_epoch)
-    }
-
     pub(crate) fn has_producer(&self) -> bool {
-        self.producer_id >= 0
+        self.producer_id.0 >= 0
     }
 
-    /// Sequence number of the last record; sequences wrap after `i32::MAX`.
+    /// Sequence number of the last record; 0 follows `i32::MAX`.
     pub(crate) fn last_sequence(&self) -> i32 {
-        increment_sequence(self.base_sequence, self.last_offset_delta)
-    }
-
-    pub(crate) fn compression(&self) -> i16 {
-        self.attributes & COMPRESSION_MASK
+        increment_sequence(self.base_sequence.max(0), self.last_offset_delta.max(0))
     }
 
     pub(crate) fn is_log_append_time(&self) -> bool {
-        self.attributes & LOG_APPEND_TIME != 0
+        self.attributes & LOG_APPEND_TIME_BIT != 0
     }
 
     pub(crate) fn is_transactional(&self) -> bool {
-        self.attributes & TRANSACTIONAL != 0
+        self.attributes & TRANSACTIONAL_BIT != 0
     }
 
     pub(crate) fn is_control(&self) -> bool {
-        self.attributes & CONTROL != 0
+        self.attributes & CONTROL_BIT != 0
     }
-}
-
-/// The sequence number `by` after `sequence`; 0 follows `i32::MAX` (KIP-98).
-pub(crate) fn increment_sequence(sequence: i32, by: i32) -> i32 {
-    let sum = i64::from(sequence) + i64::from(by);
-    let wrapped = if sum > i64::from(i32::MAX) { sum - i64::from(i32::MAX) - 1 } else { sum };
-    i32::try_from(wrapped).unwrap_or(i32::MAX)
-}
-
-/// `attributes` with the timestamp type set to LogAppendTime or CreateTime (KIP-32).
-pub(crate) fn with_timestamp_type(attributes: i16, log_append_time: bool) -> i16 {
-    if log_append_time { attributes | LOG_APPEND_TIME } else { attributes & !LOG_APPEND_TIME }
 }

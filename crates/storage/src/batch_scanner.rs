@@ -4,7 +4,9 @@ use std::io;
 
 use ottla_env::File;
 
-use crate::batch_header::{BATCH_HEADER_LEN, BatchHeader};
+use ottla_protocol::record_batch::HEADER_LENGTH;
+
+use crate::batch_header::BatchHeader;
 
 /// Bytes read at once while looking for a batch: one index interval.
 const WINDOW: usize = 4096;
@@ -60,7 +62,7 @@ impl<'a> HeaderScanner<'a> {
 
     fn header(&mut self) -> io::Result<Option<BatchHeader>> {
         let held = self.window_start..self.window_start + self.window_len as u64;
-        if !(held.contains(&self.next) && self.next + BATCH_HEADER_LEN as u64 <= held.end) {
+        if !(held.contains(&self.next) && self.next + HEADER_LENGTH as u64 <= held.end) {
             let wanted = usize::try_from(self.end - self.next).unwrap_or(WINDOW).min(WINDOW);
             let window = self.window.get_mut(..wanted).unwrap_or_default();
             self.window_len = self.file.read_at(window, self.next)?;

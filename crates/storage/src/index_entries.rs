@@ -9,10 +9,12 @@ const FIRST: usize = 32;
 /// Enough for an index of 32 MiB.
 const CHUNKS: usize = 17;
 
+type Chunk = OnceLock<Box<[AtomicU64]>>;
+
 /// A list that only grows. An entry never moves and never changes once it is counted in `len`.
 #[derive(Default)]
 pub(crate) struct IndexEntries {
-    chunks: OnceLock<Box<[OnceLock<Box<[AtomicU64]>>; CHUNKS]>>,
+    chunks: OnceLock<Box<[Chunk; CHUNKS]>>,
     len: AtomicUsize,
 }
 

@@ -25,7 +25,6 @@ mod append;
 mod batch_header;
 mod batch_scanner;
 mod checkpoint;
-mod crc;
 mod file_name;
 mod index_entries;
 mod leader_epoch_cache;
@@ -39,7 +38,6 @@ mod offset_index;
 mod open_files;
 mod partition_metadata;
 mod producer_state;
-mod records;
 mod recovery;
 mod time_index;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use ottla_env::{Clock, Disk, Env, Rng};
 use ottla_protocol::Timestamp;
+use ottla_protocol::compression::Decompressor;
 use parking_lot::Mutex;
 use thiserror::Error;
 
@@ -36,6 +37,27 @@ pub struct LogDir {
     open_files: Arc<OpenFiles>,
     failure: OnceLock<Arc<str>>,
     doomed: Mutex<Vec<Doomed>>,
+    /// Not cheap to make, so they are used again; as many as were ever needed at once.
+    decompressors: Mutex<Vec<Decompressor>>,
+}
+
+/// A decompressor that goes back to its directory when it is dropped.
+pub(crate) struct LentDecompressor<'a> {
+    dir: &'a LogDir,
+    taken: Option<Decompressor>,
+}
+
+impl LentDecompressor<'_> {
+    pub(crate) fn get(&mut self) -> &mut Decompressor {
+        let dir = self.dir;
+        self.taken.get_or_insert_with(|| dir.decompressors.lock().pop().unwrap_or_default())
+    }
+}
+
+impl Drop for LentDecompressor<'_> {
+    fn drop(&mut self) {
+        self.dir.decompressors.lock().extend(self.taken.take());
+    }
 }
 
 /// Something to remove after `file.delete.delay.ms`.
@@ -61,6 +83,7 @@ impl LogDir {
             open_files,
             failure: OnceLock::new(),
             doomed: Mutex::default(),
+            decompressors: Mutex::default(),
         })
     }
 
@@ -98,6 +121,11 @@ impl LogDir {
 
     pub(crate) fn random(&self) -> u64 {
         self.rng.next_u64()
+    }
+
+    /// A decompressor for the time of one call, taken when it is first needed.
+    pub(crate) fn decompressor(&self) -> LentDecompressor<'_> {
+        LentDecompressor { dir: self, taken: None }
     }
 
     pub(crate) fn cached_file(&self, path: PathBuf) -> Arc<CachedFile> {

@@ -215,6 +215,15 @@ impl LogManager {
         }
     }
 
+    /// [`Log::truncate_to`], and the checkpoint that must not say more than the log holds: a
+    /// crash after new records would trust it.
+    pub fn truncate_to(&self, log: &Log, offset: Offset) -> Result<(), LogDirFailure> {
+        log.truncate_to(offset)?;
+        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
+        self.checkpoint(LOG_START_FILE, Log::log_start_offset);
+        log.log_dir().check_online()
+    }
+
     fn emptiest_dir(&self) -> Result<&Arc<LogDir>, LogDirFailure> {
         let logs = self.logs.load();
         let held =

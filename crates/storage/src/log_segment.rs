@@ -140,10 +140,10 @@ impl LogSegment {
     /// after [`publish`](Self::publish).
     pub(crate) fn appended(&self, batch: &BatchHeader, position: u64, size: u64, interval: u32) {
         if position == 0 {
-            self.first_timestamp.store(batch.max_timestamp, Ordering::Relaxed);
+            self.first_timestamp.store(batch.max_timestamp.0, Ordering::Relaxed);
         }
-        if batch.max_timestamp > self.largest_timestamp.load(Ordering::Relaxed) {
-            self.largest_timestamp.store(batch.max_timestamp, Ordering::Relaxed);
+        if batch.max_timestamp.0 > self.largest_timestamp.load(Ordering::Relaxed) {
+            self.largest_timestamp.store(batch.max_timestamp.0, Ordering::Relaxed);
             self.offset_of_largest.store(batch.last_offset().0, Ordering::Relaxed);
         }
         let mut since = self.bytes_since_index_entry.load(Ordering::Relaxed);
@@ -191,7 +191,7 @@ impl LogSegment {
         }
         let file = self.file()?;
         let first = HeaderScanner::new(&*file, 0, self.size()).next_batch()?;
-        let timestamp = first.map_or(Timestamp::NONE, |batch| batch.header.max_time());
+        let timestamp = first.map_or(Timestamp::NONE, |batch| batch.header.max_timestamp);
         self.first_timestamp.store(timestamp.0, Ordering::Relaxed);
         Ok(timestamp)
     }
@@ -255,7 +255,9 @@ impl LogSegment {
         let hint = self.time_index.lookup(target).unwrap_or(None);
         let from = hint.map_or(start, |entry| entry.offset.max(start));
         let hint = self.offset_index.lookup(from).unwrap_or(self.start());
-        self.find(hint, limit, |batch| batch.max_time() >= target && batch.last_offset() >= start)
+        self.find(hint, limit, |batch| {
+            batch.max_timestamp >= target && batch.last_offset() >= start
+        })
     }
 
     fn start(&self) -> OffsetPosition {

@@ -1,16 +1,21 @@
 //! Checks what a producer sent before it becomes part of a log. Kafka's `LogValidator`.
 
+mod rewrite;
+
+use std::time::Duration;
+
 use bytes::Bytes;
 use ottla_config::{LogConfig, MessageTimestampType};
 use ottla_protocol::Timestamp;
+use ottla_protocol::compression::Compression;
+use ottla_protocol::record_batch::{Record, RecordBatch, TimestampType, batches};
 
 use crate::append::{AppendError, AppendOrigin, RecordError};
-use crate::batch_header::{BatchHeader, CRC_FROM, MAGIC};
-use crate::crc::crc32c;
-use crate::records::{Batches, Malformed, Record, Records, records_of};
+use crate::log_dir::LentDecompressor;
 
-/// Compression types of the format: none, gzip, snappy, LZ4, zstd.
-const COMPRESSION_TYPES: i16 = 5;
+/// How much larger than `max.message.bytes` a batch may be once it is decompressed. Honest
+/// batches of repetitive records come near; beyond lie only those made to exhaust the broker.
+const MAX_EXPANSION: usize = 100;
 
 /// What records are checked against.
 pub(crate) struct ValidationRules<'a> {
@@ -19,7 +24,7 @@ pub(crate) struct ValidationRules<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// Records that may be appended once their offsets are assigned.
+/// Records that may be appended once they have their offsets.
 #[derive(Debug)]
 pub(crate) struct ValidRecords {
     /// The batches: as they came, unless they had to be written anew.
@@ -30,20 +35,38 @@ pub(crate) struct ValidRecords {
     pub(crate) count: i64,
 }
 
-/// Checks every batch of `records`. It takes no lock and allocates nothing for good records.
+impl ValidationRules<'_> {
+    /// Bytes that the records of one batch may take decompressed.
+    fn decompressed_limit(&self) -> usize {
+        (self.config.max_message_bytes as usize).saturating_mul(MAX_EXPANSION)
+    }
+
+    fn stamps_append_time(&self) -> bool {
+        self.config.message_timestamp_type == MessageTimestampType::LogAppendTime
+    }
+}
+
+/// Checks every batch of `records`. Takes no lock, and allocates nothing for good records that
+/// are neither compressed nor to be stored otherwise than they came.
 pub(crate) fn validate(
     records: &Bytes,
     rules: &ValidationRules<'_>,
+    decompressor: &mut LentDecompressor<'_>,
 ) -> Result<ValidRecords, AppendError> {
     let mut valid =
         ValidRecords { bytes: records.clone(), max_timestamp: Timestamp::NONE, count: 0 };
-    let mut batches = Batches::new(records);
+    let mut rewritten = Vec::new();
     let mut seen = 0;
-    while let Some((header, batch)) = batches.next_batch()? {
+    for batch in batches(records) {
+        let batch = batch?;
         seen += 1;
-        check_batch(&header, batch, rules)?;
-        valid.count += i64::from(header.count);
-        valid.max_timestamp = valid.max_timestamp.max(header.max_time());
+        let max_timestamp = check_batch(&batch, rules, decompressor)?;
+        valid.count += i64::from(batch.records_count());
+        valid.max_timestamp = valid.max_timestamp.max(max_timestamp);
+        if let Some(bytes) = rewrite::rewrite(&batch, rules, max_timestamp, decompressor)? {
+            check_size(bytes.len(), rules.config)?;
+            rewritten.push((seen, bytes));
+        }
     }
     match (seen, rules.origin) {
         (0, _) => return Err(AppendError::invalid("the records hold no batch")),
@@ -52,170 +75,150 @@ pub(crate) fn validate(
         }
         _ => {}
     }
-    if records.len() > rules.config.segment_bytes as usize {
-        return Err(AppendError::RecordListTooLarge {
-            size: records.len(),
-            max: rules.config.segment_bytes,
-        });
+    if !rewritten.is_empty() {
+        valid.bytes = rewrite::join(records, rewritten)?;
     }
-    if rules.config.message_timestamp_type == MessageTimestampType::LogAppendTime {
+    if valid.bytes.len() > rules.config.segment_bytes as usize {
+        let (size, max) = (valid.bytes.len(), rules.config.segment_bytes);
+        return Err(AppendError::RecordListTooLarge { size, max });
+    }
+    if rules.stamps_append_time() {
         valid.max_timestamp = rules.now;
     }
     Ok(valid)
 }
 
-/// The checksum and the shape of one batch, as every replica checks them.
-pub(crate) fn check_integrity(header: &BatchHeader, batch: &[u8]) -> Result<(), AppendError> {
-    if header.magic != MAGIC {
-        return Err(AppendError::invalid(format!("record format {} is not 2", header.magic)));
+/// The checksum of a batch, as every replica checks it.
+pub(crate) fn check_crc(batch: &RecordBatch<'_>) -> Result<(), AppendError> {
+    match batch.crc_is_valid() {
+        true => Ok(()),
+        false => Err(AppendError::CorruptMessage("the checksum does not match".to_owned())),
     }
-    if crc32c(&[batch.get(CRC_FROM..).unwrap_or_default()]) != header.crc {
-        return Err(AppendError::CorruptMessage("the checksum does not match".to_owned()));
-    }
-    Ok(())
 }
 
+/// Checks one batch; its largest timestamp, by its records and not by its word.
 fn check_batch(
-    header: &BatchHeader,
-    batch: &[u8],
+    batch: &RecordBatch<'_>,
     rules: &ValidationRules<'_>,
-) -> Result<(), AppendError> {
-    let max = rules.config.max_message_bytes;
-    if batch.len() > max as usize {
-        return Err(AppendError::RecordTooLarge { size: batch.len(), max });
+    decompressor: &mut LentDecompressor<'_>,
+) -> Result<Timestamp, AppendError> {
+    check_size(batch.len(), rules.config)?;
+    check_crc(batch)?;
+    check_header(batch, rules.origin)?;
+    let mut checker = RecordChecker::new(batch, rules);
+    if batch.compression()? == Compression::None {
+        for record in batch.records()? {
+            checker.check(&record?)?;
+        }
+    } else {
+        batch.visit_records(decompressor.get(), rules.decompressed_limit(), |record| {
+            checker.check(&record)
+        })?;
     }
-    check_integrity(header, batch)?;
-    check_header(header, rules.origin)?;
-    if header.compression() == 0 {
-        check_records(header, records_of(batch), rules)?;
-    }
-    Ok(())
+    checker.finish()
 }
 
-fn check_header(header: &BatchHeader, origin: AppendOrigin) -> Result<(), AppendError> {
-    let BatchHeader { count, last_offset_delta, .. } = *header;
+fn check_size(size: usize, config: &LogConfig) -> Result<(), AppendError> {
+    let max = config.max_message_bytes;
+    if size > max as usize { Err(AppendError::RecordTooLarge { size, max }) } else { Ok(()) }
+}
+
+fn check_header(batch: &RecordBatch<'_>, origin: AppendOrigin) -> Result<(), AppendError> {
+    let (count, last_delta) = (batch.records_count(), batch.last_offset_delta());
     if count <= 0 {
         return Err(AppendError::invalid(format!("the batch claims {count} records")));
     }
-    if last_offset_delta != count - 1 {
+    if last_delta != count - 1 {
         return Err(AppendError::invalid(format!(
-            "the last offset delta {last_offset_delta} does not fit {count} records"
+            "the last offset delta {last_delta} does not fit {count} records"
         )));
     }
-    if header.compression() >= COMPRESSION_TYPES {
-        return Err(AppendError::UnsupportedCompressionType(header.compression()));
-    }
-    if origin == AppendOrigin::Client && header.is_control() {
+    if origin == AppendOrigin::Client && batch.is_control() {
         return Err(AppendError::invalid("a client may not write control records"));
     }
-    if header.has_producer() && !header.is_control() && header.base_sequence < 0 {
+    if origin == AppendOrigin::Client && batch.timestamp_type() == TimestampType::LogAppendTime {
+        let message = "a producer may not set the timestamp type LogAppendTime".to_owned();
+        return Err(AppendError::InvalidTimestamp { message, record_errors: Vec::new() });
+    }
+    if batch.has_producer_id() && !batch.is_control() && batch.base_sequence() < 0 {
         return Err(AppendError::invalid(format!(
             "sequence {} of producer {} is not valid",
-            header.base_sequence,
-            header.producer()
+            batch.base_sequence(),
+            batch.producer_id()
         )));
     }
     Ok(())
 }
 
-/// Walks the records of a batch: as many as it claims, numbered from 0, each one acceptable.
-fn check_records(
-    header: &BatchHeader,
-    bytes: &[u8],
-    rules: &ValidationRules<'_>,
-) -> Result<(), AppendError> {
-    let limits = RecordLimits::new(header, rules);
-    let mut faults = Vec::new();
-    let mut untimely = 0;
-    let mut records = Records::new(bytes);
-    let mut walked = 0;
-    while let Some(record) = records.next_record()? {
-        if record.offset_delta != walked {
-            return Err(AppendError::invalid(format!(
-                "record {walked} has offset delta {}",
-                record.offset_delta
-            )));
-        }
-        match limits.fault(&record) {
-            Ok(()) => {}
-            Err(fault) => {
-                untimely += usize::from(matches!(fault, RecordFault::Untimely(_)));
-                faults.push(RecordError { batch_index: walked, message: fault.message() });
-            }
-        }
-        walked += 1;
-    }
-    if walked != header.count {
-        return Err(AppendError::invalid(format!(
-            "the batch claims {} records but holds {walked}",
-            header.count
-        )));
-    }
-    let Some(first) = faults.first() else { return Ok(()) };
-    let message = format!("{} records were refused, the first: {}", faults.len(), first.message);
-    Err(match untimely {
-        0 => AppendError::InvalidRecord { message, record_errors: faults },
-        _ => AppendError::InvalidTimestamp { message, record_errors: faults },
-    })
-}
-
-/// What a single record may be.
-struct RecordLimits {
+/// Checks the records of a batch one by one: numbered from 0, each one acceptable.
+struct RecordChecker {
     base_timestamp: i64,
-    /// Earliest and latest timestamp; none if the broker stamps its own.
+    /// Earliest and latest timestamp, where there are limits.
     timestamps: Option<(i64, i64)>,
     key_required: bool,
+    checked: i32,
+    max_timestamp: i64,
+    untimely: bool,
+    refused: Vec<RecordError>,
 }
 
-enum RecordFault {
-    Keyless,
-    Untimely(i64),
-}
-
-impl RecordFault {
-    fn message(&self) -> String {
-        match self {
-            Self::Keyless => "a compacted topic takes no record without a key".to_owned(),
-            Self::Untimely(timestamp) => {
-                format!("timestamp {timestamp} is too far from the broker's time")
-            }
-        }
-    }
-}
-
-impl RecordLimits {
-    fn new(header: &BatchHeader, rules: &ValidationRules<'_>) -> Self {
-        let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+impl RecordChecker {
+    fn new(batch: &RecordBatch<'_>, rules: &ValidationRules<'_>) -> Self {
+        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         let config = rules.config;
-        let timestamps = match config.message_timestamp_type {
-            MessageTimestampType::LogAppendTime => None,
-            MessageTimestampType::CreateTime => Some((
-                rules.now.0.saturating_sub(millis(config.message_timestamp_before_max)),
-                rules.now.0.saturating_add(millis(config.message_timestamp_after_max)),
-            )),
-        };
+        let limited = rules.origin == AppendOrigin::Client && !rules.stamps_append_time();
+        let earliest = rules.now.0.saturating_sub(millis(config.message_timestamp_before_max));
+        let latest = rules.now.0.saturating_add(millis(config.message_timestamp_after_max));
         Self {
-            base_timestamp: header.base_timestamp,
-            timestamps: timestamps.filter(|_| rules.origin == AppendOrigin::Client),
-            key_required: config.cleanup_policy.compact && !header.is_control(),
+            base_timestamp: batch.base_timestamp().0,
+            timestamps: limited.then_some((earliest, latest)),
+            key_required: config.cleanup_policy.compact && !batch.is_control(),
+            checked: 0,
+            max_timestamp: Timestamp::NONE.0,
+            untimely: false,
+            refused: Vec::new(),
         }
     }
 
-    fn fault(&self, record: &Record<'_>) -> Result<(), RecordFault> {
+    #[inline]
+    fn check(&mut self, record: &Record<'_>) -> Result<(), AppendError> {
+        if record.offset_delta != self.checked {
+            return Err(AppendError::invalid(format!(
+                "record {} has the offset delta {}",
+                self.checked, record.offset_delta
+            )));
+        }
         if self.key_required && record.key.is_none() {
-            return Err(RecordFault::Keyless);
+            self.refuse("a compacted topic takes no record without a key".to_owned());
         }
-        let Some((earliest, latest)) = self.timestamps else { return Ok(()) };
-        let timestamp = self.base_timestamp.saturating_add(record.timestamp_delta);
-        if timestamp != Timestamp::NONE.0 && !(earliest..=latest).contains(&timestamp) {
-            return Err(RecordFault::Untimely(timestamp));
+        let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
+        if let Some((earliest, latest)) = self.timestamps
+            && timestamp != Timestamp::NONE.0
+            && !(earliest..=latest).contains(&timestamp)
+        {
+            self.untimely = true;
+            self.refuse(format!(
+                "timestamp {timestamp} is outside the limits {earliest} to {latest}"
+            ));
         }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.checked += 1;
         Ok(())
     }
-}
 
-impl From<Malformed> for AppendError {
-    fn from(Malformed(what): Malformed) -> Self {
-        Self::CorruptMessage(what.to_owned())
+    #[cold]
+    fn refuse(&mut self, message: String) {
+        self.refused.push(RecordError { batch_index: self.checked, message });
+    }
+
+    fn finish(self) -> Result<Timestamp, AppendError> {
+        let Some(first) = self.refused.first() else { return Ok(Timestamp(self.max_timestamp)) };
+        let count = self.refused.len();
+        let message = format!("{count} records were refused, the first: {}", first.message);
+        let record_errors = self.refused;
+        Err(match self.untimely {
+            true => AppendError::InvalidTimestamp { message, record_errors },
+            false => AppendError::InvalidRecord { message, record_errors },
+        })
     }
 }

@@ -6,11 +6,12 @@ mod snapshot;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ottla_protocol::record_batch::increment_sequence;
 use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use thiserror::Error;
 
 use crate::append::AppendOrigin;
-use crate::batch_header::{BatchHeader, increment_sequence};
+use crate::batch_header::BatchHeader;
 
 /// Batches per producer that are remembered, which is how many a client may have in flight.
 const WINDOW: usize = 5;
@@ -166,21 +167,21 @@ impl ProducerStates {
         if !batch.has_producer() {
             return Ok(Checked::Next);
         }
-        let Some(entry) = self.producers.get(&batch.producer_id) else {
+        let Some(entry) = self.producers.get(&batch.producer_id.0) else {
             // KIP-360: nothing is known of it any more, so any sequence may follow.
             return Ok(Checked::Next);
         };
         let from_client = origin == AppendOrigin::Client;
         if from_client
-            && batch.producer_epoch == entry.epoch
+            && batch.producer_epoch.0 == entry.epoch
             && let Some(found) = find_duplicate(entry, batch)
         {
             return Ok(Checked::Duplicate(found));
         }
-        if batch.producer_epoch < entry.epoch {
+        if batch.producer_epoch.0 < entry.epoch {
             return Err(ProducerStateError::InvalidProducerEpoch {
-                producer: batch.producer(),
-                epoch: batch.producer_epoch(),
+                producer: batch.producer_id,
+                epoch: batch.producer_epoch,
                 current: ProducerEpoch(entry.epoch),
             });
         }
@@ -189,9 +190,9 @@ impl ProducerStates {
         }
         if entry.current_txn_first_offset.is_some()
             && !batch.is_transactional()
-            && batch.producer_epoch == entry.epoch
+            && batch.producer_epoch.0 == entry.epoch
         {
-            return Err(ProducerStateError::InvalidTxnState { producer: batch.producer() });
+            return Err(ProducerStateError::InvalidTxnState { producer: batch.producer_id });
         }
         Ok(Checked::Next)
     }
@@ -204,19 +205,19 @@ impl ProducerStates {
         self.changed_since_snapshot = true;
         let entry = self
             .producers
-            .entry(batch.producer_id)
-            .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch));
-        entry.bump_epoch(batch.producer_epoch);
+            .entry(batch.producer_id.0)
+            .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch.0));
+        entry.bump_epoch(batch.producer_epoch.0);
         entry.push(BatchMetadata {
             last_sequence: batch.last_sequence(),
             last_offset: batch.last_offset().0,
             offset_delta: batch.last_offset_delta,
-            timestamp: batch.max_timestamp,
+            timestamp: batch.max_timestamp.0,
         });
-        entry.last_timestamp = batch.max_timestamp;
+        entry.last_timestamp = batch.max_timestamp.0;
         if batch.is_transactional() && entry.current_txn_first_offset.is_none() {
-            entry.current_txn_first_offset = Some(batch.base_offset);
-            self.ongoing.insert(batch.base_offset, batch.producer_id);
+            entry.current_txn_first_offset = Some(batch.base_offset.0);
+            self.ongoing.insert(batch.base_offset.0, batch.producer_id.0);
         }
     }
 
@@ -228,11 +229,11 @@ impl ProducerStates {
         self.changed_since_snapshot = true;
         let entry = self
             .producers
-            .entry(batch.producer_id)
-            .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch));
-        entry.bump_epoch(batch.producer_epoch);
+            .entry(batch.producer_id.0)
+            .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch.0));
+        entry.bump_epoch(batch.producer_epoch.0);
         entry.coordinator_epoch = marker.coordinator_epoch;
-        entry.last_timestamp = batch.max_timestamp;
+        entry.last_timestamp = batch.max_timestamp.0;
         if let Some(first) = entry.current_txn_first_offset.take() {
             self.ongoing.remove(&first);
             self.unreplicated.insert(first, batch.last_offset().0);
@@ -279,7 +280,7 @@ fn check_sequence(
     entry: &ProducerStateEntry,
     batch: &BatchHeader,
 ) -> Result<(), ProducerStateError> {
-    let expected = if batch.producer_epoch != entry.epoch {
+    let expected = if batch.producer_epoch.0 != entry.epoch {
         0
     } else if let Some(last) = entry.batches().last() {
         increment_sequence(last.last_sequence, 1)
@@ -291,8 +292,8 @@ fn check_sequence(
         return Ok(());
     }
     Err(ProducerStateError::OutOfOrderSequence {
-        producer: batch.producer(),
-        epoch: batch.producer_epoch(),
+        producer: batch.producer_id,
+        epoch: batch.producer_epoch,
         sequence: batch.base_sequence,
         expected,
     })

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use ottla_config::LogConfig;
 use ottla_env::File;
+use ottla_protocol::record_batch::{HEADER_LENGTH, RecordBatch};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
-use crate::batch_header::{BatchHeader, CRC_FROM};
+use crate::batch_header::BatchHeader;
 use crate::batch_scanner::{HeaderScanner, read_exact};
-use crate::crc::crc32c;
 use crate::file_name::{INDEX, LOG, TIME_INDEX, segment_file};
 use crate::log_dir::LogDir;
 use crate::log_segment::{LogSegment, SegmentFileSizes, SegmentParts};
@@ -49,8 +49,8 @@ pub(crate) fn recover_segment(
         segment.appended(&header, valid, size, config.index_interval_bytes);
         valid += size;
         scanned.next_offset = header.next_offset();
-        if scanned.epochs.last().is_none_or(|(latest, _)| header.epoch() > *latest) {
-            scanned.epochs.push((header.epoch(), header.base()));
+        if scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch > *latest) {
+            scanned.epochs.push((header.leader_epoch, header.base_offset));
         }
     }
     segment.publish(valid);
@@ -116,7 +116,7 @@ fn scan_tail(
     let mut scanner = HeaderScanner::new(file, from, end);
     while let Some(batch) = scanner.next_batch()? {
         next_offset = batch.header.next_offset();
-        let timestamp = batch.header.max_time();
+        let timestamp = batch.header.max_timestamp;
         let known = largest.map_or(Timestamp::NONE, |largest| largest.timestamp);
         if timestamp > known {
             largest = Some(TimestampOffset { timestamp, offset: batch.header.last_offset() });
@@ -162,16 +162,13 @@ impl<'a> BatchReader<'a> {
 
     /// The next batch if it is whole and valid and begins at or after `expected`.
     fn next_valid(&mut self, expected: Offset) -> io::Result<Option<(BatchHeader, u64)>> {
-        let Some(header) = BatchHeader::parse(self.bytes(crate::batch_header::BATCH_HEADER_LEN)?)
-        else {
-            return Ok(None);
-        };
+        let header = BatchHeader::parse(self.bytes(HEADER_LENGTH)?);
+        let Some(header) = header else { return Ok(None) };
         let Some(size) = header.size().filter(|_| header.is_plausible()) else { return Ok(None) };
-        if header.base() < expected || self.position + size as u64 > self.len {
+        if header.base_offset < expected || self.position + size as u64 > self.len {
             return Ok(None);
         }
-        let covered = self.bytes(size)?.get(CRC_FROM..size);
-        if covered.is_none_or(|bytes| crc32c(&[bytes]) != header.crc) {
+        if !RecordBatch::parse(self.bytes(size)?).is_ok_and(|batch| batch.crc_is_valid()) {
             return Ok(None);
         }
         self.position += size as u64;

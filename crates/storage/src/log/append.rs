@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_config::{LogConfig, MessageTimestampType};
+use ottla_protocol::record_batch::{
+    ControlRecordType, HEADER_LENGTH, PREFIX_LENGTH, RecordBatch, batches,
+};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::{Log, Writer};
 use crate::append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo};
-use crate::batch_header::{BATCH_HEADER_LEN, BatchHeader, CRC_FROM, with_timestamp_type};
-use crate::crc::crc32c;
+use crate::batch_header::BatchHeader;
 use crate::file_name::{SNAPSHOT, segment_file};
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
-use crate::log_validator::{ValidRecords, ValidationRules, check_integrity, validate};
-use crate::producer_state::{AppendedBatch, Checked, EndTransactionMarker};
-use crate::records::{Batches, Records, records_of};
+use crate::log_validator::{ValidRecords, ValidationRules, check_crc, validate};
+use crate::producer_state::{AppendedBatch, Checked, EndTransactionMarker, ProducerStates};
 
 /// What a leader writes into each batch.
 #[derive(Clone, Copy)]
@@ -29,11 +30,29 @@ struct Stamp {
     log_append_time: Option<Timestamp>,
 }
 
-/// A batch as it goes into the file: its new header, and the bytes after it as they came.
+/// A batch as it goes into the file: what the leader changed, and the rest as it came.
 struct StampedBatch<'a> {
     header: BatchHeader,
-    head: [u8; BATCH_HEADER_LEN],
-    records: &'a [u8],
+    head: Head,
+    batch: RecordBatch<'a>,
+}
+
+/// The bytes in front of what stays.
+enum Head {
+    /// Offset and epoch lie outside the checksum.
+    Prefix([u8; PREFIX_LENGTH]),
+    /// The broker's time lies inside it.
+    Header([u8; HEADER_LENGTH]),
+}
+
+impl StampedBatch<'_> {
+    fn slices(&self) -> [IoSlice<'_>; 2] {
+        let bytes = self.batch.as_bytes();
+        match &self.head {
+            Head::Prefix(prefix) => [IoSlice::new(prefix), IoSlice::new(&bytes[PREFIX_LENGTH..])],
+            Head::Header(header) => [IoSlice::new(header), IoSlice::new(self.batch.payload())],
+        }
+    }
 }
 
 /// What an append adds, for the decision to roll.
@@ -58,7 +77,8 @@ impl Log {
         self.dir.check_online()?;
         let config = self.config.load();
         let LeaderAppend { leader_epoch, origin, now } = append;
-        let valid = validate(records, &ValidationRules { config: &config, origin, now })?;
+        let rules = ValidationRules { config: &config, origin, now };
+        let valid = validate(records, &rules, &mut self.dir.decompressor())?;
         let log_append_time = match config.message_timestamp_type {
             MessageTimestampType::CreateTime => None,
             MessageTimestampType::LogAppendTime => Some(now),
@@ -89,10 +109,10 @@ impl Log {
         self.dir.check_online()?;
         let config = self.config.load();
         let mut addition = None;
-        let mut batches = Batches::new(records);
-        while let Some((header, batch)) = batches.next_batch()? {
-            check_integrity(&header, batch)?;
-            follow(&mut addition, &header, records.len())?;
+        for batch in batches(records) {
+            let batch = batch?;
+            check_crc(&batch)?;
+            follow(&mut addition, &BatchHeader::of(&batch), records.len())?;
         }
         let addition = addition.ok_or_else(|| AppendError::invalid("no batch to append"))?;
 
@@ -108,12 +128,13 @@ impl Log {
         let size = active.size();
         self.write(&active, &mut [IoSlice::new(records)], size)?;
         let mut position = size;
-        let mut batches = Batches::new(records);
-        while let Some((header, batch)) = batches.next_batch()? {
-            self.appended(&mut writer, &header, batch, position, config.index_interval_bytes);
+        for batch in batches(records) {
+            let batch = batch?;
+            let header = BatchHeader::of(&batch);
+            self.appended(&mut writer, &header, &batch, position, config.index_interval_bytes);
             position += batch.len() as u64;
         }
-        self.publish(&writer, &active, addition.last_offset.next(), position);
+        self.publish(&active, addition.last_offset.next(), position);
         Ok(self.append_info(&config, first, None))
     }
 
@@ -134,34 +155,25 @@ impl Log {
     ) -> Result<(), AppendError> {
         let active = writer.active()?.clone();
         let size = active.size();
-        let mut position = size;
-        let mut batches = Batches::new(records);
-        let Some((header, batch)) = batches.next_batch()? else { return Ok(()) };
-        let first = stamp.next(header, batch);
-        if batch.len() == records.len() {
-            // The usual case: one batch, and nothing on the heap.
-            let mut slices = [IoSlice::new(&first.head), IoSlice::new(first.records)];
-            self.write(&active, &mut slices, size)?;
-            self.appended(writer, &first.header, batch, position, interval);
-            position += batch.len() as u64;
-        } else {
-            let mut stamped = vec![first];
-            while let Some((header, batch)) = batches.next_batch()? {
-                stamped.push(stamp.next(header, batch));
-            }
-            let mut slices: Vec<IoSlice<'_>> = stamped
-                .iter()
-                .flat_map(|batch| [IoSlice::new(&batch.head), IoSlice::new(batch.records)])
-                .collect();
-            self.write(&active, &mut slices, size)?;
-            let mut batches = Batches::new(records);
-            for StampedBatch { header, .. } in &stamped {
-                let Some((_, batch)) = batches.next_batch()? else { break };
-                self.appended(writer, header, batch, position, interval);
-                position += batch.len() as u64;
-            }
+        let first = stamp.next(RecordBatch::parse(records)?);
+        // Usually there is one batch, and nothing goes to the heap.
+        let mut more = Vec::new();
+        for batch in batches(records).skip(1) {
+            more.push(stamp.next(batch?));
         }
-        self.publish(writer, &active, stamp.next_offset, position);
+        if more.is_empty() {
+            self.write(&active, &mut first.slices(), size)?;
+        } else {
+            let all = std::iter::once(&first).chain(&more);
+            let mut slices: Vec<IoSlice<'_>> = all.flat_map(StampedBatch::slices).collect();
+            self.write(&active, &mut slices, size)?;
+        }
+        let mut position = size;
+        for StampedBatch { header, batch, .. } in std::iter::once(&first).chain(&more) {
+            self.appended(writer, header, batch, position, interval);
+            position += batch.len() as u64;
+        }
+        self.publish(&active, stamp.next_offset, position);
         Ok(())
     }
 
@@ -181,25 +193,25 @@ impl Log {
         &self,
         writer: &mut Writer,
         header: &BatchHeader,
-        batch: &[u8],
+        batch: &RecordBatch<'_>,
         position: u64,
         interval: u32,
     ) {
         if let Some(active) = &writer.active {
             active.appended(header, position, batch.len() as u64, interval);
         }
-        if header.leader_epoch > writer.epochs.latest().unwrap_or(LeaderEpoch::NONE).0 {
-            writer.epochs.assign(header.epoch(), header.base());
+        if header.leader_epoch > writer.epochs.latest().unwrap_or(LeaderEpoch::NONE) {
+            writer.epochs.assign(header.leader_epoch, header.base_offset);
         }
         if header.has_producer() {
-            note_producer(&mut writer.producers, header, batch);
+            note_producer(&mut writer.producers, header, batch.as_bytes());
             self.publish_first_unstable(writer);
         }
     }
 
     /// Shows the appended batches to readers. The log's end goes first: who sees the new size
     /// sees an end that covers it.
-    fn publish(&self, _writer: &Writer, active: &LogSegment, log_end: Offset, size: u64) {
+    fn publish(&self, active: &LogSegment, log_end: Offset, size: u64) {
         self.log_end_offset.store(log_end.0, Ordering::Release);
         active.publish(size);
     }
@@ -305,24 +317,18 @@ impl Log {
 
 impl Stamp {
     /// Gives the next offsets to a batch.
-    fn next<'a>(&mut self, mut header: BatchHeader, batch: &'a [u8]) -> StampedBatch<'a> {
-        header.base_offset = self.next_offset.0;
-        header.leader_epoch = self.leader_epoch.0;
+    fn next<'a>(&mut self, batch: RecordBatch<'a>) -> StampedBatch<'a> {
+        let (offset, epoch) = (self.next_offset, self.leader_epoch);
+        let mut header = BatchHeader::stamped(&batch, offset, epoch);
         self.next_offset = header.next_offset();
-        let mut head = [0; BATCH_HEADER_LEN];
-        let (came, records) = batch.split_at(BATCH_HEADER_LEN.min(batch.len()));
-        head[..came.len()].copy_from_slice(came);
-        head[..8].copy_from_slice(&header.base_offset.to_be_bytes());
-        head[12..16].copy_from_slice(&header.leader_epoch.to_be_bytes());
-        if let Some(Timestamp(time)) = self.log_append_time {
-            header.attributes = with_timestamp_type(header.attributes, true);
-            header.max_timestamp = time;
-            head[21..23].copy_from_slice(&header.attributes.to_be_bytes());
-            head[35..43].copy_from_slice(&time.to_be_bytes());
-            header.crc = crc32c(&[&head[CRC_FROM..], records]);
-            head[17..21].copy_from_slice(&header.crc.to_be_bytes());
-        }
-        StampedBatch { header, head, records }
+        let head = match self.log_append_time {
+            None => Head::Prefix(batch.patched_prefix(offset, epoch)),
+            Some(time) => {
+                header.max_timestamp = time;
+                Head::Header(batch.patched_header(offset, epoch, time))
+            }
+        };
+        StampedBatch { header, head, batch }
     }
 }
 
@@ -331,9 +337,8 @@ fn check_producers(
     valid: &ValidRecords,
     origin: AppendOrigin,
 ) -> Result<Option<AppendedBatch>, AppendError> {
-    let mut batches = Batches::new(&valid.bytes);
-    while let Some((header, _)) = batches.next_batch()? {
-        match writer.producers.check(&header, origin)? {
+    for batch in batches(&valid.bytes) {
+        match writer.producers.check(&BatchHeader::of(&batch?), origin)? {
             Checked::Next => {}
             Checked::Duplicate(batch) => return Ok(Some(batch)),
         }
@@ -342,31 +347,28 @@ fn check_producers(
 }
 
 /// Notes a batch of a producer: its records, or the end of its transaction.
-pub(super) fn note_producer(
-    producers: &mut crate::producer_state::ProducerStates,
-    header: &BatchHeader,
-    batch: &[u8],
-) {
+pub(super) fn note_producer(producers: &mut ProducerStates, header: &BatchHeader, batch: &[u8]) {
     if !header.is_control() {
         producers.appended(header);
-        return;
-    }
-    if let Some(marker) = end_transaction_marker(records_of(batch)) {
+    } else if let Some(marker) = end_transaction_marker(batch) {
         producers.transaction_ended(header, marker);
     }
 }
 
-/// The marker in a control batch: the key is version and type (0 abort, 1 commit), the value is
-/// version and coordinator epoch (KIP-98).
-fn end_transaction_marker(records: &[u8]) -> Option<EndTransactionMarker> {
-    let record = Records::new(records).next_record().ok()??;
-    let key = record.key?;
-    let control_type = i16::from_be_bytes(key.get(2..4)?.try_into().ok()?);
-    if !(0..=1).contains(&control_type) {
-        return None;
+/// The marker in a control batch, whose value is version and coordinator epoch (KIP-98).
+fn end_transaction_marker(batch: &[u8]) -> Option<EndTransactionMarker> {
+    let record = RecordBatch::parse(batch).ok()?.records().ok()?.next()?.ok()?;
+    match ControlRecordType::from_key(record.key?)? {
+        ControlRecordType::Abort | ControlRecordType::Commit => {
+            let epoch = record.value?.get(2..6)?.try_into().ok()?;
+            Some(EndTransactionMarker { coordinator_epoch: i32::from_be_bytes(epoch) })
+        }
+        ControlRecordType::LeaderChange
+        | ControlRecordType::SnapshotHeader
+        | ControlRecordType::SnapshotFooter
+        | ControlRecordType::KraftVersion
+        | ControlRecordType::KraftVoters => None,
     }
-    let coordinator_epoch = i32::from_be_bytes(record.value?.get(2..6)?.try_into().ok()?);
-    Some(EndTransactionMarker { coordinator_epoch })
 }
 
 fn follow(
@@ -374,13 +376,13 @@ fn follow(
     header: &BatchHeader,
     bytes: usize,
 ) -> Result<(), AppendError> {
-    let (first, last) = (header.base(), header.last_offset());
+    let (first, last) = (header.base_offset, header.last_offset());
     if !header.is_plausible() {
         return Err(AppendError::CorruptMessage("the batch has no valid offsets".to_owned()));
     }
     match addition {
         None => {
-            let max_timestamp = header.max_time();
+            let max_timestamp = header.max_timestamp;
             *addition =
                 Some(Addition { bytes, first_offset: first, last_offset: last, max_timestamp });
         }
@@ -390,7 +392,7 @@ fn follow(
         }
         Some(before) => {
             before.last_offset = last;
-            before.max_timestamp = before.max_timestamp.max(header.max_time());
+            before.max_timestamp = before.max_timestamp.max(header.max_timestamp);
         }
     }
     Ok(())

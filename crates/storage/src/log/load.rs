@@ -207,7 +207,9 @@ fn list_segments(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, Liste
         }
     }
     // An index whose segment is gone.
-    for (base_offset, files) in listed.extract_if(.., |_, files| files.log.is_none()) {
+    let (listed, orphaned): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        listed.into_iter().partition(|(_, files)| files.log.is_some());
+    for (base_offset, files) in orphaned {
         files.remove(dir, path, base_offset)?;
     }
     Ok(listed)
@@ -284,14 +286,13 @@ fn replay_producers(
         if !batch.header.has_producer() {
             continue;
         }
-        let bytes = match batch.header.is_control() {
-            true => {
-                let len = usize::try_from(batch.size).unwrap_or(usize::MAX);
-                read_exact(&*file, batch.position, len)?
-            }
-            false => Vec::new(),
-        };
-        note_producer(producers, &batch.header, &bytes);
+        if batch.header.is_control() {
+            let len = usize::try_from(batch.size).unwrap_or(usize::MAX);
+            let bytes = read_exact(&*file, batch.position, len)?;
+            note_producer(producers, &batch.header, &bytes);
+        } else {
+            producers.appended(&batch.header);
+        }
     }
     Ok(())
 }

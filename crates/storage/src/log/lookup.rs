@@ -2,13 +2,13 @@
 
 use std::io;
 
+use ottla_protocol::record_batch::{RecordBatch, RecordError};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::{Log, ReadError};
 use crate::batch_scanner::{FoundBatch, corrupt, read_exact};
 use crate::leader_epoch_cache::EpochEndOffset;
 use crate::log_segment::LogSegment;
-use crate::records::{Records, records_of};
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +28,19 @@ impl Log {
         &self,
         target: Timestamp,
     ) -> Result<Option<TimestampAndOffset>, ReadError> {
-        self.dir.check_online()?;
-        let found = self.find_timestamp(target);
-        found.map_err(|error| self.lookup_failed(error))
+        self.looking("searching a segment", || self.find_timestamp(target))
     }
 
     /// The first record that has the largest timestamp of all (KIP-734); `None` if the log is
     /// empty or none has a timestamp.
     pub fn max_timestamp(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
-        self.dir.check_online()?;
-        let largest = || {
+        self.looking("searching a segment", || {
             let mut largest = Timestamp::NONE;
             for segment in self.segments.load().iter() {
                 largest = largest.max(segment.largest_timestamp()?);
             }
             if largest == Timestamp::NONE { Ok(None) } else { self.find_timestamp(largest) }
-        };
-        largest().map_err(|error| self.lookup_failed(error))
+        })
     }
 
     /// Where `epoch` ended (KIP-101, KIP-279, KIP-320); `None` if it is newer than all known
@@ -73,7 +69,7 @@ impl Log {
             let size = segment.size();
             let mut from = start;
             while let Some(batch) = segment.find_timestamp(target, from, size)? {
-                if let Some(found) = find_in_batch(segment, &batch, target, start)? {
+                if let Some(found) = self.find_in_batch(segment, &batch, target, start)? {
                     return Ok(Some(found));
                 }
                 // Its late record lies before the start of the log.
@@ -83,36 +79,33 @@ impl Log {
         Ok(None)
     }
 
-    fn lookup_failed(&self, error: io::Error) -> ReadError {
-        match error.kind() {
-            io::ErrorKind::InvalidData => ReadError::Corrupt(error),
-            _ => self.dir.failed("searching a segment", &error).into(),
-        }
-    }
-}
-
-/// The first record of `batch` at or after `target` and `start`.
-fn find_in_batch(
-    segment: &LogSegment,
-    batch: &FoundBatch,
-    target: Timestamp,
-    start: Offset,
-) -> io::Result<Option<TimestampAndOffset>> {
-    let header = &batch.header;
-    let leader_epoch = header.epoch();
-    if header.is_log_append_time() {
-        let (timestamp, offset) = (header.max_time(), header.base().max(start));
-        return Ok(Some(TimestampAndOffset { timestamp, offset, leader_epoch }));
-    }
-    let size = usize::try_from(batch.size).map_err(|_| corrupt())?;
-    let bytes = read_exact(&*segment.file()?, batch.position, size)?;
-    let mut records = Records::new(records_of(&bytes));
-    while let Some(record) = records.next_record().map_err(|_| corrupt())? {
-        let timestamp = Timestamp(header.base_timestamp.saturating_add(record.timestamp_delta));
-        let offset = Offset(header.base_offset.saturating_add(i64::from(record.offset_delta)));
-        if timestamp >= target && offset >= start {
+    /// The first record of `batch` at or after `target` and `start`.
+    fn find_in_batch(
+        &self,
+        segment: &LogSegment,
+        found: &FoundBatch,
+        target: Timestamp,
+        start: Offset,
+    ) -> io::Result<Option<TimestampAndOffset>> {
+        let header = &found.header;
+        let leader_epoch = header.leader_epoch;
+        if header.is_log_append_time() {
+            let (timestamp, offset) = (header.max_timestamp, header.base_offset.max(start));
             return Ok(Some(TimestampAndOffset { timestamp, offset, leader_epoch }));
         }
+        let size = usize::try_from(found.size).map_err(|_| corrupt())?;
+        let bytes = read_exact(&*segment.file()?, found.position, size)?;
+        let batch = RecordBatch::parse(&bytes).map_err(|_| corrupt())?;
+        let mut first = None;
+        batch
+            .visit_records(self.dir.decompressor().get(), usize::MAX, |record| {
+                let (timestamp, offset) = (batch.timestamp_of(&record), batch.offset_of(&record));
+                if first.is_none() && timestamp >= target && offset >= start {
+                    first = Some(TimestampAndOffset { timestamp, offset, leader_epoch });
+                }
+                Ok::<_, RecordError>(())
+            })
+            .map_err(|_| corrupt())?;
+        Ok(first)
     }
-    Ok(None)
 }

@@ -10,6 +10,7 @@ use ottla_config::LogConfig;
 use ottla_env::OpenMode;
 use ottla_protocol::{Offset, Timestamp, TopicId};
 
+use super::read::floor_segment;
 use super::{Log, Writer};
 use crate::file_name::{SNAPSHOT, segment_file};
 use crate::log_dir::LogDirFailure;
@@ -28,23 +29,27 @@ impl Log {
         if up_to <= self.recovery_point() {
             return Ok(());
         }
-        self.flush_files().map_err(|error| self.dir.failed("syncing a log", &error))
+        self.flush_files(up_to).map_err(|error| self.dir.failed("syncing a log", &error))
     }
 
-    /// Syncs everything up to the log's end as it is now. Called with `flushing` held.
-    fn flush_files(&self) -> io::Result<()> {
+    /// Syncs all segments that begin before `up_to`, whole. Called with `flushing` held.
+    fn flush_files(&self, up_to: Offset) -> io::Result<()> {
         let (log_end, names, epochs) = {
             let mut writer = self.writer.lock();
             let names = std::mem::take(&mut writer.unsynced_names);
             (self.log_end_offset(), names, writer.epochs.take_dirty())
         };
-        let recovery_point = self.recovery_point();
         let segments = self.segments.load_full();
-        let from = super::read::floor_segment(&segments, recovery_point);
-        let last = segments.len().saturating_sub(1);
+        let from = floor_segment(&segments, self.recovery_point());
+        let mut synced_up_to = log_end;
         for (index, segment) in segments.iter().enumerate().skip(from) {
+            if segment.base_offset() >= up_to {
+                synced_up_to = segment.base_offset();
+                break;
+            }
             segment.file()?.sync_data()?;
-            if index < last && segment.has_unsaved_indexes() {
+            let sealed = index + 1 < segments.len();
+            if sealed && segment.has_unsaved_indexes() {
                 segment.save_indexes(&self.dir)?;
                 self.replace_segment(segment, segment.with_saved_indexes(&self.dir));
             }
@@ -58,7 +63,7 @@ impl Log {
             self.dir.disk().sync_dir(&self.path)?;
             self.dir.disk().sync_dir(self.dir.path())?;
         }
-        self.recovery_point.fetch_max(log_end.0, Ordering::AcqRel);
+        self.recovery_point.fetch_max(synced_up_to.0, Ordering::AcqRel);
         self.last_flush.store(self.now().0, Ordering::Release);
         Ok(())
     }
@@ -90,11 +95,12 @@ impl Log {
         if recovery_point == log_end {
             return Ok(());
         }
-        let segments = self.segments.load();
-        let sealed = segments.last().is_some_and(|active| active.base_offset() > recovery_point);
         let waited = now.0.saturating_sub(self.last_flush.load(Ordering::Acquire));
-        let overdue = self.config.load().flush_ms.is_some_and(|limit| waited >= millis(limit));
-        if sealed || overdue { self.flush(log_end) } else { Ok(()) }
+        if self.config.load().flush_ms.is_some_and(|limit| waited >= millis(limit)) {
+            return self.flush(log_end);
+        }
+        let active = self.segments.load().last().map_or(log_end, |active| active.base_offset());
+        self.flush(active)
     }
 
     fn delete_old_segments(&self, config: &LogConfig, now: Timestamp) -> Result<(), LogDirFailure> {
@@ -162,7 +168,7 @@ impl Log {
         self.dir.check_online()?;
         let closing = || {
             if self.recovery_point() < self.log_end_offset() {
-                self.flush_files()?;
+                self.flush_files(self.log_end_offset())?;
             }
             let mut writer = self.writer.lock();
             self.save_final_state(&mut writer)?;

@@ -13,8 +13,8 @@ use crate::batch_scanner::read_exact;
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
 
-/// How often a read begins anew because retention took its segment away. It cannot happen twice
-/// to the same reader unless segments live for microseconds.
+/// How often a read looks before it gives up. The second time it sees a list of segments newer
+/// than the change that failed it.
 const ATTEMPTS: usize = 3;
 
 /// A piece of a file.
@@ -123,38 +123,48 @@ impl Log {
         min_one_message: bool,
         upper_bound: Offset,
     ) -> Result<FetchData, ReadError> {
-        self.dir.check_online()?;
         let wanted = Wanted { from, upper_bound, max_bytes: max_bytes as u64, min_one_message };
-        let mut attempt = 1;
-        loop {
-            match self.read_once(&wanted) {
-                Ok(data) => return Ok(data),
-                Err(ReadFailure::OutOfRange(error)) => return Err(error),
-                Err(ReadFailure::Io(error)) => match error.kind() {
-                    io::ErrorKind::InvalidData => return Err(ReadError::Corrupt(error)),
-                    // The segment was deleted after this reader had looked at the list.
-                    io::ErrorKind::NotFound if attempt < ATTEMPTS => attempt += 1,
-                    io::ErrorKind::NotFound if self.writer.lock().active.is_none() => {
-                        return Err(LogDirFailure::Closed.into());
-                    }
-                    _ => return Err(self.dir.failed("reading a segment", &error).into()),
-                },
-            }
-        }
+        self.looking("reading a segment", || self.read_once(&wanted))?
     }
 
-    fn read_once(&self, wanted: &Wanted) -> Result<FetchData, ReadFailure> {
+    /// Looks into segments without a lock. Retention or a truncation may take a file away in the
+    /// meantime: then it looks again, at the segments there are now.
+    pub(super) fn looking<T>(
+        &self,
+        doing: &str,
+        look: impl Fn() -> io::Result<T>,
+    ) -> Result<T, ReadError> {
+        self.dir.check_online()?;
+        let mut result = look();
+        for _ in 1..ATTEMPTS {
+            match &result {
+                Err(error) if is_gone(error) || is_corrupt(error) => result = look(),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        result.map_err(|error| {
+            if is_corrupt(&error) {
+                ReadError::Corrupt(error)
+            } else if is_gone(&error) && self.writer.lock().active.is_none() {
+                LogDirFailure::Closed.into()
+            } else {
+                self.dir.failed(doing, &error).into()
+            }
+        })
+    }
+
+    fn read_once(&self, wanted: &Wanted) -> io::Result<Result<FetchData, ReadError>> {
         let segments = self.segments.load();
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
         let from = wanted.from;
         if from < log_start || from > log_end {
             let error = ReadError::OffsetOutOfRange { offset: from, log_start, log_end };
-            return Err(ReadFailure::OutOfRange(error));
+            return Ok(Err(error));
         }
         let mut data =
             FetchData { slices: Vec::new(), log_start_offset: log_start, log_end_offset: log_end };
         if from >= wanted.upper_bound.min(log_end) {
-            return Ok(data);
+            return Ok(Ok(data));
         }
         let mut left = wanted.max_bytes;
         let mut index = floor_segment(&segments, from);
@@ -185,7 +195,7 @@ impl Log {
                 break;
             }
         }
-        Ok(data)
+        Ok(Ok(data))
     }
 
     /// Bytes of `segment` that lie before `upper_bound`.
@@ -203,15 +213,12 @@ impl Log {
     }
 }
 
-enum ReadFailure {
-    OutOfRange(ReadError),
-    Io(io::Error),
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
-impl From<io::Error> for ReadFailure {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+fn is_corrupt(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// Where the batches from `start` end that fit into `max` bytes before `limit`.

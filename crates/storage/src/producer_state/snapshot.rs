@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut};
 use thiserror::Error;
 
 use super::{BatchMetadata, ProducerStateEntry, ProducerStates};
-use crate::crc::crc32c;
+use crc_fast::crc32_iscsi;
 
 const VERSION: i16 = 1;
 const HEADER_LEN: usize = 6;
@@ -48,7 +48,7 @@ impl ProducerStates {
         }
         let mut bytes = Vec::with_capacity(HEADER_LEN + entries.len());
         bytes.put_i16(VERSION);
-        bytes.put_u32(crc32c(&[&entries]));
+        bytes.put_u32(crc32_iscsi(&entries));
         bytes.extend_from_slice(&entries);
         bytes
     }
@@ -62,7 +62,7 @@ impl ProducerStates {
         if version != VERSION {
             return Err(SnapshotError::UnknownVersion(version));
         }
-        if bytes.get_u32() != crc32c(&[bytes]) {
+        if bytes.get_u32() != crc32_iscsi(bytes) {
             return Err(SnapshotError::ChecksumMismatch);
         }
         let count = usize::try_from(bytes.get_i32()).map_err(|_| SnapshotError::WrongLength)?;

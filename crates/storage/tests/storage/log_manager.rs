@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::batches::{self, Batch};
+use crate::batches;
 use ottla_config::{LogConfig, LogManagerConfig};
 use ottla_env::Env;
 use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition, format_uuid};
@@ -39,7 +39,7 @@ async fn open(dir: &Path) -> LogManager {
 fn append(manager: &LogManager, partition: &TopicPartition, values: &[&str]) -> Offset {
     let now = Env::os().clock.wall();
     let append = LeaderAppend { leader_epoch: LeaderEpoch(3), origin: AppendOrigin::Client, now };
-    let records = Batch::of(values).at(now.0).encode();
+    let records = batches::builder(now.0, values).build();
     let log = manager.log(partition).unwrap();
     log.append_as_leader(&records, append).unwrap().first_offset
 }

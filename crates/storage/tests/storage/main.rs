@@ -1,5 +1,6 @@
 //! The storage crate through its public doors, on a real file system.
 #![allow(clippy::disallowed_methods, reason = "tests look at the files behind the crate's back")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod batches;
 mod log_manager;
