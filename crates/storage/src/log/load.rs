@@ -139,12 +139,18 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         }
         log_end = scanned.next_offset;
         segments.push(segment);
-        if scanned.truncated > 0 {
-            // What follows the damage no longer joins on.
+        // Of a segment that compaction has been through, the end may be gone for good.
+        let lost_end = !options.config.cleanup_policy.compact
+            && next_base.is_some_and(|next_base| next_base > log_end);
+        if scanned.truncated > 0 || lost_end {
+            // What follows the damage no longer joins on: with the power the system may lose the
+            // end of a segment and keep the name of the next.
             for (base_offset, files) in rest.by_ref() {
                 tracing::warn!(dir = %path.display(), %base_offset, "removing a segment after a torn one");
                 files.remove(dir, path, base_offset)?;
             }
+            // Another power loss must not bring them back after new records took their offsets.
+            dir.disk().sync_dir(path)?;
         }
     }
     if segments.is_empty() {
