@@ -79,7 +79,8 @@ impl Node {
         self.0.power.died()
     }
 
-    /// Lets the node die in the middle of a change to its disk: the `after_changes`-th from now.
+    /// Lets the node die in the middle of a change to its disk: the `after_changes`-th from now,
+    /// or of its next life if it does not run.
     pub fn die_after(&self, after_changes: u64, crash: Crash) {
         self.0.power.plan(after_changes, crash);
     }

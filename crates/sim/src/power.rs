@@ -41,16 +41,19 @@ pub(crate) enum Fate {
 }
 
 impl Power {
-    /// Begins a new life and answers its number.
+    /// Begins a new life and answers its number. What was planned since the last crash holds.
     pub(crate) fn on(&self) -> u64 {
         let mut state = self.0.lock();
-        *state = State { life: state.life + 1, planned: None, died: None };
+        state.life += 1;
+        state.died = None;
         state.life
     }
 
-    /// Ends the current life.
+    /// Ends the current life, and forgets what was planned for it.
     pub(crate) fn off(&self, crash: Crash) {
-        self.0.lock().died.get_or_insert(crash);
+        let mut state = self.0.lock();
+        state.planned = None;
+        state.died.get_or_insert(crash);
     }
 
     /// Lets the node die in the middle of a disk operation: the `after_operations`-th from now.

@@ -2,6 +2,7 @@
 
 mod echo;
 mod libraries;
+mod log;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub enum Scenario {
     Echo,
     /// No broker: what libraries draw behind our back.
     Libraries,
+    /// No network: one log on a node that dies again and again.
+    Log,
 }
 
 /// What decides a run.
@@ -40,13 +43,14 @@ pub struct Outcome {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Echo, Self::Libraries];
+    pub const ALL: [Self; 3] = [Self::Echo, Self::Libraries, Self::Log];
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Libraries => "libraries",
+            Self::Log => "log",
         }
     }
 
@@ -55,6 +59,7 @@ impl Scenario {
         match self {
             Self::Echo => echo::run(setup),
             Self::Libraries => libraries::run(setup),
+            Self::Log => log::run(setup),
         }
     }
 }

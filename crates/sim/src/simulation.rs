@@ -20,6 +20,7 @@ const TICK: Duration = Duration::from_millis(1);
 pub struct Simulation {
     sim: turmoil::Sim<'static>,
     nodes: BTreeMap<String, Node>,
+    clients: usize,
     seed: u64,
     log: EventLog,
     /// For the plan of the run: when to crash what.
@@ -40,7 +41,7 @@ impl Simulation {
             .enable_random_order()
             .build();
         let rng = SimRng::new(seed, "plan");
-        Self { sim, nodes: BTreeMap::new(), seed, log, rng }
+        Self { sim, nodes: BTreeMap::new(), clients: 0, seed, log, rng }
     }
 
     /// Adds a machine that runs `software`, again from the start in each of its lives. `prepare`
@@ -64,12 +65,11 @@ impl Simulation {
             let software = software.clone();
             async move {
                 let outcome = software(machine.boot()).await;
-                // What a node says after its death is of no matter.
+                // What a node says after its death is of no matter; `step` will turn it off.
                 if machine.died().is_some() {
-                    return Ok(());
+                    return std::future::pending().await;
                 }
-                outcome.with_context(|| format!("the software of {}", machine.name()))?;
-                Ok(())
+                outcome.map_err(|error| format!("{}: {error:#}", machine.name()).into())
             }
         });
         Ok(node)
@@ -81,11 +81,10 @@ impl Simulation {
         Life: Future<Output = Result<()>> + 'static,
     {
         let node = self.node(name);
+        self.clients += 1;
         self.sim.client(name, async move {
-            software(node.boot(), node.clone())
-                .await
-                .with_context(|| format!("the client {}", node.name()))?;
-            Ok(())
+            let outcome = software(node.boot(), node.clone()).await;
+            outcome.map_err(|error| format!("{}: {error:#}", node.name()).into())
         });
     }
 
@@ -95,10 +94,11 @@ impl Simulation {
         node
     }
 
-    /// Moves time on by one tick. Answers whether all clients have ended. A node that died in the
+    /// Moves time on by one tick. Answers whether there are clients and
+    /// all have ended. A node that died in the
     /// middle of a disk operation is stopped for good; [`Simulation::restart`] revives it.
     pub fn step(&mut self) -> Result<bool> {
-        let finished = self.sim.step().map_err(|error| anyhow!("{error:#}"))?;
+        let finished = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         let died: Vec<(String, Crash)> = self
             .nodes
             .values()
@@ -109,7 +109,7 @@ impl Simulation {
                 self.crash(&name, crash)?;
             }
         }
-        Ok(finished)
+        Ok(finished && self.clients > 0)
     }
 
     /// Steps until `done` says so or all clients have ended.

@@ -1,0 +1,187 @@
+//! No network: one log that is appended to, flushed and read while its node dies again and again.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ottla_config::{BrokerConfig, LogConfig};
+use ottla_env::Env;
+use ottla_protocol::record_batch::{NewRecord, RecordBatch, RecordBatchBuilder};
+use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId, TopicPartition};
+use ottla_storage::{AppendOrigin, LeaderAppend, Log, LogManager, LogManagerOptions};
+
+use super::{Outcome, Setup, world_of};
+use crate::power::Crash;
+use crate::rng::SimRng;
+
+const DATA: &str = "/data";
+const LIVES: u32 = 25;
+/// Small, so that segments roll.
+const SEGMENT_BYTES: u32 = 4_000;
+
+/// What the log must hold; it watches from outside of the node.
+#[derive(Default)]
+struct Model {
+    /// The value of each offset.
+    stored: Vec<Vec<u8>>,
+    /// How many of them a flush has promised to keep whatever happens.
+    flushed: usize,
+    /// What was being appended when the node died.
+    in_doubt: Vec<Vec<u8>>,
+    /// Whether power was lost since a life last got as far as being judged.
+    power_lost: bool,
+    appended: u64,
+}
+
+impl Model {
+    /// Judges what a new life found, and goes on from there.
+    fn recovered(&mut self, read: Vec<Vec<u8>>) -> Result<()> {
+        let power_lost = std::mem::take(&mut self.power_lost);
+        let promised = if power_lost { self.flushed } else { self.stored.len() };
+        let left = read.len();
+        ensure!(left >= promised, "{left} records of {promised}, power lost: {power_lost}");
+        let possible: Vec<_> = [&self.stored[..], &self.in_doubt[..]].concat();
+        let wrong = read.iter().zip(&possible).position(|(read, written)| read != written);
+        ensure!(wrong.is_none(), "offset {wrong:?} is not what was written there");
+        ensure!(left <= possible.len(), "{left} records, {} written", possible.len());
+        let torn = !power_lost && left != self.stored.len() && left != possible.len();
+        ensure!(!torn, "a part of a batch was kept");
+        self.stored = read;
+        self.in_doubt.clear();
+        Ok(())
+    }
+}
+
+pub(super) fn run(setup: Setup) -> Result<Outcome> {
+    let mut world = world_of(setup, Duration::from_secs(3600));
+    let model = Rc::new(RefCell::new(Model::default()));
+    let watched = model.clone();
+    let node = world.host(
+        "store",
+        |node| Ok(node.install_dir(Path::new(DATA))?),
+        move |env| live(env, watched.clone()),
+    )?;
+    for _ in 0..LIVES {
+        let crash = [Crash::Process, Crash::PowerLoss][world.rng.below(2) as usize];
+        // Some lives end while they recover from the one before.
+        let changes = if world.rng.chance(0.3) { 30 } else { 400 };
+        node.die_after(world.rng.below(changes), crash);
+        world.run_until(|world| !world.is_running("store"))?;
+        model.borrow_mut().power_lost |= crash == Crash::PowerLoss;
+        world.restart("store")?;
+    }
+    world.run_for(Duration::from_millis(50))?;
+    let Model { appended, stored, .. } = &*model.borrow();
+    let summary = format!("appended {appended} records, kept {}", stored.len());
+    Ok(Outcome { hash: world.hash(), summary })
+}
+
+/// One life: session after session, until it dies.
+async fn live(env: Env, model: Rc<RefCell<Model>>) -> Result<()> {
+    loop {
+        session(&env, &model).await?;
+        let mut model = model.borrow_mut();
+        model.flushed = model.stored.len();
+    }
+}
+
+/// Opens the log, is judged for what it holds, works, and closes it in good order.
+async fn session(env: &Env, model: &RefCell<Model>) -> Result<()> {
+    let rng = SimRng::new(env.rng.next_u64(), "workload");
+    let (config, log_config) = configure()?;
+    let options = LogManagerOptions {
+        dirs: vec![PathBuf::from(DATA)],
+        node_id: BrokerId(1),
+        cluster_id: None,
+        config: config.log_manager,
+        max_open_files: 4,
+    };
+    let logs = LogManager::open(env.clone(), options).await?;
+    let partition = TopicPartition::new("t", 0);
+    let log = logs.create_log(&partition, TopicId::from_bytes([7; 16]), log_config)?;
+    model.borrow_mut().recovered(read_from(&log, 0)?)?;
+    for _ in 0..50 + rng.below(500) {
+        match rng.below(30) {
+            0 | 1 => {
+                log.flush(log.log_end_offset())?;
+                let mut model = model.borrow_mut();
+                model.flushed = model.stored.len();
+            }
+            2 => logs.housekeeping(env.clock.wall()),
+            3 => {
+                let model = model.borrow();
+                let from = rng.below(model.stored.len() as u64 + 1) as usize;
+                let read = read_from(&log, from as i64)?;
+                ensure!(read == model.stored[from..], "a read from {from} differs");
+            }
+            _ => append(env, &rng, &log, &mut model.borrow_mut())?,
+        }
+        env.clock.sleep(Duration::from_millis(rng.below(20))).await;
+    }
+    logs.shutdown(-1).await;
+    ensure!(env.disk.exists(Path::new(DATA)), "the node died while it closed the log");
+    Ok(())
+}
+
+fn configure() -> Result<(BrokerConfig, LogConfig)> {
+    let (config, _) = BrokerConfig::parse(&[], &[])?;
+    let mut log_config = config.log_config::<&str, &str>([])?;
+    log_config.segment_bytes = SEGMENT_BYTES;
+    log_config.index_interval_bytes = 200;
+    Ok((config, log_config))
+}
+
+fn append(env: &Env, rng: &SimRng, log: &Log, model: &mut Model) -> Result<()> {
+    let values: Vec<Vec<u8>> = (0..1 + rng.below(5))
+        .map(|_| {
+            model.appended += 1;
+            let mut value = model.appended.to_be_bytes().to_vec();
+            value.resize(8 + rng.below(200) as usize, b'.');
+            value
+        })
+        .collect();
+    let now = env.clock.wall();
+    let mut builder = RecordBatchBuilder::new();
+    for value in &values {
+        let value = Some(&value[..]);
+        builder.append(&NewRecord { timestamp: now, value, ..NewRecord::default() });
+    }
+    let leader_epoch = LeaderEpoch(0);
+    let append = LeaderAppend { leader_epoch, origin: AppendOrigin::Client, now };
+    model.in_doubt = values;
+    let info = log.append_as_leader(&builder.build(), append)?;
+    ensure!(info.first_offset == Offset(model.stored.len() as i64), "appended at {info:?}");
+    let values = std::mem::take(&mut model.in_doubt);
+    model.stored.extend(values);
+    Ok(())
+}
+
+/// The values of all records from `from` on; their offsets must count up by one.
+fn read_from(log: &Log, from: i64) -> Result<Vec<Vec<u8>>> {
+    let mut values = Vec::new();
+    let end = log.log_end_offset();
+    let mut next = Offset(from);
+    while next < end {
+        let bytes = log.read(next, 3000, true, end)?.read()?;
+        let mut rest = &bytes[..];
+        ensure!(!rest.is_empty(), "nothing at {next:?} before the end {end:?}");
+        while !rest.is_empty() {
+            let batch = RecordBatch::parse(rest).context("parsing what was read")?;
+            ensure!(batch.crc_is_valid(), "a torn batch at {next:?}");
+            for record in batch.records()? {
+                let record = record?;
+                let offset = batch.offset_of(&record);
+                // The first batch may begin before the offset asked for.
+                if offset >= next {
+                    ensure!(offset == next, "{offset:?} instead of {next:?}");
+                    values.push(record.value.unwrap_or_default().to_vec());
+                    next = Offset(offset.0 + 1);
+                }
+            }
+            rest = &rest[batch.len()..];
+        }
+    }
+    Ok(values)
+}
