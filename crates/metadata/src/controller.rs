@@ -95,6 +95,11 @@ impl Controller {
         self.image.replay(record)
     }
 
+    /// Replaces the image by that of a snapshot.
+    pub fn install(&mut self, image: MetadataImage) {
+        self.image = image;
+    }
+
     /// Says that everything up to `position` has been replayed.
     pub fn advance_to(&mut self, position: MetadataPosition) {
         self.image.advance_to(position);

@@ -1,6 +1,32 @@
-//! A node: network, handlers, replica manager, coordinator hosts, metadata quorum.
-#![allow(dead_code)]
-mod network;
-mod replica;
+//! A node: network, handlers, replica manager, coordinator hosts, metadata quorum. Kafka: `KafkaRaftServer`.
+//!
+//! [`Server::start`] brings one up; everything it needs of the world comes in through [`ottla_env::Env`].
+//!
+//! # Tour
+//! ```text
+//! socket ─► network ─► handlers ─► replica | coordinator_host | controller_host ─► pure machines ─► storage
+//! socket ◄─ network ◄─ Reply ◄──── watermarks (published HW) ◄──────────────────── effects
+//! ```
+//! - `network`: sockets to request frames and back. `handlers`: one file per API.
+//! - `replica`: the partitions of this node. `coordinator_host`: the groups of the partitions it leads.
+//! - `controller_host`: decisions about the cluster, made on `quorum`, the metadata log.
+//!
+//! # Invariants
+//! - Nothing here decides: decisions are made by the pure crates, under the lock of the one thing they are about.
+//! - No lock is held across an await, but the controller's turn.
+//!
+//! # Not here
+//! What bytes mean (`protocol`), how they lie on the disk (`storage`), the command line (`cli`).
 
+mod broker;
+mod controller_host;
+mod coordinator_host;
+mod fetch_sessions;
+mod handlers;
+mod network;
+mod producer_ids;
 mod quorum;
+mod replica;
+mod server;
+
+pub use server::{Server, StartError};

@@ -34,15 +34,18 @@ pub(crate) use request_channel::Handler;
 use request_channel::RequestChannel;
 pub(crate) use response_writer::{FileRange, Part};
 
+/// A response that is not there yet; or why there will be none, and the connection is closed.
+pub(crate) type PendingResponse = BoxFuture<'static, Result<Vec<Part>, String>>;
+
 /// What a handler gives back for one request.
 pub(crate) enum Reply {
     /// The response, now.
     Ready(Vec<Part>),
     /// The response, when the future is done. Later requests of the connection are handled meanwhile.
-    Later(BoxFuture<'static, Vec<Part>>),
+    Later(PendingResponse),
     /// The response, when the future is done. Later requests of the connection wait, as all do in Kafka:
     /// they may build on what this one changes.
-    Held(BoxFuture<'static, Vec<Part>>),
+    Held(PendingResponse),
     /// No response is due (`acks=0`).
     Nothing,
     /// The request cannot be answered; the connection is closed for this reason.
@@ -52,8 +55,6 @@ pub(crate) enum Reply {
 /// One connection, as handlers see it.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionContext {
-    /// Number of the connection since the node started.
-    pub(crate) id: u64,
     /// Who is at the other end.
     pub(crate) peer: SocketAddr,
     /// Name of the listener that it came in by.

@@ -357,7 +357,7 @@ impl MetadataQuorum {
     }
 
     /// Stops: refuses new proposals, answers those under way, syncs the log.
-    pub(crate) async fn shutdown(self) -> io::Result<()> {
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
         if let Err(error) = self.core.shutdown().await {
             tracing::error!(%error, "the metadata quorum did not stop well");
         }

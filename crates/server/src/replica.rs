@@ -1,1 +1,19 @@
+//! The partitions of this node: Kafka's `ReplicaManager`.
+//!
+//! ```text
+//! image ─► ReplicaManager ─► Partition { replication::Partition (pure), storage::Log (bytes), Watermarks (who waits) }
+//! ```
+//!
+//! # Invariants
+//! - A record is appended and its partition's high watermark moved under one short lock, never held across an await.
+//! - Readers take no lock.
+
+mod fetched_records;
+mod partition;
+mod replica_manager;
 mod watermarks;
+
+pub(crate) use fetched_records::FetchedRecords;
+pub(crate) use partition::{Partition, ProduceError, ReadBound};
+pub(crate) use replica_manager::ReplicaManager;
+pub(crate) use watermarks::Subscription;

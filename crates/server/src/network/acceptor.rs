@@ -81,11 +81,7 @@ impl Acceptor {
         if let Err(error) = stream.set_buffer_sizes(send, receive) {
             return debug!(%peer, %error, "connection ended before it began");
         }
-        let context = ConnectionContext {
-            id: self.channel.next_connection_id(),
-            peer,
-            listener: Arc::clone(&self.name),
-        };
+        let context = ConnectionContext { peer, listener: Arc::clone(&self.name) };
         let processor = Processor::new(&self.env, stream, context, Arc::clone(&self.channel));
         let stopped = self.stopped.clone();
         let connection = async move {

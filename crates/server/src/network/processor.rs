@@ -16,7 +16,7 @@ use tokio::sync::{SemaphorePermit, watch};
 use tracing::{debug, warn};
 
 use super::response_writer::ResponseWriter;
-use super::{ConnectionContext, Part, Reply, RequestChannel, wait_stopped};
+use super::{ConnectionContext, Part, PendingResponse, Reply, RequestChannel, wait_stopped};
 
 /// Bytes before each frame that give its length.
 const LENGTH_PREFIX: usize = 4;
@@ -48,7 +48,7 @@ enum ConnectionError {
 /// A response that is due.
 enum Pending {
     Ready(Vec<Part>),
-    Waiting(BoxFuture<'static, Vec<Part>>),
+    Waiting(PendingResponse),
 }
 
 /// The task of one connection.
@@ -114,7 +114,10 @@ impl Processor {
             let room = responses.room(config.queued_max_requests);
             tokio::select! {
                 biased;
-                () = responses.head_ready() => watchdog.active(),
+                ready = responses.head_ready() => {
+                    ready?;
+                    watchdog.active();
+                }
                 read = frames.read(stream.as_mut(), channel), if room => match read? {
                     0 if frames.buffer.is_empty() => return Ok(()),
                     0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -156,24 +159,26 @@ impl Responses {
     }
 
     /// Completes when the oldest response, if it was still being waited for, can leave.
-    async fn head_ready(&mut self) {
+    async fn head_ready(&mut self) -> Result<(), ConnectionError> {
         let Some(Pending::Waiting(response)) = self.pending.front_mut() else {
             return std::future::pending().await;
         };
-        let parts = response.await;
-        self.resolve_head(parts);
+        let response = response.await;
+        self.resolve_head(response)
     }
 
-    fn resolve_head(&mut self, parts: Vec<Part>) {
+    fn resolve_head(&mut self, response: Result<Vec<Part>, String>) -> Result<(), ConnectionError> {
+        let parts = response.map_err(ConnectionError::Refused)?;
         if let Some(head) = self.pending.front_mut() {
             *head = Pending::Ready(parts);
         }
         // A held request is always the last one: when it is answered at the head, nothing waits behind it.
         self.held &= self.pending.len() > 1;
+        Ok(())
     }
 
     /// Writes the responses at the head that can leave, all in as few system calls as they fit in.
-    async fn write_ready(&mut self, stream: &mut dyn Stream) -> io::Result<()> {
+    async fn write_ready(&mut self, stream: &mut dyn Stream) -> Result<(), ConnectionError> {
         loop {
             match self.pending.front_mut() {
                 Some(Pending::Ready(parts)) => {
@@ -182,8 +187,8 @@ impl Responses {
                 }
                 Some(Pending::Waiting(response)) => {
                     let polled = poll_fn(|cx| Poll::Ready(response.as_mut().poll(cx))).await;
-                    let Poll::Ready(parts) = polled else { break };
-                    self.resolve_head(parts);
+                    let Poll::Ready(response) = polled else { break };
+                    self.resolve_head(response)?;
                 }
                 None => break,
             }
@@ -191,7 +196,7 @@ impl Responses {
         if self.parts.is_empty() {
             return Ok(());
         }
-        self.writer.write_all(stream, &mut self.parts).await
+        Ok(self.writer.write_all(stream, &mut self.parts).await?)
     }
 }
 

@@ -4,7 +4,6 @@
 //! (a hand-over to another thread costs 15 to 40 % more CPU per batch), so what is left of the queue are its bounds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ottla_config::{Sendfile, SocketServerConfig};
@@ -21,7 +20,6 @@ pub(crate) struct RequestChannel {
     sendfile: Sendfile,
     memory: Option<Semaphore>,
     handler: Handler,
-    connections: AtomicU64,
 }
 
 impl RequestChannel {
@@ -29,7 +27,7 @@ impl RequestChannel {
         let memory = config
             .queued_max_request_bytes
             .map(|bytes| Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
-        Self { config, sendfile, memory, handler, connections: AtomicU64::new(0) }
+        Self { config, sendfile, memory, handler }
     }
 
     pub(super) fn config(&self) -> &SocketServerConfig {
@@ -38,10 +36,6 @@ impl RequestChannel {
 
     pub(super) fn sendfile(&self) -> Sendfile {
         self.sendfile
-    }
-
-    pub(super) fn next_connection_id(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Waits until there is memory for a request of `len` bytes (`queued.max.request.bytes`).

@@ -109,7 +109,7 @@ async fn a_response_waits_for_the_ones_before_it() {
             let held = held.lock().take().unwrap();
             return Reply::Later(Box::pin(async move {
                 held.await.unwrap();
-                vec![Part::Bytes(frame(b"slow").into())]
+                Ok(vec![Part::Bytes(frame(b"slow").into())])
             }));
         }
         echo(context, body)
@@ -137,7 +137,7 @@ async fn a_held_request_is_not_overtaken() {
             let held = held.lock().take().unwrap();
             return Reply::Held(Box::pin(async move {
                 held.await.unwrap();
-                vec![Part::Bytes(frame(b"created").into())]
+                Ok(vec![Part::Bytes(frame(b"created").into())])
             }));
         }
         echo(context, body)

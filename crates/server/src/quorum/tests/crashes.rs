@@ -18,7 +18,8 @@ type Acknowledged = Arc<Mutex<Vec<(i64, Bytes)>>>;
 
 /// A life: checks what the log brought back, then proposes until it dies.
 async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<()> {
-    let crash = if env.rng.next_u64().is_multiple_of(4) { Crash::Process } else { Crash::PowerLoss };
+    let crash =
+        if env.rng.next_u64().is_multiple_of(4) { Crash::Process } else { Crash::PowerLoss };
     node.die_after(env.rng.next_u64() % 120, crash);
     let options = QuorumOptions {
         max_bytes_between_snapshots: 400,

@@ -1,0 +1,142 @@
+//! What a node's handlers work with. Kafka's `BrokerServer`, without the starting and stopping (see [`server`](crate)).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ottla_config::BrokerConfig;
+use ottla_env::Env;
+use ottla_metadata::{BrokerEpoch, MetadataDelta, MetadataImage};
+use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
+use ottla_protocol::{BrokerId, StrBytes, Timestamp};
+use ottla_storage::LogManager;
+
+use crate::controller_host::ControllerHost;
+use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
+use crate::fetch_sessions::FetchSessions;
+use crate::producer_ids::ProducerIds;
+use crate::replica::ReplicaManager;
+
+/// The parts of a running node.
+pub(crate) struct Broker {
+    env: Env,
+    config: Arc<BrokerConfig>,
+    cluster_id: String,
+    epoch: BrokerEpoch,
+    controller: ControllerHost,
+    replicas: ReplicaManager,
+    groups: Arc<CoordinatorHost>,
+    fetch_sessions: FetchSessions,
+    producer_ids: ProducerIds,
+}
+
+impl Broker {
+    /// A broker that is registered in `epoch` and holds no partition yet.
+    pub(crate) fn new(
+        env: &Env,
+        config: Arc<BrokerConfig>,
+        (cluster_id, epoch): (String, BrokerEpoch),
+        controller: ControllerHost,
+        logs: Arc<LogManager>,
+    ) -> Self {
+        let groups = ottla_coordinator::group::GroupCoordinatorConfig::new(
+            &config.group_coordinator,
+            &config.offsets,
+        );
+        Self {
+            env: env.clone(),
+            cluster_id,
+            epoch,
+            controller,
+            replicas: ReplicaManager::new(config.node.node_id, Arc::clone(&config), logs),
+            groups: Arc::new(CoordinatorHost::new(env.clone(), groups)),
+            fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
+            producer_ids: ProducerIds::new(),
+            config,
+        }
+    }
+
+    /// Follows the metadata image: what it says now, and every change from now on.
+    pub(crate) fn follow_metadata(self: &Arc<Self>) {
+        let broker = Arc::downgrade(self);
+        self.controller.listen(Box::new(move |delta, image| {
+            if let Some(broker) = broker.upgrade() {
+                broker.apply(delta, image);
+            }
+        }));
+    }
+
+    fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) {
+        let applied = self.replicas.apply(delta, image);
+        for partition in applied.resigned.iter().filter(|name| &*name.topic == GROUP_METADATA_TOPIC)
+        {
+            self.groups.resigned(partition.partition);
+        }
+        for partition in applied.leading.into_iter().filter(|it| is_offsets_partition(it)) {
+            self.groups.elected(partition);
+        }
+        let deleted: BTreeSet<_> =
+            delta.deleted.iter().map(|topic| StrBytes::from(&*topic.name)).collect();
+        if !deleted.is_empty() {
+            self.groups.topics_deleted(&deleted);
+        }
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The wall clock.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.env.clock.wall()
+    }
+
+    pub(crate) fn config(&self) -> &Arc<BrokerConfig> {
+        &self.config
+    }
+
+    pub(crate) fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    pub(crate) fn id(&self) -> BrokerId {
+        self.config.node.node_id
+    }
+
+    /// What the cluster knows.
+    pub(crate) fn image(&self) -> Arc<MetadataImage> {
+        self.controller.image()
+    }
+
+    pub(crate) fn controller(&self) -> &ControllerHost {
+        &self.controller
+    }
+
+    pub(crate) fn replicas(&self) -> &ReplicaManager {
+        &self.replicas
+    }
+
+    pub(crate) fn groups(&self) -> &Arc<CoordinatorHost> {
+        &self.groups
+    }
+
+    pub(crate) fn fetch_sessions(&self) -> &FetchSessions {
+        &self.fetch_sessions
+    }
+
+    /// A producer id that nobody had before.
+    pub(crate) async fn next_producer_id(
+        &self,
+    ) -> Result<ottla_protocol::ProducerId, ottla_protocol::ErrorCode> {
+        self.producer_ids.next(&self.controller, (self.id(), self.epoch)).await
+    }
+
+    /// How many partitions `__consumer_offsets` has; before it exists, how many it will have.
+    pub(crate) fn offsets_partitions(&self) -> i32 {
+        let image = self.image();
+        image
+            .topic(GROUP_METADATA_TOPIC)
+            .map_or(self.config.offsets.topic_num_partitions, |topic| {
+                i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX)
+            })
+    }
+}

@@ -1,0 +1,249 @@
+//! Runs the group coordinator: one shard for each partition of `__consumer_offsets` that this broker leads.
+//! Kafka's `CoordinatorRuntime`.
+//!
+//! ```text
+//!             became leader            log replayed
+//! (no shard) ──────────────► Loading ───────────────► Active ──┐
+//!      ▲                        │ could not be read     │      │ decide ─► append ─► replay ─► reply
+//!      │                        ▼                       │      └──────────────────────────────┘
+//!      └──── resigned ─────── Failed                    │
+//!      ▲                                                │
+//!      └──────────────── resigned, everyone told ───────┘
+//! ```
+//!
+//! # Invariants
+//! - A shard answers nothing before its whole partition is replayed: never a wrong offset, rather
+//!   `COORDINATOR_LOAD_IN_PROGRESS`.
+//! - What a shard decided is appended and replayed under its lock, so decisions are made on what is in the log. A partition
+//!   has one replica so far: what is in the log is committed.
+
+mod shard;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ottla_coordinator::group::{
+    Effects, GroupCoordinator, GroupCoordinatorConfig, Now, Outcome, Reply, ReplyToken,
+};
+use ottla_coordinator::records::partition_for;
+use ottla_env::{BoxFuture, Env};
+use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
+use ottla_protocol::{ErrorCode, Monotonic, StrBytes};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tracing::{error, info};
+
+use crate::replica::Partition;
+use shard::Shard;
+
+/// The group coordinators of this node.
+pub(crate) struct CoordinatorHost {
+    env: Env,
+    config: GroupCoordinatorConfig,
+    /// Partitions of `__consumer_offsets` (`offsets.topic.num.partitions` when it was created).
+    shards: Mutex<BTreeMap<i32, Arc<Shard>>>,
+    next_token: AtomicU64,
+    /// When the timer task wakes next, and what wakes it before.
+    armed: Mutex<Option<Monotonic>>,
+    rearm: Notify,
+}
+
+impl CoordinatorHost {
+    pub(crate) fn new(env: Env, config: GroupCoordinatorConfig) -> Self {
+        Self {
+            env,
+            config,
+            shards: Mutex::default(),
+            next_token: AtomicU64::new(1),
+            armed: Mutex::new(None),
+            rearm: Notify::new(),
+        }
+    }
+
+    /// This broker leads `partition` of `__consumer_offsets`: loads its groups in the background.
+    pub(crate) fn elected(self: &Arc<Self>, partition: Arc<Partition>) {
+        let index = partition.name().partition;
+        let shard = Arc::new(Shard::loading(partition));
+        if self.shards.lock().insert(index, Arc::clone(&shard)).is_some() {
+            // A new epoch of the same leader: what was replayed before is replayed again, from the log.
+            info!(partition = index, "reloading groups");
+        }
+        let host = Arc::clone(self);
+        let load = async move {
+            let loading = (Arc::clone(&shard), host.config.clone());
+            let loaded = host.env.run_blocking(move || shard::load(&loading.0, loading.1)).await;
+            match loaded {
+                Ok(coordinator) => {
+                    let deadline = shard.activate(coordinator, host.now());
+                    host.arm(deadline);
+                }
+                Err(reason) => {
+                    error!(partition = index, %reason, "could not load the groups of a partition");
+                    shard.fail();
+                }
+            }
+        };
+        self.env.spawner.spawn("group loader", Box::pin(load));
+    }
+
+    /// This broker does not lead that partition of `__consumer_offsets` any more.
+    pub(crate) fn resigned(&self, partition: i32) {
+        let shard = self.shards.lock().remove(&partition);
+        if let Some(shard) = shard {
+            shard.resign();
+        }
+    }
+
+    /// Decides on `group_id`; appends and replays what was decided.
+    pub(crate) fn decide<A>(
+        &self,
+        partitions: i32,
+        group_id: &str,
+        decide: impl FnOnce(&mut GroupCoordinator, Now) -> Outcome<A>,
+    ) -> Result<A, ErrorCode> {
+        let shard = self.shard(partitions, group_id)?;
+        let (answer, deadline) = shard.decide(self.now(), decide)?;
+        self.arm(deadline);
+        Ok(answer)
+    }
+
+    /// Reads, or changes only what is soft (a heartbeat).
+    pub(crate) fn look<A>(
+        &self,
+        partitions: i32,
+        group_id: &str,
+        look: impl FnOnce(&mut GroupCoordinator, Now) -> A,
+    ) -> Result<A, ErrorCode> {
+        self.decide(partitions, group_id, |coordinator, now| Outcome {
+            records: Vec::new(),
+            answer: look(coordinator, now),
+        })
+    }
+
+    /// A request whose reply may have to wait for other members.
+    pub(crate) fn ask(
+        &self,
+        partitions: i32,
+        group_id: &str,
+        ask: impl FnOnce(&mut GroupCoordinator, Now, ReplyToken) -> Effects,
+    ) -> Result<oneshot::Receiver<Reply>, ErrorCode> {
+        let shard = self.shard(partitions, group_id)?;
+        let token = ReplyToken(self.next_token.fetch_add(1, Ordering::Relaxed));
+        let (reply, deadline) = shard.ask(self.now(), token, ask)?;
+        self.arm(deadline);
+        Ok(reply)
+    }
+
+    /// Looks at every shard that is active; an error stands for those that are still loading.
+    pub(crate) fn look_at_all<A>(
+        &self,
+        mut look: impl FnMut(&GroupCoordinator) -> A,
+    ) -> Result<Vec<A>, ErrorCode> {
+        let shards: Vec<_> = self.shards.lock().values().cloned().collect();
+        let now = self.now();
+        shards
+            .iter()
+            .map(|shard| {
+                let looked = shard.decide(now, |coordinator, _| Outcome {
+                    records: Vec::new(),
+                    answer: look(coordinator),
+                });
+                looked.map(|(answer, _)| answer)
+            })
+            .collect()
+    }
+
+    /// Forgets what was committed for topics that are gone.
+    pub(crate) fn topics_deleted(&self, topics: &BTreeSet<StrBytes>) {
+        self.change_all("offsets of deleted topics", |coordinator, _| {
+            coordinator.topics_deleted(topics)
+        });
+    }
+
+    /// Forgets offsets that nobody needs any more (`offsets.retention.minutes`).
+    fn expire_offsets(&self) {
+        self.change_all("expired offsets", |coordinator, now| coordinator.expire_offsets(now.wall));
+    }
+
+    fn change_all(
+        &self,
+        what: &str,
+        mut change: impl FnMut(&mut GroupCoordinator, Now) -> Outcome<()>,
+    ) {
+        let shards: Vec<_> = self.shards.lock().values().cloned().collect();
+        for shard in shards {
+            let changed = shard.decide(self.now(), &mut change);
+            match changed {
+                // A shard that loads or resigns now is swept the next time.
+                Ok(_) | Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator) => {}
+                Err(reason) => {
+                    error!(partition = shard.index(), %reason, "could not remove {what}")
+                }
+            }
+        }
+    }
+
+    /// Does what is due in time. Runs until the node stops.
+    pub(crate) fn run_timers(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            loop {
+                let armed = *self.armed.lock();
+                match armed {
+                    Some(deadline) => {
+                        let wait = deadline.since(self.env.clock.now());
+                        tokio::select! {
+                            biased;
+                            () = self.rearm.notified() => continue,
+                            () = self.env.clock.sleep(wait) => {}
+                        }
+                    }
+                    None => {
+                        self.rearm.notified().await;
+                        continue;
+                    }
+                }
+                *self.armed.lock() = None;
+                let shards: Vec<_> = self.shards.lock().values().cloned().collect();
+                for shard in shards {
+                    self.arm(shard.tick(self.now()));
+                }
+            }
+        })
+    }
+
+    /// Sweeps expired offsets every `offsets.retention.check.interval.ms`. Runs until the node stops.
+    pub(crate) fn run_expiry(self: Arc<Self>, interval: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            loop {
+                self.env.clock.sleep(interval).await;
+                self.expire_offsets();
+            }
+        })
+    }
+
+    /// Makes sure that the timer task wakes by `deadline`.
+    fn arm(&self, deadline: Option<Monotonic>) {
+        let Some(deadline) = deadline else { return };
+        let mut armed = self.armed.lock();
+        if armed.is_none_or(|at| deadline < at) {
+            *armed = Some(deadline);
+            self.rearm.notify_one();
+        }
+    }
+
+    fn shard(&self, partitions: i32, group_id: &str) -> Result<Arc<Shard>, ErrorCode> {
+        let index = partition_for(group_id, partitions);
+        self.shards.lock().get(&index).cloned().ok_or(ErrorCode::NotCoordinator)
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.env.clock.now(), wall: self.env.clock.wall() }
+    }
+}
+
+/// Whether a partition belongs to the group coordinator.
+pub(crate) fn is_offsets_partition(partition: &Partition) -> bool {
+    &*partition.name().topic == GROUP_METADATA_TOPIC
+}

@@ -1,0 +1,241 @@
+//! Incremental fetch sessions (KIP-227): a client names its partitions once, then only what changed is sent.
+//!
+//! ```text
+//!               epoch 0                    epoch n = expected
+//!   (no session) ──────► Session, epoch 1 ────────────────────► epoch n + 1 (wraps to 1)
+//!        ▲                    │  epoch -1, idle and evicted, or no partition left
+//!        └────────────────────┘
+//! ```
+//!
+//! # Invariants
+//! - At most `max.incremental.fetch.session.cache.slots` sessions; a new one never evicts a session that was used within
+//!   the last two minutes: its client is served without a session instead.
+//! - A partition with an error, with records, or whose watermarks moved is always part of the answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use indexmap::map::Entry;
+use ottla_protocol::fetch::{FetchPartition, FetchRecords, FetchRequest, PartitionData};
+use ottla_protocol::{ErrorCode, Monotonic, Offset, TopicRef};
+use parking_lot::Mutex;
+
+/// A session unused for this long may make room for another (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
+/// Session epoch of a request that wants no session, or ends its own.
+const FINAL_EPOCH: i32 = -1;
+/// Session epoch of a request that wants a new session.
+const INITIAL_EPOCH: i32 = 0;
+/// Id of "no session".
+const NO_SESSION: i32 = 0;
+
+/// The sessions of a node: Kafka's `FetchSessionCache`.
+pub(crate) struct FetchSessions {
+    slots: usize,
+    sessions: Mutex<BTreeMap<i32, Session>>,
+}
+
+struct Session {
+    epoch: i32,
+    partitions: IndexMap<(TopicRef, i32), CachedPartition>,
+    /// Where the next answer starts, so that partitions behind a busy one have their turn.
+    start: usize,
+    last_used: Monotonic,
+}
+
+struct CachedPartition {
+    fetch: FetchPartition,
+    /// What the client was last told; `Offset::NONE` forces the partition into the next answer.
+    high_watermark: Offset,
+    log_start_offset: Offset,
+}
+
+/// One fetch: what to read, in order, and in which session.
+#[derive(Debug)]
+pub(crate) struct FetchContext {
+    session_id: i32,
+    incremental: bool,
+    /// What to read; records are given to the first ones first.
+    pub(crate) partitions: Vec<(TopicRef, FetchPartition)>,
+}
+
+impl FetchSessions {
+    /// A cache of up to `slots` sessions.
+    pub(crate) fn new(slots: usize) -> Self {
+        Self { slots, sessions: Mutex::default() }
+    }
+
+    /// Opens, continues or ends the session that `request` names and says what to read.
+    ///
+    /// `random` gives the id of a new session.
+    pub(crate) fn begin(
+        &self,
+        request: &FetchRequest,
+        now: Monotonic,
+        random: impl FnMut() -> u64,
+    ) -> Result<FetchContext, ErrorCode> {
+        let mut sessions = self.sessions.lock();
+        if request.session_epoch != FINAL_EPOCH && request.session_epoch != INITIAL_EPOCH {
+            return resume(&mut sessions, request, now);
+        }
+        if request.session_id != NO_SESSION {
+            sessions.remove(&request.session_id);
+        }
+        let partitions = requested(request);
+        let session_id = if request.session_epoch == FINAL_EPOCH || partitions.is_empty() {
+            NO_SESSION
+        } else {
+            self.open(&mut sessions, &partitions, now, random)
+        };
+        Ok(FetchContext { session_id, incremental: false, partitions })
+    }
+
+    /// Opens a session and returns its id; 0 if there is no slot.
+    fn open(
+        &self,
+        sessions: &mut BTreeMap<i32, Session>,
+        partitions: &[(TopicRef, FetchPartition)],
+        now: Monotonic,
+        mut random: impl FnMut() -> u64,
+    ) -> i32 {
+        if sessions.len() >= self.slots {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.last_used);
+            match oldest.map(|(id, session)| (*id, session.last_used)) {
+                Some((id, used)) if now.since(used) >= EVICTABLE_AFTER => sessions.remove(&id),
+                Some(_) | None => return NO_SESSION,
+            };
+        }
+        let id = loop {
+            let id = (random() >> 33) as i32;
+            if id != NO_SESSION && !sessions.contains_key(&id) {
+                break id;
+            }
+        };
+        let cached = partitions.iter().map(|(topic, fetch)| {
+            ((topic.clone(), fetch.partition), CachedPartition::new(fetch.clone()))
+        });
+        let session = Session { epoch: 1, partitions: cached.collect(), start: 0, last_used: now };
+        sessions.insert(id, session);
+        id
+    }
+
+    /// Notes what the client is told now, and takes out what an incremental answer need not repeat.
+    ///
+    /// `answers` are in the order of the context's partitions.
+    pub(crate) fn finish<R: FetchRecords>(
+        &self,
+        context: FetchContext,
+        answers: Vec<(TopicRef, PartitionData<R>)>,
+    ) -> (i32, Vec<(TopicRef, PartitionData<R>)>) {
+        if context.session_id == NO_SESSION {
+            return (NO_SESSION, answers);
+        }
+        let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.get_mut(&context.session_id) else {
+            // It was evicted or ended meanwhile: this answer still holds, the next request will be told.
+            return (context.session_id, answers);
+        };
+        let told = answers
+            .into_iter()
+            .filter(|(topic, data)| session.tell(topic, data) || !context.incremental)
+            .collect();
+        (context.session_id, told)
+    }
+}
+
+/// Continues a session: checks its epoch, then adds, changes and forgets partitions.
+fn resume(
+    sessions: &mut BTreeMap<i32, Session>,
+    request: &FetchRequest,
+    now: Monotonic,
+) -> Result<FetchContext, ErrorCode> {
+    let session_id = request.session_id;
+    let session = sessions.get_mut(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
+    if session.epoch != request.session_epoch {
+        return Err(ErrorCode::InvalidFetchSessionEpoch);
+    }
+    session.update(request)?;
+    session.epoch = if session.epoch == i32::MAX { 1 } else { session.epoch + 1 };
+    session.last_used = now;
+    if session.partitions.is_empty() {
+        sessions.remove(&session_id);
+        let partitions = Vec::new();
+        return Ok(FetchContext { session_id: NO_SESSION, incremental: false, partitions });
+    }
+    let partitions = session.in_turn();
+    Ok(FetchContext { session_id, incremental: true, partitions })
+}
+
+impl Session {
+    fn update(&mut self, request: &FetchRequest) -> Result<(), ErrorCode> {
+        let by_id = |topic: &TopicRef| matches!(topic, TopicRef::Id(_));
+        let ours = self.partitions.first().map(|((topic, _), _)| by_id(topic));
+        let named = request.topics.iter().map(|topic| &topic.topic);
+        let forgotten = request.forgotten_topics.iter().map(|topic| &topic.topic);
+        if named.chain(forgotten).any(|topic| ours.is_some_and(|ours| ours != by_id(topic))) {
+            // A client that was upgraded or downgraded within a session must start a new one (KIP-516).
+            return Err(ErrorCode::FetchSessionTopicIdError);
+        }
+        for (topic, fetch) in requested(request) {
+            match self.partitions.entry((topic, fetch.partition)) {
+                Entry::Occupied(mut known) => known.get_mut().fetch = fetch,
+                Entry::Vacant(new) => {
+                    new.insert(CachedPartition::new(fetch));
+                }
+            }
+        }
+        for topic in &request.forgotten_topics {
+            for &partition in &topic.partitions {
+                self.partitions.shift_remove(&(topic.topic.clone(), partition));
+            }
+        }
+        Ok(())
+    }
+
+    /// All partitions, beginning after the one that was answered with records last.
+    fn in_turn(&self) -> Vec<(TopicRef, FetchPartition)> {
+        let start = self.start.min(self.partitions.len());
+        let (first, second) =
+            (self.partitions.iter().skip(start), self.partitions.iter().take(start));
+        first
+            .chain(second)
+            .map(|((topic, _), cached)| (topic.clone(), cached.fetch.clone()))
+            .collect()
+    }
+
+    /// Notes what the client is told of a partition; whether it is worth telling.
+    fn tell<R: FetchRecords>(&mut self, topic: &TopicRef, data: &PartitionData<R>) -> bool {
+        let key = (topic.clone(), data.partition_index);
+        let Some((index, _, cached)) = self.partitions.get_full_mut(&key) else { return true };
+        let failed = data.error_code != ErrorCode::None;
+        let news = failed
+            || !data.records.is_empty()
+            || data.diverging_epoch.is_some()
+            || cached.high_watermark != data.high_watermark
+            || cached.log_start_offset != data.log_start_offset;
+        // After an error the next answer must repeat the partition, whatever it then holds.
+        cached.high_watermark = if failed { Offset::NONE } else { data.high_watermark };
+        cached.log_start_offset = data.log_start_offset;
+        if !data.records.is_empty() {
+            self.start = index + 1;
+        }
+        news
+    }
+}
+
+impl CachedPartition {
+    fn new(fetch: FetchPartition) -> Self {
+        Self { fetch, high_watermark: Offset::NONE, log_start_offset: Offset::NONE }
+    }
+}
+
+fn requested(request: &FetchRequest) -> Vec<(TopicRef, FetchPartition)> {
+    let topics = request.topics.iter();
+    topics
+        .flat_map(|topic| topic.partitions.iter().map(|fetch| (topic.topic.clone(), fetch.clone())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

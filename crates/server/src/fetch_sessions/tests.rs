@@ -1,0 +1,151 @@
+//! What a client sees of its session.
+
+use bytes::Bytes;
+use ottla_protocol::fetch::{FetchTopic, ForgottenTopic};
+
+use super::*;
+
+const NOW: Monotonic = Monotonic(Duration::ZERO);
+
+fn topic() -> TopicRef {
+    TopicRef::Name("events".into())
+}
+
+fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> FetchRequest {
+    let partitions =
+        partitions.iter().map(|&partition| FetchPartition { partition, ..Default::default() });
+    let topics = vec![FetchTopic { topic: topic(), partitions: partitions.collect() }];
+    FetchRequest { session_id, session_epoch, topics, ..Default::default() }
+}
+
+fn ids() -> impl FnMut() -> u64 {
+    let mut next = 0;
+    move || {
+        next += 1;
+        next << 33
+    }
+}
+
+/// Answers each partition of the context with a high watermark and some records.
+fn answer(
+    context: &FetchContext,
+    high_watermark: i64,
+    records: &[i32],
+) -> Vec<(TopicRef, PartitionData<Bytes>)> {
+    let data = |fetch: &FetchPartition| {
+        let mut data = PartitionData::failed(fetch.partition, ErrorCode::None);
+        data.high_watermark = Offset(high_watermark);
+        if records.contains(&fetch.partition) {
+            data.records = Bytes::from_static(b"records");
+        }
+        data
+    };
+    context.partitions.iter().map(|(topic, fetch)| (topic.clone(), data(fetch))).collect()
+}
+
+fn told(answers: &[(TopicRef, PartitionData<Bytes>)]) -> Vec<i32> {
+    answers.iter().map(|(_, data)| data.partition_index).collect()
+}
+
+fn order(context: &FetchContext) -> Vec<i32> {
+    context.partitions.iter().map(|(_, fetch)| fetch.partition).collect()
+}
+
+#[test]
+fn only_news_is_repeated() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0, 1, 2]), NOW, ids()).unwrap();
+    let answers = answer(&full, 5, &[]);
+    let (id, answers) = sessions.finish(full, answers);
+    assert_eq!(told(&answers), [0, 1, 2]);
+
+    let quiet = sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
+    let answers = answer(&quiet, 5, &[]);
+    assert!(sessions.finish(quiet, answers).1.is_empty());
+
+    let busy = sessions.begin(&request(id, 2, &[]), NOW, ids()).unwrap();
+    let answers = answer(&busy, 5, &[1]);
+    assert_eq!(told(&sessions.finish(busy, answers).1), [1]);
+
+    let moved = sessions.begin(&request(id, 3, &[]), NOW, ids()).unwrap();
+    let answers = answer(&moved, 6, &[]);
+    assert_eq!(told(&sessions.finish(moved, answers).1).len(), 3);
+}
+
+#[test]
+fn a_partition_with_an_error_is_told_again() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
+    let failed = vec![(topic(), PartitionData::<Bytes>::failed(0, ErrorCode::KafkaStorageError))];
+    let (id, _) = sessions.finish(full, failed);
+    let recovered = sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
+    let answers = answer(&recovered, 0, &[]);
+    assert_eq!(told(&sessions.finish(recovered, answers).1), [0]);
+}
+
+#[test]
+fn a_wrong_epoch_or_an_unknown_session_is_refused() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
+    let refused = |id, epoch| sessions.begin(&request(id, epoch, &[]), NOW, ids()).unwrap_err();
+    assert_eq!(refused(full.session_id, 2), ErrorCode::InvalidFetchSessionEpoch);
+    assert_eq!(refused(full.session_id + 1, 1), ErrorCode::FetchSessionIdNotFound);
+}
+
+#[test]
+fn epochs_wrap_to_one() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
+    let id = full.session_id;
+    sessions.sessions.lock().get_mut(&id).unwrap().epoch = i32::MAX;
+    sessions.begin(&request(id, i32::MAX, &[]), NOW, ids()).unwrap();
+    sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
+}
+
+#[test]
+fn partitions_come_and_go_and_the_last_one_takes_the_session_along() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
+    let id = full.session_id;
+    let more = sessions.begin(&request(id, 1, &[1]), NOW, ids()).unwrap();
+    assert_eq!(order(&more), [0, 1]);
+    let mut forget = request(id, 2, &[]);
+    forget.forgotten_topics = vec![ForgottenTopic { topic: topic(), partitions: vec![0, 1] }];
+    let empty = sessions.begin(&forget, NOW, ids()).unwrap();
+    assert_eq!(empty.session_id, NO_SESSION);
+    assert!(sessions.sessions.lock().is_empty());
+}
+
+#[test]
+fn the_partition_behind_a_busy_one_has_its_turn() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0, 1, 2]), NOW, ids()).unwrap();
+    let answers = answer(&full, 5, &[0]);
+    let (id, _) = sessions.finish(full, answers);
+    let next = sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
+    assert_eq!(order(&next), [1, 2, 0]);
+}
+
+#[test]
+fn a_full_cache_evicts_only_what_is_long_unused() {
+    let sessions = FetchSessions::new(1);
+    let mut ids = ids();
+    let first = sessions.begin(&request(0, 0, &[0]), NOW, &mut ids).unwrap();
+    let second = sessions.begin(&request(0, 0, &[0]), NOW, &mut ids).unwrap();
+    assert_ne!(first.session_id, NO_SESSION);
+    assert_eq!(second.session_id, NO_SESSION);
+    let later = NOW + EVICTABLE_AFTER;
+    let third = sessions.begin(&request(0, 0, &[0]), later, &mut ids).unwrap();
+    assert_ne!(third.session_id, NO_SESSION);
+    assert_eq!(sessions.sessions.lock().len(), 1);
+}
+
+#[test]
+fn a_session_names_topics_one_way() {
+    let sessions = FetchSessions::new(10);
+    let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
+    let mut by_id = request(full.session_id, 1, &[0]);
+    by_id.topics[0].topic = TopicRef::Id(ottla_protocol::TopicId::ZERO);
+    let refused = sessions.begin(&by_id, NOW, ids()).unwrap_err();
+    assert_eq!(refused, ErrorCode::FetchSessionTopicIdError);
+}

@@ -1,0 +1,173 @@
+//! What each request means: one file per API, one exhaustive table ([`dispatch`]). Kafka's `KafkaApis`.
+//!
+//! A handler checks the request, asks the part of the node that owns the matter, and shapes the answer. It decides nothing
+//! itself and keeps nothing.
+
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_topic_partitions;
+mod dispatch;
+mod fetch;
+mod find_coordinator;
+mod heartbeat;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
+mod list_offsets;
+mod metadata;
+mod offset_commit;
+mod offset_fetch;
+mod offset_for_leader_epoch;
+mod produce;
+mod sync_group;
+
+use std::sync::Arc;
+
+use ottla_coordinator::group::Reply;
+use ottla_env::BoxFuture;
+use ottla_metadata::BrokerRegistration;
+use ottla_protocol::{BrokerId, ErrorCode, NodeEndpoint, RequestHeader, StrBytes};
+use tokio::sync::oneshot;
+
+use crate::broker::Broker;
+use crate::network::ConnectionContext;
+use crate::replica::FetchedRecords;
+
+pub(crate) use dispatch::dispatch;
+
+/// The body of a response; records of a Fetch are file ranges.
+type Response = ottla_protocol::Response<FetchedRecords>;
+
+/// What a handler gives back.
+enum Answer {
+    /// The response, now.
+    Now(Response),
+    /// The response, later; the connection's next requests are handled meanwhile.
+    Later(BoxFuture<'static, Response>),
+    /// The response, later; the connection's next requests wait for it.
+    Held(BoxFuture<'static, Response>),
+    /// None is due (`acks=0`).
+    Nothing,
+    /// None can be given; the connection is closed for this reason.
+    Close(String),
+}
+
+impl Answer {
+    fn now(response: impl Into<Response>) -> Self {
+        Self::Now(response.into())
+    }
+
+    /// For what changes the cluster: later requests of the connection may build on it.
+    fn held<R: Into<Response>>(response: impl Future<Output = R> + Send + 'static) -> Self {
+        Self::Held(Box::pin(async move { response.await.into() }))
+    }
+
+    /// For what merely waits.
+    fn later<R: Into<Response>>(response: impl Future<Output = R> + Send + 'static) -> Self {
+        Self::Later(Box::pin(async move { response.await.into() }))
+    }
+}
+
+/// Who asks, and how.
+#[derive(Clone, Debug)]
+struct RequestContext {
+    connection: ConnectionContext,
+    header: RequestHeader,
+}
+
+impl RequestContext {
+    fn version(&self) -> i16 {
+        self.header.api_version
+    }
+
+    /// The client's address as Java prints it, for the description of groups.
+    fn client_host(&self) -> String {
+        format!("/{}", self.connection.peer.ip())
+    }
+
+    /// The request as the group coordinator wants to know it.
+    fn of_group<'a>(
+        &'a self,
+        client_host: &'a str,
+    ) -> ottla_coordinator::group::RequestContext<'a> {
+        ottla_coordinator::group::RequestContext {
+            client_id: self.client_id(),
+            client_host,
+            api_version: self.version(),
+        }
+    }
+
+    /// The client's name for itself, empty if it gave none.
+    fn client_id(&self) -> &str {
+        self.header.client_id.as_ref().map_or("", StrBytes::as_str)
+    }
+}
+
+/// The answer to a request that a group may hold back: `take` picks the reply's kind, `refuse` shapes an error.
+fn group_reply<R: Into<Response> + Send + 'static>(
+    asked: Result<oneshot::Receiver<Reply>, ErrorCode>,
+    take: impl FnOnce(Reply) -> Option<R> + Send + 'static,
+    refuse: impl FnOnce(ErrorCode) -> R + Send + 'static,
+) -> Answer {
+    let mut reply = match asked {
+        Ok(reply) => reply,
+        Err(error) => return Answer::now(refuse(error)),
+    };
+    let answer = |reply: Option<Reply>| match reply.and_then(take) {
+        Some(response) => response,
+        // The shard was dropped with the request in it: another broker coordinates the group now.
+        None => refuse(ErrorCode::NotCoordinator),
+    };
+    match reply.try_recv() {
+        Ok(reply) => Answer::now(answer(Some(reply))),
+        Err(oneshot::error::TryRecvError::Closed) => Answer::now(answer(None)),
+        Err(oneshot::error::TryRecvError::Empty) => {
+            Answer::later(async move { answer(reply.await.ok()) })
+        }
+    }
+}
+
+/// What a client may do with a topic, a group or the cluster when no authorizer is configured: everything that exists for
+/// such a resource, as the bits of `AclOperation` (KIP-430).
+mod authorized_operations {
+    /// Read, Write, Create, Delete, Alter, Describe, DescribeConfigs, AlterConfigs.
+    pub(super) const TOPIC: i32 = 0b1101_1111_1000;
+    /// Read, Delete, Describe, DescribeConfigs, AlterConfigs.
+    pub(super) const GROUP: i32 = 0b1101_0100_1000;
+    /// Create, Alter, Describe, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite.
+    pub(super) const CLUSTER: i32 = 0b1_1111_1010_0000;
+    /// The client did not ask.
+    pub(super) const NOT_ASKED: i32 = i32::MIN;
+}
+
+/// Where `broker` is to be reached by who came in by `listener`; a broker without that listener is not shown.
+fn endpoint(broker: &BrokerRegistration, listener: &str) -> Option<NodeEndpoint> {
+    let address = broker.listener(listener)?;
+    Some(NodeEndpoint {
+        node_id: broker.id,
+        host: StrBytes::from(&*address.host),
+        port: i32::from(address.port),
+        rack: broker.rack.as_deref().map(StrBytes::from),
+    })
+}
+
+/// Where to find the brokers `ids`, for answers that name a new leader (KIP-951).
+fn endpoints_of(
+    broker: &Arc<Broker>,
+    listener: &str,
+    ids: impl Iterator<Item = BrokerId>,
+) -> Vec<NodeEndpoint> {
+    let image = broker.image();
+    let mut ids: Vec<BrokerId> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter().filter_map(|id| endpoint(image.broker(id)?, listener)).collect()
+}

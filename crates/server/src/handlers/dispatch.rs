@@ -1,0 +1,122 @@
+//! From the bytes of a frame to the handler of its API, and from the answer back to bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_protocol::{
+    ApiKey, Frame, Part, Request, RequestHeader, RequestHeaderError,
+    unsupported_api_versions_response,
+};
+use tracing::error;
+
+use super::{Answer, RequestContext, Response};
+use crate::broker::Broker;
+use crate::network::{self, ConnectionContext, Reply};
+use crate::replica::FetchedRecords;
+
+/// Answers one request frame.
+pub(crate) fn dispatch(
+    broker: &Arc<Broker>,
+    connection: &ConnectionContext,
+    frame: Bytes,
+) -> Reply {
+    let (header, body) = match RequestHeader::decode(&frame) {
+        Ok(decoded) => decoded,
+        Err(RequestHeaderError::UnsupportedVersion { header, .. })
+            if header.api_key == ApiKey::ApiVersions =>
+        {
+            // The one answer that every client understands, whatever it asked (KIP-511).
+            return encode(unsupported_api_versions_response().into(), header.correlation_id, 0)
+                .map_or_else(Reply::Close, Reply::Ready);
+        }
+        Err(reason) => return Reply::Close(reason.to_string()),
+    };
+    drop(frame);
+    // Only records are worth keeping as slices of the connection's buffer. What other requests name may live long (a member
+    // of a group, a partition of a fetch session) and must not keep that buffer alive.
+    let body = if header.api_key == ApiKey::Produce { body } else { Bytes::copy_from_slice(&body) };
+    let request = match Request::decode(&header, body) {
+        Ok(request) => request,
+        Err(reason) => return Reply::Close(format!("{}: {reason}", header.api_key)),
+    };
+    let (correlation_id, version) = (header.correlation_id, header.api_version);
+    let context = RequestContext { connection: connection.clone(), header };
+    match handle(broker, &context, request) {
+        Answer::Now(response) => {
+            encode(response, correlation_id, version).map_or_else(Reply::Close, Reply::Ready)
+        }
+        Answer::Later(response) => {
+            Reply::Later(Box::pin(async move { encode(response.await, correlation_id, version) }))
+        }
+        Answer::Held(response) => {
+            Reply::Held(Box::pin(async move { encode(response.await, correlation_id, version) }))
+        }
+        Answer::Nothing => Reply::Nothing,
+        Answer::Close(reason) => Reply::Close(reason),
+    }
+}
+
+fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> Answer {
+    match request {
+        Request::Produce(request) => super::produce::handle(broker, context, request),
+        Request::Fetch(request) => super::fetch::handle(broker, context, &request),
+        Request::ListOffsets(request) => super::list_offsets::handle(broker, context, &request),
+        Request::Metadata(request) => super::metadata::handle(broker, context, request),
+        Request::OffsetCommit(request) => super::offset_commit::handle(broker, context, request),
+        Request::OffsetFetch(request) => super::offset_fetch::handle(broker, context, request),
+        Request::FindCoordinator(request) => {
+            super::find_coordinator::handle(broker, context, request)
+        }
+        Request::JoinGroup(request) => super::join_group::handle(broker, context, &request),
+        Request::Heartbeat(request) => super::heartbeat::handle(broker, &request),
+        Request::LeaveGroup(request) => super::leave_group::handle(broker, context, &request),
+        Request::SyncGroup(request) => super::sync_group::handle(broker, &request),
+        Request::DescribeGroups(request) => {
+            super::describe_groups::handle(broker, context, &request)
+        }
+        Request::ListGroups(request) => super::list_groups::handle(broker, &request),
+        Request::ApiVersions(request) => super::api_versions::handle(context, &request),
+        Request::CreateTopics(request) => super::create_topics::handle(broker, request),
+        Request::DeleteTopics(request) => super::delete_topics::handle(broker, request),
+        Request::InitProducerId(request) => super::init_producer_id::handle(broker, &request),
+        Request::OffsetForLeaderEpoch(request) => {
+            super::offset_for_leader_epoch::handle(broker, &request)
+        }
+        Request::DescribeConfigs(request) => super::describe_configs::handle(broker, &request),
+        Request::CreatePartitions(request) => super::create_partitions::handle(broker, request),
+        Request::DeleteGroups(request) => super::delete_groups::handle(broker, &request),
+        Request::IncrementalAlterConfigs(request) => {
+            super::incremental_alter_configs::handle(broker, request)
+        }
+        Request::DescribeCluster(request) => {
+            super::describe_cluster::handle(broker, context, &request)
+        }
+        Request::DescribeTopicPartitions(request) => {
+            super::describe_topic_partitions::handle(broker, context, &request)
+        }
+    }
+}
+
+/// The bytes and file ranges of a response, or why there are none.
+fn encode(
+    response: Response,
+    correlation_id: i32,
+    version: i16,
+) -> Result<Vec<network::Part>, String> {
+    let api = response.api_key();
+    response.encode(correlation_id, version).map(parts).map_err(|reason| {
+        error!(%api, version, %reason, "a handler made a response that its version cannot carry");
+        format!("the response of {api} version {version} could not be encoded")
+    })
+}
+
+fn parts(frame: Frame<FetchedRecords>) -> Vec<network::Part> {
+    let mut parts = Vec::with_capacity(frame.parts.len());
+    for part in frame.parts {
+        match part {
+            Part::Bytes(bytes) => parts.push(network::Part::Bytes(bytes)),
+            Part::Records(records) => parts.extend(records.into_parts()),
+        }
+    }
+    parts
+}

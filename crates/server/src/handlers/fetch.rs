@@ -1,0 +1,212 @@
+//! Fetch: the hot path out. Consumers only: a cluster of one has no followers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_protocol::fetch::{
+    EpochEndOffset, FetchPartition, FetchRecords, FetchRequest, FetchResponse,
+    FetchableTopicResponse, PartitionData,
+};
+use ottla_protocol::{ErrorCode, LeaderEpoch, TopicRef};
+use ottla_storage::ReadError;
+use tracing::warn;
+
+use super::produce::missing;
+use super::{Answer, RequestContext, endpoints_of};
+use crate::broker::Broker;
+use crate::fetch_sessions::FetchContext;
+use crate::replica::{FetchedRecords, Partition, ReadBound, Subscription};
+
+/// The wire's number for `isolation.level=read_committed`.
+const READ_COMMITTED: i8 = 1;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: &FetchRequest,
+) -> Answer {
+    let env = broker.env();
+    let session = broker.fetch_sessions().begin(request, env.clock.now(), || env.rng.next_u64());
+    let session = match session {
+        Ok(session) => session,
+        Err(error_code) => {
+            return Answer::now(FetchResponse {
+                throttle_time_ms: 0,
+                error_code,
+                session_id: 0,
+                topics: Vec::new(),
+                node_endpoints: Vec::new(),
+            });
+        }
+    };
+    let fetch = Fetch {
+        listener: Arc::clone(&context.connection.listener),
+        is_follower: request.replica_id.0 >= 0,
+        bound: match request.isolation_level {
+            READ_COMMITTED => ReadBound::LastStableOffset,
+            _ => ReadBound::HighWatermark,
+        },
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+        max_bytes: usize::try_from(request.max_bytes)
+            .unwrap_or(0)
+            .min(broker.config().fetch.max_bytes as usize),
+        session,
+    };
+    let read = fetch.read(broker);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    if read.enough || wait.is_zero() || fetch.session.partitions.is_empty() {
+        return Answer::now(fetch.finish(broker, read.answers));
+    }
+    let broker = Arc::clone(broker);
+    Answer::later(async move {
+        let read = fetch.wait(&broker, wait).await;
+        fetch.finish(&broker, read.answers)
+    })
+}
+
+/// A fetch under way.
+struct Fetch {
+    listener: Arc<str>,
+    is_follower: bool,
+    bound: ReadBound,
+    min_bytes: usize,
+    max_bytes: usize,
+    session: FetchContext,
+}
+
+/// One round over all partitions.
+struct Read {
+    answers: Vec<(TopicRef, PartitionData<FetchedRecords>)>,
+    /// There is no reason to wait for more.
+    enough: bool,
+}
+
+impl Fetch {
+    fn read(&self, broker: &Broker) -> Read {
+        let mut bytes = 0;
+        let mut failed = false;
+        let mut answers = Vec::with_capacity(self.session.partitions.len());
+        for (topic, fetch) in &self.session.partitions {
+            let left = self.max_bytes.saturating_sub(bytes);
+            let data = match self.read_partition(broker, topic, fetch, (left, bytes == 0)) {
+                Ok(data) => data,
+                Err(data) => {
+                    failed = true;
+                    data
+                }
+            };
+            bytes += data.records.len();
+            answers.push((topic.clone(), data));
+        }
+        Read { answers, enough: failed || bytes >= self.min_bytes }
+    }
+
+    /// `left` is how many bytes the answer may still grow by; the first records are sent whatever their size (KIP-74).
+    #[allow(clippy::result_large_err, reason = "both sides are the same answer")]
+    fn read_partition(
+        &self,
+        broker: &Broker,
+        topic: &TopicRef,
+        fetch: &FetchPartition,
+        (left, first): (usize, bool),
+    ) -> Result<PartitionData<FetchedRecords>, PartitionData<FetchedRecords>> {
+        let failed = |error| PartitionData::failed(fetch.partition, error);
+        let Some(partition) = broker.replicas().find(topic, fetch.partition) else {
+            return Err(failed(missing(broker, topic, fetch.partition)));
+        };
+        if self.is_follower {
+            // No broker but this one holds the partition.
+            return Err(failed(ErrorCode::NotLeaderOrFollower));
+        }
+        if let Err(error) = partition.check_reader(fetch.current_leader_epoch) {
+            let mut data = failed(error);
+            data.current_leader = Some(partition.current_leader());
+            return Err(data);
+        }
+        if let Some(diverging) = diverging_epoch(&partition, fetch) {
+            let mut data = failed(ErrorCode::None);
+            data.diverging_epoch = Some(diverging);
+            return Err(data);
+        }
+        let max_bytes = usize::try_from(fetch.partition_max_bytes).unwrap_or(0).min(left);
+        let log = partition.log();
+        let upper = partition.upper_bound(self.bound);
+        let high_watermark = partition.high_watermark();
+        let mut data = failed(ErrorCode::None);
+        match log.read(fetch.fetch_offset, max_bytes, first, upper) {
+            Ok(read) => data.records = FetchedRecords::new(read.slices),
+            Err(ReadError::OffsetOutOfRange { .. }) => {
+                data = failed(ErrorCode::OffsetOutOfRange);
+            }
+            Err(error @ (ReadError::Corrupt(_) | ReadError::Storage(_))) => {
+                warn!(partition = %partition.name(), %error, "could not read");
+                return Err(failed(error.error_code()));
+            }
+        }
+        data.high_watermark = high_watermark;
+        data.last_stable_offset = log.last_stable_offset(high_watermark);
+        data.log_start_offset = log.log_start_offset();
+        if self.bound == ReadBound::LastStableOffset {
+            // No transaction was ever begun here, so none was aborted.
+            data.aborted_transactions = Some(Vec::new());
+        }
+        if data.error_code == ErrorCode::None { Ok(data) } else { Err(data) }
+    }
+
+    /// Reads again whenever something changed, until there is enough or the time is over.
+    async fn wait(&self, broker: &Broker, wait: Duration) -> Read {
+        let clock = &broker.env().clock;
+        let deadline = clock.sleep(wait);
+        tokio::pin!(deadline);
+        let named = self.session.partitions.iter();
+        let watched = named
+            .filter_map(|(topic, fetch)| broker.replicas().find(topic, fetch.partition))
+            .collect();
+        let subscription: Subscription<Partition> = Subscription::new(watched);
+        loop {
+            let read = self.read(broker);
+            if read.enough {
+                return read;
+            }
+            tokio::select! {
+                biased;
+                () = subscription.changed() => {}
+                () = &mut deadline => return self.read(broker),
+            }
+        }
+    }
+
+    fn finish(
+        self,
+        broker: &Arc<Broker>,
+        answers: Vec<(TopicRef, PartitionData<FetchedRecords>)>,
+    ) -> FetchResponse<FetchedRecords> {
+        let (session_id, told) = broker.fetch_sessions().finish(self.session, answers);
+        let leaders = told.iter().filter_map(|(_, data)| Some(data.current_leader?.leader_id));
+        let node_endpoints = endpoints_of(broker, &self.listener, leaders);
+        let mut topics: Vec<FetchableTopicResponse<FetchedRecords>> = Vec::new();
+        for (topic, data) in told {
+            match topics.last_mut().filter(|last| last.topic == topic) {
+                Some(last) => last.partitions.push(data),
+                None => topics.push(FetchableTopicResponse { topic, partitions: vec![data] }),
+            }
+        }
+        FetchResponse {
+            throttle_time_ms: 0,
+            error_code: ErrorCode::None,
+            session_id,
+            topics,
+            node_endpoints,
+        }
+    }
+}
+
+/// Where the reader's log leaves ours, if it does: it has records of an epoch that ended earlier here (KIP-595).
+fn diverging_epoch(partition: &Partition, fetch: &FetchPartition) -> Option<EpochEndOffset> {
+    if fetch.last_fetched_epoch == LeaderEpoch::NONE {
+        return None;
+    }
+    let end = partition.end_offset_for_epoch(fetch.last_fetched_epoch)?;
+    let diverges = end.epoch < fetch.last_fetched_epoch || end.end_offset < fetch.fetch_offset;
+    diverges.then_some(EpochEndOffset { epoch: end.epoch, end_offset: end.end_offset })
+}

@@ -1,0 +1,19 @@
+//! Heartbeat: a member is still there, and hears of rebalances.
+
+use std::sync::Arc;
+
+use ottla_protocol::message;
+use ottla_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+
+use super::Answer;
+use crate::broker::Broker;
+
+pub(super) fn handle(broker: &Arc<Broker>, request: &HeartbeatRequest) -> Answer {
+    let heard =
+        broker.groups().look(broker.offsets_partitions(), &request.group_id, |coordinator, now| {
+            coordinator.heartbeat(now, request)
+        });
+    Answer::now(
+        heard.unwrap_or_else(|error| message!(HeartbeatResponse { error_code: error.code() })),
+    )
+}

@@ -1,0 +1,45 @@
+//! JoinGroup: a member joins or rejoins; the answer waits until the group is complete.
+
+use std::sync::Arc;
+
+use ottla_coordinator::group::Reply;
+use ottla_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
+use ottla_protocol::{ErrorCode, StrBytes, message};
+
+use super::{Answer, RequestContext};
+use crate::broker::Broker;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: &JoinGroupRequest,
+) -> Answer {
+    let rng = &broker.env().rng;
+    let member_uuid = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+    let host = context.client_host();
+    let asked = broker.groups().ask(
+        broker.offsets_partitions(),
+        &request.group_id,
+        |coordinator, now, token| {
+            coordinator.join_group(now, &context.of_group(&host), request, member_uuid, token)
+        },
+    );
+    let member_id = request.member_id.clone();
+    super::group_reply(
+        asked,
+        |reply| match reply {
+            Reply::Join(response) => Some(response),
+            Reply::Sync(_) | Reply::Leave(_) => None,
+        },
+        move |error| refused(error, member_id),
+    )
+}
+
+fn refused(error: ErrorCode, member_id: StrBytes) -> JoinGroupResponse {
+    message!(JoinGroupResponse {
+        error_code: error.code(),
+        generation_id: -1,
+        protocol_name: Some(StrBytes::default()),
+        member_id: member_id,
+    })
+}

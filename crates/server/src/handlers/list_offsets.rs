@@ -1,0 +1,117 @@
+//! ListOffsets: the first offset, the last, and offsets by time (KIP-79, KIP-734, KIP-1005).
+
+use std::sync::Arc;
+
+use ottla_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use ottla_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use ottla_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicRef, message};
+use ottla_storage::{ReadError, TimestampAndOffset};
+use tracing::warn;
+
+use super::produce::missing;
+use super::{Answer, RequestContext};
+use crate::broker::Broker;
+use crate::replica::{Partition, ReadBound};
+
+/// Timestamps that mean something else.
+mod special {
+    /// The end of what may be read.
+    pub(super) const LATEST: i64 = -1;
+    /// The first offset.
+    pub(super) const EARLIEST: i64 = -2;
+    /// The record with the largest timestamp (KIP-734).
+    pub(super) const MAX_TIMESTAMP: i64 = -3;
+    /// The first offset on this node's own disks; without tiered storage the first of all (KIP-405).
+    pub(super) const EARLIEST_LOCAL: i64 = -4;
+    /// The last offset in tiered storage, of which there is none (KIP-1005).
+    pub(super) const LATEST_TIERED: i64 = -5;
+    /// The first offset not yet in tiered storage, of which there is none (KIP-1023).
+    pub(super) const EARLIEST_PENDING_UPLOAD: i64 = -6;
+}
+
+/// The wire's number for `isolation.level=read_committed`.
+const READ_COMMITTED: i8 = 1;
+
+/// From this version on an offset comes with its leader epoch (KIP-320).
+const FIRST_VERSION_WITH_EPOCH: i16 = 4;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: &ListOffsetsRequest,
+) -> Answer {
+    let with_epoch = context.version() >= FIRST_VERSION_WITH_EPOCH;
+    let bound = match request.isolation_level {
+        READ_COMMITTED => ReadBound::LastStableOffset,
+        _ => ReadBound::HighWatermark,
+    };
+    let topics = request.topics.iter().map(|topic| {
+        let name = TopicRef::Name(topic.name.clone());
+        let partitions = topic.partitions.iter().map(|asked| {
+            let found = find(broker, &name, asked, bound);
+            let (error, found) = match found {
+                Ok(found) => (ErrorCode::None, found),
+                Err(error) => (error, None),
+            };
+            message!(ListOffsetsPartitionResponse {
+                partition_index: asked.partition_index,
+                error_code: error.code(),
+                timestamp: found.map_or(Timestamp::NONE, |found| found.timestamp).0,
+                offset: found.map_or(-1, |found| found.offset.0),
+                leader_epoch: match found {
+                    Some(found) if with_epoch => found.leader_epoch.0,
+                    Some(_) | None => LeaderEpoch::NONE.0,
+                },
+            })
+        });
+        message!(ListOffsetsTopicResponse {
+            name: topic.name.clone(),
+            partitions: partitions.collect(),
+        })
+    });
+    Answer::now(message!(ListOffsetsResponse { topics: topics.collect() }))
+}
+
+fn find(
+    broker: &Broker,
+    topic: &TopicRef,
+    asked: &ListOffsetsPartition,
+    bound: ReadBound,
+) -> Result<Option<TimestampAndOffset>, ErrorCode> {
+    let partition = broker
+        .replicas()
+        .find(topic, asked.partition_index)
+        .ok_or_else(|| missing(broker, topic, asked.partition_index))?;
+    partition.check_reader(LeaderEpoch(asked.current_leader_epoch))?;
+    let end = partition.upper_bound(bound);
+    let log = partition.log();
+    let found = match asked.timestamp {
+        special::LATEST => Ok(Some(at(&partition, end))),
+        special::EARLIEST | special::EARLIEST_LOCAL => {
+            Ok(Some(at(&partition, log.log_start_offset())))
+        }
+        special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(None),
+        special::MAX_TIMESTAMP => log.max_timestamp(),
+        time => log.offset_for_timestamp(Timestamp(time)),
+    };
+    match found {
+        // What is not committed yet is not there for a client.
+        Ok(found) => Ok(found.filter(|found| found.offset < end || asked.timestamp < 0)),
+        Err(error) => Err(unreadable(&partition, &error)),
+    }
+}
+
+/// An offset that stands for no record: without a time, in the epoch of the record there or of the leader.
+fn at(partition: &Partition, offset: Offset) -> TimestampAndOffset {
+    let epoch = partition.log().epoch_for_offset(offset);
+    let leader_epoch = epoch.unwrap_or_else(|| partition.leader_epoch());
+    TimestampAndOffset { timestamp: Timestamp::NONE, offset, leader_epoch }
+}
+
+fn unreadable(partition: &Partition, error: &ReadError) -> ErrorCode {
+    warn!(partition = %partition.name(), %error, "could not look an offset up");
+    error.error_code()
+}

@@ -1,0 +1,220 @@
+//! Produce: the hot path in.
+//!
+//! The append happens here and now, in the order in which a connection's requests came. Only an answer that has to wait
+//! (for replicas, or for the disk where `flush.messages` asks for it) is given later.
+
+use std::sync::Arc;
+
+use ottla_protocol::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
+    ProduceResponse, TopicProduceResponse,
+};
+use ottla_protocol::{ErrorCode, Offset, StrBytes, TopicRef};
+use ottla_storage::{AppendOrigin, LogAppendInfo};
+use tracing::error;
+
+use super::{Answer, RequestContext, endpoints_of};
+use crate::broker::Broker;
+use crate::replica::{Partition, ProduceError, Subscription};
+
+/// `acks=all`.
+const ALL_REPLICAS: i16 = -1;
+/// `acks=0`: no answer at all.
+const NO_ACKS: i16 = 0;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: ProduceRequest,
+) -> Answer {
+    if !matches!(request.acks, ALL_REPLICAS | NO_ACKS | 1) {
+        return Answer::now(refuse(&request, ErrorCode::InvalidRequiredAcks));
+    }
+    if request.transactional_id.is_some() {
+        // Transactions are not served yet, and InitProducerId said so: nobody comes here with a valid id.
+        return Answer::now(refuse(&request, ErrorCode::TransactionalIdNotFound));
+    }
+    let mut unfinished = Vec::new();
+    let response = append_all(broker, context, &request, &mut unfinished);
+    if request.acks == NO_ACKS {
+        return match failure(&response) {
+            // The producer expects no answer: closing the connection is how it learns that something is wrong.
+            Some(error) => Answer::Close(format!("Produce with acks=0 failed: {error}")),
+            None => Answer::Nothing,
+        };
+    }
+    if unfinished.is_empty() {
+        return Answer::now(response);
+    }
+    let timeout = std::time::Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let broker = Arc::clone(broker);
+    Answer::later(finish(broker, response, unfinished, timeout))
+}
+
+/// An append that is in the log, but not yet as safe as the producer asked for.
+struct Unfinished {
+    /// Where its answer stands in the response.
+    at: (usize, usize),
+    partition: Arc<Partition>,
+    last_offset: Offset,
+    /// It has to be on the disk first.
+    flush: bool,
+}
+
+fn append_all(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: &ProduceRequest,
+    unfinished: &mut Vec<Unfinished>,
+) -> ProduceResponse {
+    let now = broker.wall();
+    let all_replicas = request.acks == ALL_REPLICAS;
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for data in &topic.partitions {
+            let at = (topics.len(), partitions.len());
+            let Some(partition) = broker.replicas().find(&topic.topic, data.index) else {
+                let error = missing(broker, &topic.topic, data.index);
+                partitions.push(PartitionProduceResponse::failed(data.index, error));
+                continue;
+            };
+            let records = data.records.clone().unwrap_or_default();
+            match partition.append(&records, AppendOrigin::Client, all_replicas, now) {
+                Ok(appended) => {
+                    partitions.push(succeeded(data, &appended.info));
+                    let flush = appended.info.flush_due;
+                    if flush || (all_replicas && !appended.committed) {
+                        let last_offset = appended.info.last_offset;
+                        unfinished.push(Unfinished { at, partition, last_offset, flush });
+                    }
+                }
+                Err(error) => partitions.push(failed(data, &partition, &error)),
+            }
+        }
+        topics.push(TopicProduceResponse { topic: topic.topic.clone(), partitions });
+    }
+    let leaders = topics.iter().flat_map(|topic| &topic.partitions);
+    let leaders = leaders.filter_map(|partition| Some(partition.current_leader?.leader_id));
+    let node_endpoints = endpoints_of(broker, &context.connection.listener, leaders);
+    ProduceResponse { topics, throttle_time_ms: 0, node_endpoints }
+}
+
+/// Waits until every append is as safe as was asked for, or `timeout` is over.
+async fn finish(
+    broker: Arc<Broker>,
+    mut response: ProduceResponse,
+    unfinished: Vec<Unfinished>,
+    timeout: std::time::Duration,
+) -> ProduceResponse {
+    let deadline = broker.env().clock.now() + timeout;
+    for append in unfinished {
+        let left = deadline.since(broker.env().clock.now());
+        let error = if append.flush { flush(&broker, &append).await } else { ErrorCode::None };
+        let error = match error {
+            ErrorCode::None => wait_committed(&broker, &append, left).await,
+            error => error,
+        };
+        let (topic, partition) = append.at;
+        let answer =
+            response.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition));
+        if let (Some(answer), false) = (answer, error == ErrorCode::None) {
+            *answer = PartitionProduceResponse::failed(answer.index, error);
+        }
+    }
+    response
+}
+
+async fn flush(broker: &Broker, append: &Unfinished) -> ErrorCode {
+    let (log, last_offset) = (Arc::clone(append.partition.log()), append.last_offset);
+    match broker.env().run_blocking(move || log.flush(last_offset.next())).await {
+        Ok(()) => ErrorCode::None,
+        Err(reason) => {
+            error!(partition = %append.partition.name(), %reason, "could not flush");
+            ErrorCode::KafkaStorageError
+        }
+    }
+}
+
+async fn wait_committed(
+    broker: &Broker,
+    append: &Unfinished,
+    timeout: std::time::Duration,
+) -> ErrorCode {
+    let subscription = Subscription::new(vec![Arc::clone(&append.partition)]);
+    let committed = async {
+        loop {
+            if append.partition.high_watermark() > append.last_offset {
+                return ErrorCode::None;
+            }
+            if !append.partition.is_leader() {
+                return ErrorCode::NotLeaderOrFollower;
+            }
+            subscription.changed().await;
+        }
+    };
+    ottla_env::timeout(broker.env().clock.as_ref(), timeout, committed)
+        .await
+        .unwrap_or(ErrorCode::RequestTimedOut)
+}
+
+fn succeeded(data: &PartitionProduceData, info: &LogAppendInfo) -> PartitionProduceResponse {
+    PartitionProduceResponse {
+        base_offset: info.first_offset,
+        log_append_time: info.log_append_time,
+        log_start_offset: info.log_start_offset,
+        ..PartitionProduceResponse::failed(data.index, ErrorCode::None)
+    }
+}
+
+fn failed(
+    data: &PartitionProduceData,
+    partition: &Partition,
+    error: &ProduceError,
+) -> PartitionProduceResponse {
+    let mut answer = PartitionProduceResponse::failed(data.index, error.error_code());
+    match error {
+        ProduceError::Leadership(_) => answer.current_leader = Some(partition.current_leader()),
+        ProduceError::Append(error) => {
+            let told = error.record_errors().iter().map(|record| BatchIndexAndErrorMessage {
+                batch_index: record.batch_index,
+                message: Some(StrBytes::from(record.message.as_str())),
+            });
+            answer.record_errors = told.collect();
+        }
+    }
+    answer.error_message = Some(StrBytes::from(error.to_string()));
+    answer
+}
+
+/// What is wrong with a partition that is not here.
+pub(super) fn missing(broker: &Broker, topic: &TopicRef, partition: i32) -> ErrorCode {
+    let image = broker.image();
+    let (topic, unknown) = match topic {
+        TopicRef::Name(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
+        TopicRef::Id(id) => (image.topic_by_id(*id), ErrorCode::UnknownTopicId),
+    };
+    let Some(topic) = topic else { return unknown };
+    match topic.partition(partition) {
+        None => ErrorCode::UnknownTopicOrPartition,
+        Some(there) if there.replicas.contains(&broker.id()) => ErrorCode::KafkaStorageError,
+        Some(_) => ErrorCode::NotLeaderOrFollower,
+    }
+}
+
+fn refuse(request: &ProduceRequest, error: ErrorCode) -> ProduceResponse {
+    let topics = request.topics.iter().map(|topic| TopicProduceResponse {
+        topic: topic.topic.clone(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|data| PartitionProduceResponse::failed(data.index, error))
+            .collect(),
+    });
+    ProduceResponse { topics: topics.collect(), ..ProduceResponse::default() }
+}
+
+fn failure(response: &ProduceResponse) -> Option<ErrorCode> {
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.map(|partition| partition.error_code).find(|error| *error != ErrorCode::None)
+}

@@ -1,0 +1,193 @@
+//! One partition on this node: the pure replica, its log, and who waits for it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_config::LogConfig;
+use ottla_protocol::{
+    ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicId, TopicPartition,
+};
+use ottla_replication::{EpochCheckError, LeadershipError, Partition as Replica, Replicas};
+use ottla_storage::{AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo};
+use parking_lot::Mutex;
+
+use super::watermarks::{Watched, Watermarks};
+
+/// A partition whose log lies on this node.
+pub(crate) struct Partition {
+    name: TopicPartition,
+    topic_id: TopicId,
+    log: Arc<Log>,
+    replica: Mutex<Replica>,
+    watermarks: Watermarks,
+}
+
+/// Why records were not appended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProduceError {
+    /// This broker may not append, or not with enough replicas.
+    #[error(transparent)]
+    Leadership(#[from] LeadershipError),
+    /// The log refuses them.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl ProduceError {
+    /// The code that a client is told.
+    pub(crate) fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Leadership(LeadershipError::NotLeader) => ErrorCode::NotLeaderOrFollower,
+            Self::Leadership(LeadershipError::NotEnoughReplicas { .. }) => {
+                ErrorCode::NotEnoughReplicas
+            }
+            Self::Append(error) => error.error_code(),
+        }
+    }
+}
+
+/// Records that are in the log, and whether they are committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    pub(crate) info: LogAppendInfo,
+    pub(crate) committed: bool,
+}
+
+/// How far a reader may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadBound {
+    /// Consumers: what is committed.
+    HighWatermark,
+    /// Consumers with `isolation.level=read_committed`: what no open transaction precedes (KIP-98).
+    LastStableOffset,
+}
+
+impl Partition {
+    pub(super) fn new(
+        name: TopicPartition,
+        topic_id: TopicId,
+        log: Arc<Log>,
+        replica: Replica,
+    ) -> Self {
+        let high_watermark = replica.high_watermark();
+        log.set_high_watermark(high_watermark);
+        Self {
+            name,
+            topic_id,
+            log,
+            replica: Mutex::new(replica),
+            watermarks: Watermarks::new(high_watermark),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &TopicPartition {
+        &self.name
+    }
+
+    pub(crate) fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
+    pub(crate) fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Appends what a client or a coordinator sent, if this broker leads.
+    ///
+    /// With `all_replicas` (`acks=all`) it is refused, before anything is written, when fewer than `min.insync.replicas`
+    /// would hold it.
+    pub(crate) fn append(
+        &self,
+        records: &Bytes,
+        origin: AppendOrigin,
+        all_replicas: bool,
+        now: Timestamp,
+    ) -> Result<Appended, ProduceError> {
+        let mut replica = self.replica.lock();
+        replica.check_leader()?;
+        if all_replicas {
+            replica.check_min_isr(self.log.config().min_insync_replicas as usize)?;
+        }
+        let leader_epoch = replica.leader_epoch();
+        let info =
+            self.log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
+        let appended = replica.appended(info.log_end_offset);
+        if appended.advanced {
+            self.log.set_high_watermark(appended.high_watermark);
+            self.watermarks.publish(appended.high_watermark);
+        }
+        Ok(Appended { info, committed: appended.high_watermark > info.last_offset })
+    }
+
+    /// Takes over what the controller recorded; a change of hands wakes everybody who waits.
+    pub(super) fn replicas_changed(&self, replicas: Replicas) {
+        let mut replica = self.replica.lock();
+        let epoch_before = replica.leader_epoch();
+        if replica.replicas_changed(replicas) {
+            if replica.is_leader() && replica.leader_epoch() != epoch_before {
+                self.log.assign_epoch_start(replica.leader_epoch());
+            }
+            self.log.set_high_watermark(replica.high_watermark());
+            self.watermarks.publish(replica.high_watermark());
+        }
+    }
+
+    pub(super) fn config_changed(&self, config: LogConfig) {
+        self.log.update_config(config);
+    }
+
+    /// Refuses a reader who knows another leader epoch (KIP-320), or this broker if it does not lead.
+    pub(crate) fn check_reader(&self, epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        let replica = self.replica.lock();
+        replica.check_epoch(epoch).map_err(|error| match error {
+            EpochCheckError::Fenced { .. } => ErrorCode::FencedLeaderEpoch,
+            EpochCheckError::Unknown { .. } => ErrorCode::UnknownLeaderEpoch,
+        })?;
+        replica.check_leader().map_err(|_not_leader| ErrorCode::NotLeaderOrFollower)
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.replica.lock().is_leader()
+    }
+
+    /// Who leads, for a client that has to look elsewhere.
+    pub(crate) fn current_leader(&self) -> LeaderIdAndEpoch {
+        let replica = self.replica.lock();
+        LeaderIdAndEpoch { leader_id: replica.leader(), leader_epoch: replica.leader_epoch() }
+    }
+
+    pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
+        self.replica.lock().leader_epoch()
+    }
+
+    /// Where the largest epoch up to `epoch` ended (KIP-101); nothing is known of epochs from the future.
+    pub(crate) fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<EpochEndOffset> {
+        let current = self.leader_epoch();
+        if epoch == current {
+            // The current epoch need not have a record yet.
+            let end_offset = self.log.log_end_offset();
+            return Some(EpochEndOffset { epoch, end_offset });
+        }
+        self.log.end_offset_for_epoch(epoch)
+    }
+
+    /// Records below it are committed.
+    pub(crate) fn high_watermark(&self) -> Offset {
+        self.watermarks.high_watermark()
+    }
+
+    /// Records below it may be read within `bound`.
+    pub(crate) fn upper_bound(&self, bound: ReadBound) -> Offset {
+        let high_watermark = self.high_watermark();
+        match bound {
+            ReadBound::HighWatermark => high_watermark,
+            ReadBound::LastStableOffset => self.log.last_stable_offset(high_watermark),
+        }
+    }
+}
+
+impl Watched for Partition {
+    fn watermarks(&self) -> &Watermarks {
+        &self.watermarks
+    }
+}

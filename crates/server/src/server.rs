@@ -1,0 +1,277 @@
+//! Starting and stopping a node. Kafka's `BrokerLifecycleManager` and `BrokerServer.startup`.
+//!
+//! ```text
+//! log dirs locked, logs recovered ─► sockets bound ─► metadata quorum elected ─► broker registered, unfenced
+//!                                          ─► partitions opened, groups loading ─► requests served
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_config::{BrokerConfig, ListenerAddress, SecurityProtocol};
+use ottla_env::{BoxFuture, Env, TaskHandle};
+use ottla_metadata::{BrokerEpoch, ControllerConfig};
+use ottla_protocol::messages::broker_registration_request::Listener;
+use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerRegistrationRequest};
+use ottla_protocol::{ErrorCode, StrBytes, Uuid, message, parse_uuid};
+use ottla_storage::{LogManager, LogManagerOptions, OpenError};
+use tracing::info;
+
+use crate::broker::Broker;
+use crate::controller_host::{ControllerError, ControllerHost, ControllerStartError};
+use crate::handlers::dispatch;
+use crate::network::{BoundSockets, ListenError, SocketServer};
+use crate::quorum::QuorumOptions;
+
+/// Most files of segments and indexes that are kept open at once; the system's limit is checked against it at the start.
+const MAX_OPEN_FILES: usize = 4096;
+/// How often retention, flushes and checkpoints are looked at; each has its own interval.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A running node.
+pub struct Server {
+    broker: Arc<Broker>,
+    logs: Arc<LogManager>,
+    sockets: SocketServer,
+    addresses: Vec<(Arc<str>, SocketAddr)>,
+    background: Vec<TaskHandle>,
+    epoch: BrokerEpoch,
+}
+
+/// Why a node did not start. The text says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A log directory cannot be used.
+    #[error(transparent)]
+    Logs(#[from] OpenError),
+    /// A listener cannot be opened.
+    #[error("{0}")]
+    Listen(String),
+    /// The metadata quorum cannot be started.
+    #[error("{0}")]
+    Metadata(String),
+    /// The controller does not take the broker in.
+    #[error("the controller refuses to register broker {id}: {reason}")]
+    Registration {
+        /// `node.id`.
+        id: i32,
+        /// Why.
+        reason: String,
+    },
+    /// The id in `meta.properties` is none.
+    #[error(
+        "cluster.id {0:?} in meta.properties is not a cluster id: restore the file, \
+         or start with an empty data directory"
+    )]
+    ClusterId(String),
+}
+
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> Self {
+        Self::Listen(error.to_string())
+    }
+}
+
+impl From<ControllerStartError> for StartError {
+    fn from(error: ControllerStartError) -> Self {
+        Self::Metadata(error.to_string())
+    }
+}
+
+impl From<ControllerError> for StartError {
+    fn from(error: ControllerError) -> Self {
+        Self::Metadata(error.to_string())
+    }
+}
+
+impl Server {
+    /// Starts a node and returns when it serves requests.
+    pub async fn start(env: Env, config: BrokerConfig) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let logs = Arc::new(open_logs(&env, &config).await?);
+        let cluster_id = logs.cluster_id().to_owned();
+        let listeners: Vec<_> = config
+            .node
+            .listeners
+            .iter()
+            .map(|listener| (Arc::from(listener.name.as_str()), listener.socket_address()))
+            .collect();
+        let bound = BoundSockets::bind(&env, &listeners, &config.socket_server).await?;
+        let addresses = bound.addresses();
+        let controller = start_controller(&env, &config, &cluster_id).await?;
+        let advertised = advertised(&config, &addresses);
+        let epoch = register(&env, &config, &controller, (&cluster_id, &logs), advertised).await?;
+        let identity = (cluster_id, epoch);
+        let broker =
+            Arc::new(Broker::new(&env, Arc::clone(&config), identity, controller, logs.clone()));
+        broker.follow_metadata();
+        let handling = Arc::clone(&broker);
+        let sockets = SocketServer::start(
+            &env,
+            bound,
+            &config.socket_server,
+            config.fetch.sendfile,
+            Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
+        );
+        let background = start_background(&env, &broker, &logs);
+        Ok(Self { broker, logs, sockets, addresses, background, epoch })
+    }
+
+    /// Name and address of each listener, with the ports that the system chose.
+    pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// The cluster that the node belongs to.
+    pub fn cluster_id(&self) -> &str {
+        self.broker.cluster_id()
+    }
+
+    /// Stops in order: no new requests, connections closed, everything on the disk, marked as cleanly stopped.
+    pub async fn shutdown(self) {
+        info!("stopping");
+        self.sockets.shutdown().await;
+        for task in self.background {
+            task.abort();
+            task.wait().await;
+        }
+        self.logs.shutdown(self.epoch.0).await;
+        self.broker.controller().shutdown().await;
+        info!("stopped");
+    }
+}
+
+async fn open_logs(env: &Env, config: &BrokerConfig) -> Result<LogManager, OpenError> {
+    let options = LogManagerOptions {
+        dirs: config.node.log_dirs.clone(),
+        node_id: config.node.node_id,
+        cluster_id: None,
+        config: config.log_manager.clone(),
+        max_open_files: MAX_OPEN_FILES,
+    };
+    LogManager::open(env.clone(), options).await
+}
+
+async fn start_controller(
+    env: &Env,
+    config: &Arc<BrokerConfig>,
+    cluster_id: &str,
+) -> Result<ControllerHost, StartError> {
+    let id = parse_uuid(cluster_id).map_err(|_| StartError::ClusterId(cluster_id.to_owned()))?;
+    let dir = config.node.metadata_log_dir.clone();
+    let quorum = QuorumOptions {
+        voters: match config.quorum.voters.as_slice() {
+            [] => vec![config.node.node_id.0],
+            voters => voters.iter().map(|voter| voter.node_id.0).collect(),
+        },
+        election_timeout: config.quorum.election_timeout,
+        max_bytes_between_snapshots: config.quorum.max_bytes_between_snapshots,
+        ..QuorumOptions::new(config.node.node_id.0, id, dir)
+    };
+    let config = ControllerConfig { cluster_id: Arc::from(cluster_id), broker: Arc::clone(config) };
+    Ok(ControllerHost::start(env, quorum, config).await?)
+}
+
+/// Where clients are told to connect: as configured, with the port that the system chose where the configured one is 0.
+fn advertised(config: &BrokerConfig, bound: &[(Arc<str>, SocketAddr)]) -> Vec<Listener> {
+    let port_of = |listener: &ListenerAddress| match listener.port {
+        0 => bound.iter().find(|(name, _)| **name == *listener.name).map_or(0, |it| it.1.port()),
+        port => port,
+    };
+    let advertised = config.node.advertised_listeners.iter();
+    advertised
+        .map(|listener| {
+            message!(Listener {
+                name: StrBytes::from(listener.name.as_str()),
+                host: StrBytes::from(listener.host.as_str()),
+                port: port_of(listener),
+                security_protocol: match listener.protocol {
+                    SecurityProtocol::Plaintext => 0,
+                    SecurityProtocol::Ssl => 1,
+                    SecurityProtocol::SaslPlaintext => 2,
+                    SecurityProtocol::SaslSsl => 3,
+                },
+            })
+        })
+        .collect()
+}
+
+/// Registers the broker and has it unfenced: it is its own cluster, and has caught up with it.
+async fn register(
+    env: &Env,
+    config: &BrokerConfig,
+    controller: &ControllerHost,
+    (cluster_id, logs): (&str, &LogManager),
+    listeners: Vec<Listener>,
+) -> Result<BrokerEpoch, StartError> {
+    let id = config.node.node_id.0;
+    let incarnation = u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64());
+    let request = message!(BrokerRegistrationRequest {
+        broker_id: id,
+        cluster_id: StrBytes::from(cluster_id),
+        incarnation_id: Uuid::from_bytes(incarnation.to_be_bytes()),
+        listeners: listeners,
+        rack: config.node.rack.as_deref().map(StrBytes::from),
+        log_dirs: logs.dirs().map(|(id, _)| id).collect(),
+    });
+    let now = env.clock.now();
+    let mut reason = None;
+    let registered = controller
+        .decide(|controller, _| {
+            let (outcome, refused) = controller.register_broker(&request, now);
+            reason = refused.map(|refused| refused.to_string());
+            outcome
+        })
+        .await?;
+    if let Some(reason) = reason {
+        return Err(StartError::Registration { id, reason });
+    }
+    let heartbeat = message!(BrokerHeartbeatRequest {
+        broker_id: id,
+        broker_epoch: registered.broker_epoch,
+        current_metadata_offset: controller.image().position().offset.0,
+    });
+    let unfenced =
+        controller.decide(|controller, _| controller.broker_heartbeat(&heartbeat)).await?;
+    match ErrorCode::from_wire(unfenced.error_code) {
+        ErrorCode::None if !unfenced.is_fenced => Ok(BrokerEpoch(registered.broker_epoch)),
+        error => Err(StartError::Registration { id, reason: error.to_string() }),
+    }
+}
+
+fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> Vec<TaskHandle> {
+    let config = broker.config();
+    let groups = broker.groups();
+    let checkpoints = config.replica_manager.high_watermark_checkpoint_interval;
+    let expiry = config.offsets.retention_check_interval;
+    vec![
+        env.spawner.spawn("group timers", Arc::clone(groups).run_timers()),
+        env.spawner.spawn("offset expiry", Arc::clone(groups).run_expiry(expiry)),
+        env.spawner.spawn(
+            "log housekeeping",
+            every(env, HOUSEKEEPING_INTERVAL, logs, |logs, now| logs.housekeeping(now)),
+        ),
+        env.spawner.spawn(
+            "high watermark checkpoints",
+            every(env, checkpoints, logs, |logs, _| logs.checkpoint_high_watermarks()),
+        ),
+    ]
+}
+
+/// Does `work` on the logs every `interval`, where blocking hurts nobody.
+fn every(
+    env: &Env,
+    interval: Duration,
+    logs: &Arc<LogManager>,
+    work: fn(&LogManager, ottla_protocol::Timestamp),
+) -> BoxFuture<'static, ()> {
+    let (env, logs) = (env.clone(), Arc::clone(logs));
+    Box::pin(async move {
+        loop {
+            env.clock.sleep(interval).await;
+            let (logs, now) = (Arc::clone(&logs), env.clock.wall());
+            env.run_blocking(move || work(&logs, now)).await;
+        }
+    })
+}
