@@ -9,8 +9,8 @@ use crate::image::{BrokerRegistration, ConfigResource, MetadataImage, TopicImage
 
 /// What a batch of records, or a snapshot, changed.
 ///
-/// It is the difference of two images, so it is right however the new one came about. Branches that
-/// both images share are skipped by their address: a batch that touches no topic compares none.
+/// It is the difference of two images, so it is right however the new one came about. What both
+/// images share is skipped by its address: the cost grows with the change, not with the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetadataDelta {
     /// Topics that are gone, as they last were. A topic created again under its old name is here
@@ -54,44 +54,27 @@ impl MetadataDelta {
     }
 
     fn compare_topics(&mut self, old: &MetadataImage, new: &MetadataImage) {
-        if old.shares_topics(new) {
-            return;
-        }
-        for topic in old.topics() {
-            if new.topic(&topic.name).is_none_or(|now| now.id != topic.id) {
-                self.deleted.push(topic.clone());
-            }
-        }
-        for topic in new.topics() {
-            match old.topic(&topic.name) {
-                Some(before) if before.id == topic.id => {
-                    if !Arc::ptr_eq(before, topic) {
-                        self.changed.extend(TopicDelta::between(before, topic));
-                    }
+        for difference in old.topic_differences(new) {
+            match (difference.old, difference.new) {
+                (Some(before), Some(now)) if before.id == now.id => {
+                    self.changed.extend(TopicDelta::between(before, now));
                 }
-                Some(_) | None => self.created.push(topic.clone()),
+                (before, now) => {
+                    self.deleted.extend(before.cloned());
+                    self.created.extend(now.cloned());
+                }
             }
         }
     }
 
     fn compare_configs(&mut self, old: &MetadataImage, new: &MetadataImage) {
-        for (resource, config) in new.configs() {
-            if old.config(resource) != Some(config) {
-                self.configs.insert(resource.clone());
-            }
-        }
-        let gone = old.configs().filter(|(resource, _)| new.config(resource).is_none());
-        self.configs.extend(gone.map(|(resource, _)| resource.clone()));
+        let differences = old.config_differences(new).into_iter();
+        self.configs = differences.map(|difference| difference.key.clone()).collect();
     }
 
     fn compare_brokers(&mut self, old: &MetadataImage, new: &MetadataImage) {
-        for broker in new.brokers() {
-            if old.broker(broker.id) != Some(broker) {
-                self.brokers.insert(broker.id, Some(broker.clone()));
-            }
-        }
-        let gone = old.brokers().filter(|broker| new.broker(broker.id).is_none());
-        self.brokers.extend(gone.map(|broker| (broker.id, None)));
+        let differences = old.broker_differences(new).into_iter();
+        self.brokers = differences.map(|found| (*found.key, found.new.cloned())).collect();
     }
 }
 

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
 
+use crate::sorted_map::{Difference, SortedMap};
+
 pub use broker::BrokerRegistration;
 pub use config::{ConfigResource, ResourceConfig};
 pub use replay::ReplayError;
@@ -47,10 +49,10 @@ pub const METADATA_VERSION: &str = "metadata.version";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MetadataImage {
     position: MetadataPosition,
-    brokers: Arc<BTreeMap<BrokerId, Arc<BrokerRegistration>>>,
-    topics: Arc<BTreeMap<Arc<str>, Arc<TopicImage>>>,
-    topic_names: Arc<BTreeMap<TopicId, Arc<str>>>,
-    configs: Arc<BTreeMap<ConfigResource, Arc<ResourceConfig>>>,
+    brokers: SortedMap<BrokerId, Arc<BrokerRegistration>>,
+    topics: SortedMap<Arc<str>, Arc<TopicImage>>,
+    topic_names: SortedMap<TopicId, Arc<str>>,
+    configs: SortedMap<ConfigResource, Arc<ResourceConfig>>,
     features: Arc<BTreeMap<Arc<str>, i16>>,
     next_producer_id: i64,
 }
@@ -63,7 +65,7 @@ impl MetadataImage {
 
     /// Every registered broker, fenced ones too, by id.
     pub fn brokers(&self) -> impl ExactSizeIterator<Item = &Arc<BrokerRegistration>> {
-        self.brokers.values()
+        self.brokers.iter().map(|(_, broker)| broker)
     }
 
     /// The registration of one broker.
@@ -78,7 +80,7 @@ impl MetadataImage {
 
     /// Every topic, by name.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &Arc<TopicImage>> {
-        self.topics.values()
+        self.topics.iter().map(|(_, topic)| topic)
     }
 
     /// The topic of that name.
@@ -133,8 +135,24 @@ impl MetadataImage {
         self.next_producer_id
     }
 
-    /// Whether both images hold the very same topics in memory.
-    pub(crate) fn shares_topics(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.topics, &other.topics)
+    pub(crate) fn topic_differences<'a>(
+        &'a self,
+        new: &'a Self,
+    ) -> Vec<Difference<'a, Arc<str>, Arc<TopicImage>>> {
+        self.topics.differences(&new.topics)
+    }
+
+    pub(crate) fn config_differences<'a>(
+        &'a self,
+        new: &'a Self,
+    ) -> Vec<Difference<'a, ConfigResource, Arc<ResourceConfig>>> {
+        self.configs.differences(&new.configs)
+    }
+
+    pub(crate) fn broker_differences<'a>(
+        &'a self,
+        new: &'a Self,
+    ) -> Vec<Difference<'a, BrokerId, Arc<BrokerRegistration>>> {
+        self.brokers.differences(&new.brokers)
     }
 }

@@ -30,6 +30,7 @@ pub mod delta;
 pub mod image;
 pub mod placement;
 pub mod record;
+mod sorted_map;
 
 pub use broker_epoch::BrokerEpoch;
 pub use controller::{

@@ -8,7 +8,7 @@ use ottla_protocol::{BrokerId, TopicId};
 
 use super::{
     BrokerRegistration, ConfigResource, MetadataImage, MetadataPosition, PartitionRegistration,
-    TopicImage,
+    ResourceConfig, TopicImage,
 };
 use crate::BrokerEpoch;
 use crate::record::{
@@ -98,7 +98,7 @@ impl MetadataImage {
 
     fn register_broker(&mut self, record: &RegisterBrokerRecord) {
         let registration = Arc::new(BrokerRegistration::from_record(record));
-        Arc::make_mut(&mut self.brokers).insert(record.broker_id, registration);
+        self.brokers.insert(record.broker_id, registration);
     }
 
     fn check_registration(&self, id: BrokerId, epoch: BrokerEpoch) -> Result<(), ReplayError> {
@@ -110,7 +110,7 @@ impl MetadataImage {
 
     fn unregister_broker(&mut self, record: &UnregisterBrokerRecord) -> Result<(), ReplayError> {
         self.check_registration(record.broker_id, record.broker_epoch)?;
-        Arc::make_mut(&mut self.brokers).remove(&record.broker_id);
+        self.brokers.remove(&record.broker_id);
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl MetadataImage {
         record: &BrokerRegistrationChangeRecord,
     ) -> Result<(), ReplayError> {
         self.check_registration(record.broker_id, record.broker_epoch)?;
-        if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&record.broker_id) {
+        if let Some(broker) = self.brokers.get_mut(&record.broker_id) {
             let broker = Arc::make_mut(broker);
             match record.fenced {
                 1 => broker.fenced = true,
@@ -146,15 +146,15 @@ impl MetadataImage {
             id: record.topic_id,
             partitions: BTreeMap::new(),
         };
-        Arc::make_mut(&mut self.topics).insert(record.name.clone(), Arc::new(topic));
-        Arc::make_mut(&mut self.topic_names).insert(record.topic_id, record.name.clone());
+        self.topics.insert(record.name.clone(), Arc::new(topic));
+        self.topic_names.insert(record.topic_id, record.name.clone());
         Ok(())
     }
 
     /// The topic, to be changed. Copies it only if a snapshot still shares it.
     fn topic_mut(&mut self, id: TopicId) -> Result<&mut TopicImage, ReplayError> {
         let name = self.topic_names.get(&id).ok_or(ReplayError::UnknownTopic(id))?;
-        let topic = Arc::make_mut(&mut self.topics).get_mut(name);
+        let topic = self.topics.get_mut(name);
         topic.map(Arc::make_mut).ok_or(ReplayError::UnknownTopic(id))
     }
 
@@ -183,12 +183,10 @@ impl MetadataImage {
 
     fn remove_topic(&mut self, record: &RemoveTopicRecord) -> Result<(), ReplayError> {
         let unknown = ReplayError::UnknownTopic(record.topic_id);
-        let name = Arc::make_mut(&mut self.topic_names).remove(&record.topic_id).ok_or(unknown)?;
-        Arc::make_mut(&mut self.topics).remove(&name);
+        let name = self.topic_names.remove(&record.topic_id).ok_or(unknown)?;
+        self.topics.remove(&name);
         let resource = ConfigResource::Topic(name);
-        if self.configs.contains_key(&resource) {
-            Arc::make_mut(&mut self.configs).remove(&resource);
-        }
+        self.configs.remove(&resource);
         Ok(())
     }
 
@@ -198,20 +196,22 @@ impl MetadataImage {
                 resource_type: record.resource_type,
                 name: record.resource_name.clone(),
             })?;
-        let configs = Arc::make_mut(&mut self.configs);
-        match &record.value {
-            Some(value) => {
-                let config = Arc::make_mut(configs.entry(resource).or_default());
+        let configs = &mut self.configs;
+        match (configs.get_mut(&resource).map(Arc::make_mut), &record.value) {
+            (Some(config), Some(value)) => {
                 config.insert(record.name.clone(), value.clone());
             }
-            None => {
-                if let Some(config) = configs.get_mut(&resource) {
-                    Arc::make_mut(config).remove(&record.name);
-                    if config.is_empty() {
-                        configs.remove(&resource);
-                    }
+            (Some(config), None) => {
+                config.remove(&record.name);
+                if config.is_empty() {
+                    configs.remove(&resource);
                 }
             }
+            (None, Some(value)) => {
+                let config = ResourceConfig::from([(record.name.clone(), value.clone())]);
+                configs.insert(resource, Arc::new(config));
+            }
+            (None, None) => {}
         }
         Ok(())
     }
