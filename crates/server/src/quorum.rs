@@ -74,8 +74,8 @@ pub(crate) struct QuorumOptions {
     pub(crate) election_timeout: Duration,
     /// `metadata.log.max.record.bytes.between.snapshots`, at least 1.
     pub(crate) max_bytes_between_snapshots: u64,
-    /// `metadata.log.segment.bytes`, at least 1. A batch larger than that has its own segment.
-    pub(crate) segment_bytes: u64,
+    /// `metadata.log.segment.bytes`. A larger batch has a segment of its own.
+    pub(crate) segment_bytes: u32,
 }
 
 impl QuorumOptions {
@@ -252,7 +252,7 @@ impl MetadataQuorum {
         let voter = check_voters(&options)?;
         let owner = Owner { cluster_id: options.cluster_id, node_id: options.node_id };
         let dir = options.dir.join(METADATA_LOG_DIR);
-        let storage = open_storage(&env, dir.clone(), owner, options.segment_bytes).await?;
+        let storage = open_storage(&env, options.dir.clone(), owner, options.segment_bytes).await?;
         let progress = Arc::new(Progress::default());
         let state_machine = StateMachine::new(
             (env.clone(), dir),
@@ -441,18 +441,12 @@ async fn open_storage(
     env: &Env,
     dir: PathBuf,
     owner: Owner,
-    segment_bytes: u64,
+    segment_bytes: u32,
 ) -> Result<LogStorage, QuorumError> {
     let blocking = env.clone();
-    let log_dir = dir.clone();
+    let metadata_log_dir = dir.clone();
     let storage = env
-        .run_blocking(move || {
-            blocking.disk.create_dir_all(&log_dir)?;
-            if let Some(parent) = log_dir.parent() {
-                blocking.disk.sync_dir(parent)?;
-            }
-            LogStorage::open(&blocking, &log_dir, owner, segment_bytes)
-        })
+        .run_blocking(move || LogStorage::open(&blocking, &metadata_log_dir, owner, segment_bytes))
         .await?;
     let Owner { cluster_id, node_id } = storage.owner();
     if storage.owner() != owner {

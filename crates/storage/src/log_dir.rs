@@ -138,7 +138,7 @@ impl LogDir {
     }
 
     /// Removes what is due.
-    pub(crate) fn remove_due(&self, now: Timestamp) {
+    pub fn remove_due(&self, now: Timestamp) {
         let due: Vec<Doomed> =
             self.doomed.lock().extract_if(.., |doomed| doomed.due <= now).collect();
         for Doomed { path, is_dir, .. } in due {

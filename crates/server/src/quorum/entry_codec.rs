@@ -19,11 +19,12 @@ use super::batch::{control_records, corrupt, read_batch, values};
 use super::raft_config::{LogEntry, Membership, Payload, Proposal, VoterId};
 use super::raft_config::{epoch_of, log_id, node_id_of, voter_of};
 
-/// `entry` as the batch at `base_offset`. `leader` wrote it.
+/// `entry` as the batch at `base_offset`. `leader` wrote it, at `now` if it is the quorum's own.
 pub(super) fn encode_entry(
     entry: &LogEntry,
     base_offset: i64,
     leader: VoterId,
+    now: Timestamp,
 ) -> io::Result<Bytes> {
     let mut batch = RecordBatchBuilder::new()
         .base_offset(Offset(base_offset))
@@ -37,18 +38,15 @@ pub(super) fn encode_entry(
         Payload::Blank => {
             batch = batch.control();
             let value = leader_change(leader)?;
-            batch.append_control(ControlRecordType::LeaderChange, NO_TIME, &value);
+            batch.append_control(ControlRecordType::LeaderChange, now, &value);
         }
         Payload::Membership(membership) => {
             batch = batch.control();
-            append_voters(&mut batch, NO_TIME, membership)?;
+            append_voters(&mut batch, now, membership)?;
         }
     }
     Ok(batch.build())
 }
-
-/// Entries of the quorum's own have no time: openraft, not a caller with a clock, made them.
-const NO_TIME: Timestamp = Timestamp(0);
 
 /// Adds a metadata record: a value without key.
 pub(super) fn append_metadata_record(batch: &mut RecordBatchBuilder, timestamp: i64, value: &[u8]) {

@@ -1,50 +1,43 @@
-//! The entries of the metadata log on disk: segment files of record batches, one batch an entry.
+//! The entries of the metadata log: one batch each, in a log like any other.
 //!
-//! Where each entry lies is kept in memory and found again at open by walking the batch headers.
-//! A damaged tail is cut off if it had never been flushed; damage before that refuses to open.
+//! Raft numbers entries, Kafka records: where each entry begins is kept in memory and found again
+//! at open by walking the batches, which also tells a torn tail, which is cut, from damage to what
+//! had been flushed, which refuses to open and is left as evidence.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ottla_env::{Env, File, OpenMode};
+use ottla_config::{CleanupPolicy, LogConfig};
+use ottla_env::Env;
 use ottla_protocol::record_batch::RecordBatch;
+use ottla_protocol::{Offset, Timestamp, TopicPartition};
+use ottla_storage::{Log, LogDir, LogOpenOptions};
 
 use super::batch::{corrupt, read_batch};
 use super::entry_codec::{decode_entry, encode_entry};
-use super::raft_config::{LogEntry, LogId, VoterId, log_id};
+use super::raft_config::{LogEntry, LogId, VoterId, epoch_of, log_id};
 
-/// Where an entry lies.
+/// Segments and indexes kept open at once.
+const MAX_OPEN_FILES: usize = 16;
+
+/// Where an entry begins.
 #[derive(Clone, Copy, Debug)]
 struct Position {
     base_offset: i64,
     epoch: i32,
-    len: u32,
-    /// Byte of its segment.
-    byte: u64,
-    /// Base offset of its segment.
-    segment: i64,
-}
-
-struct Segment {
-    base_offset: i64,
-    file: Arc<dyn File>,
-    len: u64,
 }
 
 /// The metadata log. Entries are numbered by Raft's index, records by Kafka's offset.
 pub(super) struct EntryLog {
-    env: Env,
-    dir: PathBuf,
-    /// Oldest first; never empty.
-    segments: Vec<Segment>,
-    segment_bytes: u64,
+    dir: Arc<LogDir>,
+    log: Arc<Log>,
     entries: VecDeque<Position>,
     first_index: u64,
     purged: Option<LogId>,
-    end_offset: i64,
 }
 
 /// From where on the log counts, and how much of it must be there.
@@ -55,173 +48,52 @@ pub(super) struct Bounds {
     pub(super) flushed_end_offset: i64,
 }
 
-/// A stretch of consecutive entries in one file, to be read without the log's lock.
-pub(super) struct Run {
-    file: Arc<dyn File>,
-    byte: u64,
-    len: usize,
-    first_index: u64,
-}
-
 impl EntryLog {
-    /// Opens the log in `dir`, an existing directory, and finds its entries.
+    /// Opens the log `partition` in `dir`, or makes it, and finds its entries.
     pub(super) fn open(
         env: &Env,
         dir: &Path,
-        segment_bytes: u64,
+        partition: TopicPartition,
+        segment_bytes: u32,
         bounds: Bounds,
     ) -> io::Result<Self> {
-        let mut log = Self {
-            env: env.clone(),
-            dir: dir.to_owned(),
-            segments: Vec::new(),
+        let found = FoundEntries::find(env, &dir.join(partition.to_string()), bounds)?;
+        let (log_start, log_end) = (Offset(bounds.log_start_offset), Offset(found.end_offset));
+        // Nothing but a snapshot removes entries, and nothing waits before files are removed.
+        let config = LogConfig {
             segment_bytes,
-            entries: VecDeque::new(),
+            cleanup_policy: CleanupPolicy { delete: true, compact: false },
+            retention_bytes: None,
+            retention_ms: None,
+            file_delete_delay: Duration::ZERO,
+            ..LogConfig::default()
+        };
+        let options = LogOpenOptions {
+            recovery_point: Offset(bounds.flushed_end_offset),
+            log_start_offset: log_start,
+            high_watermark: log_end,
+            ..LogOpenOptions::new(config, Duration::MAX)
+        };
+        let dir = LogDir::new(env, dir.to_owned(), MAX_OPEN_FILES);
+        let log = Log::open(Arc::clone(&dir), partition, options)?;
+        log.truncate_to(log_end).map_err(io::Error::other)?;
+        log.flush(log_end).map_err(io::Error::other)?;
+        let mut opened = Self {
+            dir,
+            log: Arc::new(log),
+            entries: found.entries,
             first_index: bounds.purged.map_or(0, |purged| purged.index + 1),
             purged: bounds.purged,
-            end_offset: bounds.log_start_offset,
         };
-        log.open_segments(bounds.log_start_offset)?;
-        log.find_entries(bounds)?;
-        log.sync()?;
-        if log.end_offset < bounds.flushed_end_offset {
-            return Err(corrupt(format!(
-                "the metadata log in {} ends at offset {}, although it had been written to disk up to {}",
-                dir.display(),
-                log.end_offset,
-                bounds.flushed_end_offset
-            )));
+        if opened.end_offset() != found.end_offset {
+            opened.restart_at(found.end_offset)?;
         }
-        Ok(log)
+        Ok(opened)
     }
 
-    /// Opens the segment files and removes those that a snapshot has replaced.
-    fn open_segments(&mut self, log_start_offset: i64) -> io::Result<()> {
-        for entry in self.env.disk.read_dir(&self.dir)? {
-            let base = entry.name.strip_suffix(".log").and_then(|base| base.parse::<i64>().ok());
-            if let (Some(base_offset), false) = (base, entry.is_dir) {
-                let file = self.env.disk.open(&entry.path, OpenMode::ReadWrite)?;
-                self.segments.push(Segment { base_offset, file, len: entry.len });
-            }
-        }
-        self.segments.sort_by_key(|segment| segment.base_offset);
-        self.remove_segments_before(log_start_offset)?;
-        if self.segments.is_empty() {
-            self.add_segment()?;
-        }
-        Ok(())
-    }
-
-    fn find_entries(&mut self, bounds: Bounds) -> io::Result<()> {
-        for number in 0..self.segments.len() {
-            let Some(segment) = self.segments.get(number) else { break };
-            let (base_offset, file) = (segment.base_offset, Arc::clone(&segment.file));
-            let bytes = read_exactly(&*file, 0, segment.len as usize)?;
-            let mut byte = 0;
-            let damage = loop {
-                if byte == bytes.len() {
-                    break None;
-                }
-                match self.find_entry(&bytes[byte..], bounds.log_start_offset) {
-                    Ok((batch, is_live)) => {
-                        if is_live {
-                            self.entries.push_back(Position {
-                                base_offset: batch.base_offset().0,
-                                epoch: batch.leader_epoch().0,
-                                len: batch.len() as u32,
-                                byte: byte as u64,
-                                segment: base_offset,
-                            });
-                            self.end_offset = batch.next_offset().0;
-                        }
-                        byte += batch.len();
-                    }
-                    Err(error) => break Some(error),
-                }
-            };
-            if let Some(damage) = damage {
-                return self.cut_damaged_tail(number, byte as u64, bounds, &damage);
-            }
-        }
-        Ok(())
-    }
-
-    /// The next batch and whether it counts, or why it cannot be an entry.
-    fn find_entry<'b>(
-        &self,
-        bytes: &'b [u8],
-        log_start_offset: i64,
-    ) -> io::Result<(RecordBatch<'b>, bool)> {
-        let batch = read_batch(bytes)?;
-        if batch.next_offset().0 <= log_start_offset {
-            return Ok((batch, false));
-        }
-        if batch.base_offset().0 != self.end_offset {
-            let (found, due) = (batch.base_offset().0, self.end_offset);
-            return Err(corrupt(format!("a batch at offset {found} where {due} was due")));
-        }
-        Ok((batch, true))
-    }
-
-    /// Cuts what a crash tore; refuses if it had been flushed.
-    fn cut_damaged_tail(
-        &mut self,
-        number: usize,
-        byte: u64,
-        bounds: Bounds,
-        damage: &io::Error,
-    ) -> io::Result<()> {
-        let path = self.segments.get(number).map(|s| self.segment_path(s.base_offset));
-        let path = path.unwrap_or_default();
-        if self.end_offset < bounds.flushed_end_offset {
-            return Err(corrupt(format!(
-                "the metadata log is damaged at byte {byte} of {}: {damage}. Offsets {} to {} had been written to disk and cannot be read",
-                path.display(),
-                self.end_offset,
-                bounds.flushed_end_offset - 1
-            )));
-        }
-        tracing::warn!(
-            file = %path.display(), byte, end_offset = self.end_offset, %damage,
-            "cutting the tail of the metadata log, which was never flushed"
-        );
-        self.cut(number, byte)
-    }
-
-    fn segment_path(&self, base_offset: i64) -> PathBuf {
-        self.dir.join(format!("{base_offset:020}.log"))
-    }
-
-    fn add_segment(&mut self) -> io::Result<()> {
-        let base_offset = self.end_offset;
-        let file = self.env.disk.open(&self.segment_path(base_offset), OpenMode::Truncate)?;
-        self.env.disk.sync_dir(&self.dir)?;
-        self.segments.push(Segment { base_offset, file, len: 0 });
-        Ok(())
-    }
-
-    /// Removes the segments after `number` and what lies behind `byte` in it.
-    fn cut(&mut self, number: usize, byte: u64) -> io::Result<()> {
-        while self.segments.len() > number + 1 {
-            if let Some(segment) = self.segments.pop() {
-                self.env.disk.remove_file(&self.segment_path(segment.base_offset))?;
-            }
-        }
-        if let Some(segment) = self.segments.get_mut(number) {
-            segment.file.set_len(byte)?;
-            segment.len = byte;
-        }
-        Ok(())
-    }
-
-    /// Removes the segments that end at or before `offset`, but not the one being written.
-    fn remove_segments_before(&mut self, offset: i64) -> io::Result<()> {
-        let replaced =
-            self.segments.iter().skip(1).take_while(|next| next.base_offset <= offset).count();
-        for segment in self.segments.drain(..replaced).collect::<Vec<_>>() {
-            self.env.disk.remove_file(&self.segment_path(segment.base_offset))?;
-        }
-        Ok(())
+    /// The log on the disk, for those who sync it or read from it.
+    pub(super) fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.log)
     }
 
     /// The last entry that a snapshot has replaced.
@@ -231,12 +103,9 @@ impl EntryLog {
 
     /// The last entry, or the last purged one if there is none.
     pub(super) fn last(&self) -> Option<LogId> {
-        let next_index = self.next_index();
         match self.entries.back() {
-            // A batch has a non-negative epoch: it was checked when it was parsed.
-            Some(position) => {
-                Some(log_id(u64::from(position.epoch.unsigned_abs()), next_index - 1))
-            }
+            // A batch has a non-negative epoch: it was checked when it was read.
+            Some(last) => Some(log_id(u64::from(last.epoch.unsigned_abs()), self.next_index() - 1)),
             None => self.purged,
         }
     }
@@ -247,73 +116,43 @@ impl EntryLog {
 
     /// Offset of the first record that is kept.
     pub(super) fn start_offset(&self) -> i64 {
-        self.entries.front().map_or(self.end_offset, |position| position.base_offset)
+        self.entries.front().map_or(self.end_offset(), |first| first.base_offset)
     }
 
     /// Offset of the next record.
     pub(super) fn end_offset(&self) -> i64 {
-        self.end_offset
+        self.log.log_end_offset().0
     }
 
     /// Writes entries behind the last one. They can be read at once, and survive a power loss
-    /// once [`EntryLog::flushable`] has been synced.
+    /// once the log has been flushed. `leader` wrote them, those of the quorum's own at `now`.
     pub(super) fn append(
         &mut self,
         entries: impl IntoIterator<Item = LogEntry>,
         leader: VoterId,
+        now: Timestamp,
     ) -> io::Result<()> {
         let mut bytes = BytesMut::new();
         let mut positions = Vec::new();
-        let mut end_offset = self.end_offset;
+        let mut end_offset = self.end_offset();
         for entry in entries {
             if self.entries.is_empty() && positions.is_empty() && self.purged.is_none() {
                 self.first_index = entry.log_id.index;
             }
-            let expected = self.next_index() + positions.len() as u64;
-            if entry.log_id.index != expected {
-                return Err(corrupt(format!("entry {} where {expected} was due", entry.log_id)));
+            let due = self.next_index() + positions.len() as u64;
+            if entry.log_id.index != due {
+                return Err(corrupt(format!("entry {} where {due} was due", entry.log_id)));
             }
-            let byte = bytes.len();
-            bytes.put(encode_entry(&entry, end_offset, leader)?);
-            positions.push(Position {
-                base_offset: end_offset,
-                epoch: super::raft_config::epoch_of(entry.log_id.leader_id.term)?,
-                len: (bytes.len() - byte) as u32,
-                byte: byte as u64,
-                segment: 0,
-            });
+            bytes.put(encode_entry(&entry, end_offset, leader, now)?);
+            let epoch = epoch_of(entry.log_id.leader_id.term)?;
+            positions.push(Position { base_offset: end_offset, epoch });
             end_offset += entry.record_count() as i64;
         }
-        self.roll_if_full(bytes.len() as u64)?;
-        let Some(active) = self.segments.last_mut() else { return Ok(()) };
-        active.file.write_all_at(&mut [IoSlice::new(&bytes)], active.len)?;
-        self.entries.extend(positions.into_iter().map(|position| Position {
-            byte: active.len + position.byte,
-            segment: active.base_offset,
-            ..position
-        }));
-        active.len += bytes.len() as u64;
-        self.end_offset = end_offset;
-        Ok(())
-    }
-
-    fn roll_if_full(&mut self, more: u64) -> io::Result<()> {
-        match self.segments.last() {
-            Some(active) if active.len > 0 && active.len + more > self.segment_bytes => {
-                active.file.sync_data()?;
-                self.add_segment()
-            }
-            Some(_) | None => Ok(()),
+        if !positions.is_empty() {
+            self.log.append_as_follower(&bytes.freeze()).map_err(io::Error::other)?;
+            self.entries.extend(positions);
         }
-    }
-
-    /// The file to sync, and the end offset that is safe once it is synced.
-    pub(super) fn flushable(&self) -> (Option<Arc<dyn File>>, i64) {
-        (self.segments.last().map(|active| Arc::clone(&active.file)), self.end_offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.flushable().0.map_or(Ok(()), |file| file.sync_data())
+        Ok(())
     }
 
     /// The entry that goes first if all after the one numbered `last` go; all go without `last`.
@@ -324,16 +163,14 @@ impl EntryLog {
 
     /// The end offset that [`EntryLog::truncate_after`] will leave.
     pub(super) fn end_after_truncation(&self, last: Option<u64>) -> i64 {
-        self.first_after(last).1.map_or(self.end_offset, |position| position.base_offset)
+        self.first_after(last).1.map_or(self.end_offset(), |position| position.base_offset)
     }
 
     /// Removes the entries after `last`, or all of them.
     pub(super) fn truncate_after(&mut self, last: Option<u64>) -> io::Result<()> {
         let (keep, Some(cut)) = self.first_after(last) else { return Ok(()) };
-        let number = self.segments.iter().position(|s| s.base_offset == cut.segment);
-        self.cut(number.unwrap_or_default(), cut.byte)?;
+        self.log.truncate_to(Offset(cut.base_offset)).map_err(io::Error::other)?;
         self.entries.truncate(keep);
-        self.end_offset = cut.base_offset;
         Ok(())
     }
 
@@ -342,74 +179,128 @@ impl EntryLog {
     pub(super) fn start_after_purge(&self, upto: LogId, snapshot_end: i64) -> i64 {
         match self.first_after(Some(upto.index)).1 {
             Some(position) => position.base_offset,
-            None => self.end_offset.max(snapshot_end),
+            None => self.end_offset().max(snapshot_end),
         }
     }
 
     /// Forgets entries up to `upto`; the log starts at `start_offset`, which is on the disk already.
-    pub(super) fn purge(&mut self, upto: LogId, start_offset: i64) -> io::Result<()> {
-        let purged =
-            ((upto.index + 1).saturating_sub(self.first_index) as usize).min(self.entries.len());
-        self.entries.drain(..purged);
+    pub(super) fn purge(
+        &mut self,
+        upto: LogId,
+        start_offset: i64,
+        now: Timestamp,
+    ) -> io::Result<()> {
+        let (purged, _) = self.first_after(Some(upto.index));
+        self.entries.drain(..purged.min(self.entries.len()));
         self.first_index = upto.index + 1;
         self.purged = Some(upto);
-        if self.entries.is_empty() && self.segments.last().is_some_and(|active| active.len > 0) {
-            self.end_offset = start_offset;
-            self.add_segment()?;
+        if start_offset > self.end_offset() {
+            return self.restart_at(start_offset);
         }
-        self.remove_segments_before(start_offset)
+        let start = Offset(start_offset);
+        self.log.increment_log_start_offset(start).map_err(io::Error::other)?;
+        self.log.housekeeping(now).map_err(io::Error::other)?;
+        self.dir.remove_due(now);
+        Ok(())
     }
 
-    /// Where the entries `from..to` lie, as far as they exist.
-    pub(super) fn runs(&self, from: u64, to: u64) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        let mut segment = None;
+    /// Leaves no entry; the next one begins at `offset`.
+    fn restart_at(&mut self, offset: i64) -> io::Result<()> {
+        self.log.truncate_fully_and_start_at(Offset(offset)).map_err(io::Error::other)
+    }
+
+    /// Where to read the entries `from..to`, as far as they exist.
+    pub(super) fn stretch(&self, from: u64, to: u64) -> Option<Stretch> {
         let from = from.max(self.first_index);
-        for index in from..to.min(self.next_index()) {
-            let Some(position) = self.entries.get((index - self.first_index) as usize) else {
-                break;
-            };
-            match runs.last_mut() {
-                Some(run) if segment == Some(position.segment) => run.len += position.len as usize,
-                Some(_) | None => {
-                    let file = self.segments.iter().find(|s| s.base_offset == position.segment);
-                    let Some(file) = file.map(|segment| Arc::clone(&segment.file)) else { break };
-                    let len = position.len as usize;
-                    runs.push(Run { file, byte: position.byte, len, first_index: index });
-                    segment = Some(position.segment);
-                }
-            }
-        }
-        runs
+        let position = |index: u64| self.entries.get((index - self.first_index) as usize);
+        let first = position(from)?;
+        let end = position(to.max(from)).map_or(self.end_offset(), |end| end.base_offset);
+        let log = self.log();
+        Some(Stretch { log, offset: first.base_offset, end, first_index: from })
     }
 }
 
-impl Run {
-    /// Reads the entries and appends them to `out`.
-    pub(super) fn read(&self, out: &mut Vec<LogEntry>) -> io::Result<()> {
-        let mut bytes = read_exactly(&*self.file, self.byte, self.len)?;
+/// Consecutive entries, to be read without a lock on the log.
+pub(super) struct Stretch {
+    log: Arc<Log>,
+    offset: i64,
+    end: i64,
+    first_index: u64,
+}
+
+impl Stretch {
+    /// Reads the entries.
+    pub(super) fn read(&self) -> io::Result<Vec<LogEntry>> {
+        let (from, end) = (Offset(self.offset), Offset(self.end));
+        let data = self.log.read(from, usize::MAX, true, end).map_err(io::Error::other)?;
+        let mut bytes = data.read()?;
+        let mut entries = Vec::new();
         let mut index = self.first_index;
         while bytes.has_remaining() {
             let (batch, entry) = decode_entry(&bytes, index)?;
             let next = batch.len();
-            out.push(entry);
+            entries.push(entry);
             bytes.advance(next);
             index += 1;
         }
-        Ok(())
+        Ok(entries)
     }
 }
 
-/// `len` bytes from `byte` on, which the file is known to have.
-fn read_exactly(file: &dyn File, byte: u64, len: usize) -> io::Result<Bytes> {
-    let mut buffer = vec![0; len];
-    let mut filled = 0;
-    while filled < len {
-        let read = file.read_at(&mut buffer[filled..], byte + filled as u64)?;
-        if read == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+/// The entries that can be read, whatever state a crash left the files in.
+struct FoundEntries {
+    entries: VecDeque<Position>,
+    end_offset: i64,
+}
+
+impl FoundEntries {
+    /// Walks the segments in `path` without changing them.
+    fn find(env: &Env, path: &Path, bounds: Bounds) -> io::Result<Self> {
+        let end_offset = bounds.log_start_offset;
+        let mut found = Self { entries: VecDeque::new(), end_offset };
+        let mut damage = "nothing follows".to_owned();
+        // Sorted by name, which is sorted by offset.
+        for file in env.disk.read_dir(path)? {
+            if file.is_dir || !file.name.ends_with(".log") {
+                continue;
+            }
+            let bytes = Bytes::from(env.disk.read(&file.path)?);
+            if let Err((byte, error)) = found.walk(&bytes, bounds.log_start_offset) {
+                damage = format!("byte {byte} of {}: {error}", file.path.display());
+                break;
+            }
         }
-        filled += read;
+        if found.end_offset >= bounds.flushed_end_offset {
+            return Ok(found);
+        }
+        Err(corrupt(format!(
+            "the metadata log is damaged: offsets {} to {} had been written to disk and cannot be read ({damage})",
+            found.end_offset,
+            bounds.flushed_end_offset - 1
+        )))
     }
-    Ok(Bytes::from(buffer))
+
+    /// Notes the entries in a segment, or answers at which byte it cannot go on, and why.
+    fn walk(&mut self, bytes: &[u8], log_start_offset: i64) -> Result<(), (usize, io::Error)> {
+        let mut byte = 0;
+        while let Some(rest) = bytes.get(byte..).filter(|rest| !rest.is_empty()) {
+            let batch = read_batch(rest).map_err(|error| (byte, error))?;
+            if batch.next_offset().0 > log_start_offset {
+                self.note(&batch).map_err(|error| (byte, error))?;
+            }
+            byte += batch.len();
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, batch: &RecordBatch<'_>) -> io::Result<()> {
+        let base_offset = batch.base_offset().0;
+        if base_offset != self.end_offset {
+            let due = self.end_offset;
+            return Err(corrupt(format!("a batch at offset {base_offset} where {due} was due")));
+        }
+        self.entries.push_back(Position { base_offset, epoch: batch.leader_epoch().0 });
+        self.end_offset = batch.next_offset().0;
+        Ok(())
+    }
 }

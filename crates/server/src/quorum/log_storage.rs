@@ -5,13 +5,15 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use ottla_env::Env;
+use ottla_protocol::TopicPartition;
 use parking_lot::Mutex;
 
+use super::METADATA_LOG_DIR;
 use super::batch::corrupt;
 use super::entry_log::{Bounds, EntryLog};
 use super::quorum_state::{Owner, QuorumStateFile};
@@ -28,8 +30,6 @@ struct Stored {
     flushes: Mutex<Flushes>,
     /// End offset of the newest snapshot, for a log that lags behind it.
     snapshot_end: AtomicI64,
-    /// A sync has failed.
-    is_broken: AtomicBool,
 }
 
 /// Appends that wait for the disk. One sync serves all that wait when it begins.
@@ -40,14 +40,18 @@ struct Flushes {
 }
 
 impl LogStorage {
-    /// Opens or makes the log and the vote in `dir`, an existing directory.
+    /// Opens or makes the log and the vote in [`METADATA_LOG_DIR`] inside `dir`.
     pub(super) fn open(
         env: &Env,
         dir: &Path,
         owner: Owner,
-        segment_bytes: u64,
+        segment_bytes: u32,
     ) -> io::Result<Self> {
-        let mut state = QuorumStateFile::open(env, &dir.join("quorum-state"), owner)?;
+        let partition = TopicPartition::new("__cluster_metadata", 0);
+        let path = dir.join(METADATA_LOG_DIR);
+        env.disk.create_dir_all(&path)?;
+        env.disk.sync_dir(dir)?;
+        let mut state = QuorumStateFile::open(env, &path.join("quorum-state"), owner)?;
         let stored = state.state().clone();
         let bounds = Bounds {
             purged: stored.purged,
@@ -55,11 +59,11 @@ impl LogStorage {
             flushed_end_offset: stored.flushed_end_offset,
         };
         let vote_term = stored.vote.map_or(0, |vote| vote.leader_id.term);
-        let log = EntryLog::open(env, dir, segment_bytes, bounds)?;
+        let log = EntryLog::open(env, dir, partition, segment_bytes, bounds)?;
         if let Some(last) = log.last().filter(|last| last.leader_id.term > vote_term) {
             return Err(corrupt(format!(
                 "quorum-state in {} has lost a vote: it knows epoch {vote_term}, the log epoch {}",
-                dir.display(),
+                path.display(),
                 last.leader_id.term
             )));
         }
@@ -70,7 +74,6 @@ impl LogStorage {
             state: Mutex::new(state),
             flushes: Mutex::default(),
             snapshot_end: AtomicI64::new(0),
-            is_broken: AtomicBool::new(false),
         })))
     }
 
@@ -112,34 +115,27 @@ impl LogStorage {
             Bound::Excluded(end) => *end,
             Bound::Unbounded => u64::MAX,
         };
-        let runs = self.0.log.lock().runs(from, to);
-        let mut entries = Vec::new();
-        for run in runs {
-            run.read(&mut entries)?;
-        }
-        Ok(entries)
+        let stretch = self.0.log.lock().stretch(from, to);
+        stretch.map_or_else(|| Ok(Vec::new()), |stretch| stretch.read())
     }
 
-    /// Syncs the log, unless it is, and remembers how far; blocks.
+    /// Syncs the log, unless it is, and remembers how far; blocks. After a failed sync the system
+    /// may have dropped what was not written, so the log refuses everything from then on.
     fn flush(&self) -> io::Result<()> {
-        let (file, end_offset) = self.0.log.lock().flushable();
-        if self.0.state.lock().state().flushed_end_offset >= end_offset {
+        let log = self.0.log.lock().log();
+        let end_offset = log.log_end_offset();
+        if self.0.state.lock().state().flushed_end_offset >= end_offset.0 {
             return Ok(());
         }
-        // After a failed sync the system may have dropped what was not written, and would then
-        // report the next sync as good: nothing is promised any more.
-        if self.0.is_broken.load(Ordering::Acquire) {
-            return Err(io::Error::other("an earlier sync of the metadata log failed"));
-        }
-        if let Some(file) = file {
-            file.sync_data().inspect_err(|_| self.0.is_broken.store(true, Ordering::Release))?;
-        }
-        self.0.state.lock().mark_flushed(end_offset)
+        log.flush(end_offset).map_err(io::Error::other)?;
+        self.0.state.lock().mark_flushed(end_offset.0)
     }
 
     /// Syncs the log, then everything in the quorum state; blocks.
     pub(super) fn close(&self) -> io::Result<()> {
         self.flush()?;
+        let log = self.0.log.lock().log();
+        log.close().map_err(io::Error::other)?;
         self.0.state.lock().save(|_| {})
     }
 
@@ -209,7 +205,8 @@ impl RaftLogStorage<MetadataRaft> for LogStorage {
         I::IntoIter: OptionalSend,
     {
         let leader = self.vote().map_or(0, |vote| vote.leader_id.voted_for);
-        self.0.log.lock().append(entries, leader)?;
+        let now = self.0.env.clock.wall();
+        self.0.log.lock().append(entries, leader, now)?;
         let must_start = {
             let mut flushes = self.0.flushes.lock();
             flushes.waiting.push(callback);
@@ -256,7 +253,8 @@ impl RaftLogStorage<MetadataRaft> for LogStorage {
                     state.purged = Some(upto);
                     state.log_start_offset = start_offset;
                 })?;
-                storage.0.log.lock().purge(upto, start_offset)
+                let now = storage.0.env.clock.wall();
+                storage.0.log.lock().purge(upto, start_offset, now)
             })
             .await
     }

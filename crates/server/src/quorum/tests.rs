@@ -196,7 +196,7 @@ async fn a_snapshot_replaces_the_log_before_it() {
         std::fs::remove_file(file).unwrap();
     }
     let why = refusal(small).await;
-    assert!(why.contains("although it had been written to disk up to"), "{why}");
+    assert!(why.contains("had been written to disk and cannot be read"), "{why}");
 }
 
 async fn wait_until(condition: impl Fn() -> bool) {
@@ -235,12 +235,12 @@ async fn a_torn_tail_is_cut_and_damage_before_it_refused() {
         damaged[flipped] ^= 1;
         std::fs::write(&log, &damaged).unwrap();
         let why = refusal(options(dir.path())).await;
-        assert!(why.contains("the metadata log is damaged at byte"), "{why}");
+        assert!(why.contains("the metadata log is damaged"), "{why}");
         assert_eq!(std::fs::read(&log).unwrap(), damaged, "evidence is left alone");
     }
     std::fs::write(&log, &whole[..whole.len() - 1]).unwrap();
     let why = refusal(options(dir.path())).await;
-    assert!(why.contains("the metadata log is damaged at byte"), "{why}");
+    assert!(why.contains("the metadata log is damaged"), "{why}");
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ impl StoreBuilder<MetadataRaft, LogStorage, StateMachine, TempDir> for Fresh {
         let owner = Owner { cluster_id: CLUSTER, node_id: 0 };
         let storage = LogStorage::open(&env, dir.path(), owner, 1 << 20).unwrap();
         let state_machine = StateMachine::new(
-            (env, dir.path().to_owned()),
+            (env, dir.path().join(METADATA_LOG_DIR)),
             Box::new(Recorder::default()),
             u64::MAX,
             Arc::new(Progress::default()),
