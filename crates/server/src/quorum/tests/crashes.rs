@@ -1,5 +1,6 @@
 //! One voter in the simulator, killed again and again in the middle of a write.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use ottla_env::Env;
-use ottla_sim::{Crash, EventLog, Node, Simulation};
+use ottla_sim::{Crash, DiskFaults, EventLog, Node, Simulation};
 use parking_lot::Mutex;
 
 use super::{CLUSTER, Recorder, record};
@@ -17,10 +18,16 @@ use crate::quorum::{MetadataQuorum, QuorumOptions};
 type Acknowledged = Arc<Mutex<Vec<(i64, Bytes)>>>;
 
 /// A life: checks what the log brought back, then proposes until it dies.
-async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<()> {
+async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<Infallible> {
     let crash =
         if env.rng.next_u64().is_multiple_of(4) { Crash::Process } else { Crash::PowerLoss };
     node.die_after(env.rng.next_u64() % 120, crash);
+    let failing = if env.rng.next_u64().is_multiple_of(4) { 0.02 } else { 0.0 };
+    node.set_disk_faults(DiskFaults {
+        write_error: failing,
+        sync_error: failing,
+        ..DiskFaults::default()
+    });
     let options = QuorumOptions {
         max_bytes_between_snapshots: 400,
         segment_bytes: 300,
@@ -71,16 +78,20 @@ fn run(seed: u64, lives: u32) -> (u64, usize) {
         *machine.lock() = Some(node.clone());
         Ok(())
     };
-    let software = move |env| {
+    let software = move |env: Env| {
         let (node, told) = (this.lock().clone(), Arc::clone(&acknowledged));
         async move {
             let node = node.unwrap();
-            let outcome = live(env, node.clone(), told).await;
-            if node.died().is_some() {
-                // The simulator turns it off.
-                std::future::pending::<()>().await;
+            let Err(error) = live(env.clone(), node.clone(), told).await;
+            if node.died().is_none() {
+                // A fault of the disk, which the quorum does not survive, and a restart must.
+                let why = format!("{error:#}");
+                assert!(!why.contains("damaged") && !why.contains("lost a vote"), "{why}");
+                node.die_after(0, Crash::PowerLoss);
+                let _last = env.disk.write_atomic(&PathBuf::from("/data/last"), b"words");
             }
-            outcome
+            // The simulator turns it off.
+            std::future::pending().await
         }
     };
     world.host("controller", prepare, software).unwrap();
