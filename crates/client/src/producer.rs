@@ -173,6 +173,8 @@ impl Producer {
             return Ok(producer);
         }
         let request = message!(InitProducerIdRequest {
+            // The default is an empty one, which is a transactional producer all the same.
+            transactional_id: None,
             transaction_timeout_ms: i32::MAX,
             producer_id: ProducerId::NONE.0,
             producer_epoch: ProducerEpoch::NONE.0,
