@@ -23,8 +23,8 @@ pub enum Promise {
 #[derive(Clone, Copy, Debug)]
 struct Acknowledged {
     offset: i64,
-    /// The life of the broker in which it was acknowledged.
-    life: u64,
+    /// The life of the broker in which it was acknowledged, if that is certain.
+    life: Option<u64>,
 }
 
 /// What a workload did.
@@ -33,6 +33,8 @@ pub struct History {
     /// How many times each record was sent.
     sent: BTreeMap<RecordId, u32>,
     acknowledged: BTreeMap<RecordId, Acknowledged>,
+    /// Those of which the client said that they are surely not stored.
+    refused: BTreeSet<RecordId>,
     /// The order in which each producer's records were acknowledged.
     order: BTreeMap<String, Vec<RecordId>>,
 }
@@ -49,6 +51,8 @@ pub enum Violation {
     OffsetsNotDense { previous: i64, found: i64 },
     #[error("{id} at offset {offset} was never sent")]
     NeverSent { id: RecordId, offset: i64 },
+    #[error("{id} at offset {offset} was refused for good")]
+    Refused { id: RecordId, offset: i64 },
     #[error("{id} was sent {sent} times and stored {stored} times")]
     Duplicated { id: RecordId, sent: u32, stored: u32 },
     #[error("producer {producer}: {later} is stored before {earlier}")]
@@ -61,8 +65,14 @@ impl History {
         *self.sent.entry(id.to_owned()).or_default() += 1;
     }
 
-    /// Notes that a record of `producer` was acknowledged.
-    pub fn acknowledged(&mut self, producer: &str, id: &str, offset: i64, life: u64) {
+    /// Notes that a record will surely not be stored.
+    pub fn refused(&mut self, id: &str) {
+        self.refused.insert(id.to_owned());
+    }
+
+    /// Notes that a record of `producer` was acknowledged at `offset`, in this life of the broker
+    /// if that is certain.
+    pub fn acknowledged(&mut self, producer: &str, id: &str, offset: i64, life: Option<u64>) {
         self.acknowledged.insert(id.to_owned(), Acknowledged { offset, life });
         self.order.entry(producer.to_owned()).or_default().push(id.to_owned());
     }
@@ -97,6 +107,9 @@ impl History {
             let Some(&sent) = self.sent.get(id) else {
                 return Err(Violation::NeverSent { id: id.clone(), offset: *offset });
             };
+            if self.refused.contains(id) {
+                return Err(Violation::Refused { id: id.clone(), offset: *offset });
+            }
             let count = stored.entry(id).or_default();
             *count += 1;
             if *count > if idempotent { 1 } else { sent } {
@@ -144,7 +157,9 @@ impl History {
     fn check_prefix_kept(&self, read: &BTreeMap<i64, &RecordId>) -> Result<(), Violation> {
         let mut lives: BTreeMap<u64, BTreeSet<(i64, &RecordId)>> = BTreeMap::new();
         for (id, Acknowledged { offset, life }) in &self.acknowledged {
-            lives.entry(*life).or_default().insert((*offset, id));
+            if let Some(life) = life {
+                lives.entry(*life).or_default().insert((*offset, id));
+            }
         }
         for (life, acknowledged) in lives {
             let mut lost = None;
@@ -184,7 +199,7 @@ mod tests {
         let mut history = History::default();
         for (id, offset, life) in [("a", 0, 1), ("b", 1, 1), ("c", 2, 2)] {
             history.sending(id);
-            history.acknowledged("p", id, offset, life);
+            history.acknowledged("p", id, offset, Some(life));
         }
         history.sending("b");
         history
@@ -228,6 +243,11 @@ mod tests {
         assert_eq!(judged(&[(0, "a"), (2, "c")], Prefix), "offset 2 was read after offset 0");
         let order = "producer p: b is stored before a";
         assert_eq!(judged(&[(0, "b"), (1, "a")], Prefix), order);
+        let mut refused = history();
+        refused.sending("r");
+        refused.refused("r");
+        let verdict = refused.check(&read(&[(0, "a"), (1, "r")]), Prefix, false);
+        assert!(matches!(verdict, Err(Violation::Refused { offset: 1, .. })));
         let twice = "a was sent 1 times and stored 2 times";
         assert_eq!(judged(&[(0, "a"), (1, "a")], Prefix), twice);
         let idempotent = history().check(&read(&[(0, "a"), (1, "b"), (2, "b")]), Prefix, true);

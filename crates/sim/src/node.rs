@@ -74,6 +74,11 @@ impl Node {
         }
     }
 
+    /// The number of its current life, or of the last if it does not run.
+    pub fn life(&self) -> u64 {
+        self.0.power.life()
+    }
+
     /// How the current life ended, if it has.
     pub fn died(&self) -> Option<Crash> {
         self.0.power.died()

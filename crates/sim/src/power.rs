@@ -67,6 +67,11 @@ impl Power {
         state.life == life && state.died.is_none()
     }
 
+    /// The number of the current life, from 1.
+    pub(crate) fn life(&self) -> u64 {
+        self.0.lock().life
+    }
+
     /// How the current life ended, if it did.
     pub(crate) fn died(&self) -> Option<Crash> {
         self.0.lock().died

@@ -1,5 +1,6 @@
 //! What a run does, by name.
 
+mod broker;
 mod echo;
 mod libraries;
 mod log;
@@ -21,6 +22,8 @@ pub enum Scenario {
     Libraries,
     /// No network: one log on a node that dies again and again.
     Log,
+    /// A broker that dies and comes back, under producers and a consumer.
+    Broker,
 }
 
 /// What decides a run.
@@ -43,7 +46,7 @@ pub struct Outcome {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Echo, Self::Libraries, Self::Log];
+    pub const ALL: [Self; 4] = [Self::Echo, Self::Libraries, Self::Log, Self::Broker];
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
@@ -51,6 +54,7 @@ impl Scenario {
             Self::Echo => "echo",
             Self::Libraries => "libraries",
             Self::Log => "log",
+            Self::Broker => "broker",
         }
     }
 
@@ -60,6 +64,7 @@ impl Scenario {
             Self::Echo => echo::run(setup),
             Self::Libraries => libraries::run(setup),
             Self::Log => log::run(setup),
+            Self::Broker => broker::run(setup),
         }
     }
 }

@@ -32,3 +32,11 @@ fn a_log_recovers_however_its_node_dies() {
     }
     println!("{}", run(Scenario::Log, &["--seeds", "10"]));
 }
+
+#[test]
+fn a_broker_keeps_what_it_acknowledged_however_it_dies() {
+    for seed in 1..=20 {
+        run_seed(Scenario::Broker, seed);
+    }
+    println!("{}", run(Scenario::Broker, &["--seeds", "10"]));
+}
