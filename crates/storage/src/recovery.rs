@@ -45,7 +45,10 @@ pub(crate) fn recover_segment(
     let mut scanned = Scanned { next_offset: base_offset, epochs: Vec::new(), truncated: 0 };
     let mut reader = BatchReader::new(&*file, len);
     let mut valid = 0;
-    while let Some((header, size)) = reader.next_valid(scanned.next_offset)? {
+    while let Some((header, size)) = reader.next_valid()? {
+        if !follows(&header, base_offset, &scanned) {
+            break;
+        }
         segment.appended(&header, valid, size, config.index_interval_bytes);
         valid += size;
         scanned.next_offset = header.next_offset();
@@ -98,6 +101,14 @@ pub(crate) fn open_active(
     let segment = LogSegment::from_parts(dir, path, base_offset, parts);
     let scanned = Scanned { next_offset: tail.next_offset, epochs: Vec::new(), truncated: 0 };
     Ok(Some((segment, scanned)))
+}
+
+/// Whether a batch may follow those scanned so far. Offset and epoch lie outside its checksum.
+fn follows(header: &BatchHeader, segment_base: Offset, scanned: &Scanned) -> bool {
+    let relative = header.last_offset().0.saturating_sub(segment_base.0);
+    header.base_offset >= scanned.next_offset
+        && relative <= i64::from(i32::MAX)
+        && scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch >= *latest)
 }
 
 struct Tail {
@@ -160,12 +171,12 @@ impl<'a> BatchReader<'a> {
         Self { file, len, position: 0, chunk: Vec::new(), chunk_start: 0 }
     }
 
-    /// The next batch if it is whole and valid and begins at or after `expected`.
-    fn next_valid(&mut self, expected: Offset) -> io::Result<Option<(BatchHeader, u64)>> {
+    /// The next batch if it is whole and its checksum fits.
+    fn next_valid(&mut self) -> io::Result<Option<(BatchHeader, u64)>> {
         let header = BatchHeader::parse(self.bytes(HEADER_LENGTH)?);
         let Some(header) = header else { return Ok(None) };
         let Some(size) = header.size().filter(|_| header.is_plausible()) else { return Ok(None) };
-        if header.base_offset < expected || self.position + size as u64 > self.len {
+        if self.position + size as u64 > self.len {
             return Ok(None);
         }
         if !RecordBatch::parse(self.bytes(size)?).is_ok_and(|batch| batch.crc_is_valid()) {

@@ -132,12 +132,23 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         };
         let (segment, scanned) = match loaded {
             Some(loaded) => loaded,
-            None => recovery::recover_segment(dir, path, base_offset, sizes.log, &options.config)?,
+            None => {
+                if !synced {
+                    // The batches know better than a file that may be older than they are.
+                    epochs.truncate_from_end(base_offset);
+                }
+                recovery::recover_segment(dir, path, base_offset, sizes.log, &options.config)?
+            }
         };
         for (epoch, start) in &scanned.epochs {
             epochs.assign(*epoch, *start);
         }
         log_end = scanned.next_offset;
+        if next_base.is_some() && scanned.truncated == 0 {
+            segment.save_indexes(dir)?;
+            segments.push(segment.with_saved_indexes(dir));
+            continue;
+        }
         segments.push(segment);
         // Of a segment that compaction has been through, the end may be gone for good.
         let lost_end = !options.config.cleanup_policy.compact
@@ -153,8 +164,17 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             dir.disk().sync_dir(path)?;
         }
     }
+    let log_start = options.log_start_offset;
+    if log_end < log_start {
+        // Deleted offsets are never given out again, even if a crash took what came after them.
+        tracing::warn!(dir = %path.display(), %log_end, %log_start, "the log ends before its start");
+        for segment in segments.drain(..) {
+            segment.delete(dir, dir.now())?;
+        }
+        log_end = log_start;
+    }
     if segments.is_empty() {
-        segments.push(LogSegment::create(dir, path, options.log_start_offset)?);
+        segments.push(LogSegment::create(dir, path, log_start)?);
     }
     epochs.truncate_from_end(log_end);
     remove_stray_snapshots(dir, path, &segments, log_end)?;

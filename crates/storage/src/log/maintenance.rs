@@ -40,7 +40,8 @@ impl Log {
             (self.log_end_offset(), names, writer.epochs.take_dirty())
         };
         let segments = self.segments.load_full();
-        let from = floor_segment(&segments, self.recovery_point());
+        let unsynced = floor_segment(&segments, self.recovery_point());
+        let from = unsynced.min(first_unsaved(&segments).unwrap_or(unsynced));
         let mut synced_up_to = log_end;
         for (index, segment) in segments.iter().enumerate().skip(from) {
             if segment.base_offset() >= up_to {
@@ -91,16 +92,20 @@ impl Log {
 
     /// Syncs sealed segments, and everything once `flush.ms` has passed.
     pub(crate) fn flush_if_due(&self, now: Timestamp) -> Result<(), LogDirFailure> {
-        let (recovery_point, log_end) = (self.recovery_point(), self.log_end_offset());
-        if recovery_point == log_end {
-            return Ok(());
-        }
+        self.dir.check_online()?;
+        let log_end = self.log_end_offset();
         let waited = now.0.saturating_sub(self.last_flush.load(Ordering::Acquire));
         if self.config.load().flush_ms.is_some_and(|limit| waited >= millis(limit)) {
             return self.flush(log_end);
         }
-        let active = self.segments.load().last().map_or(log_end, |active| active.base_offset());
-        self.flush(active)
+        match self.segments.load().as_slice() {
+            [sealed @ .., active] if first_unsaved(sealed).is_some() => {
+                let _flushing = self.flushing.lock();
+                self.flush_files(active.base_offset())
+                    .map_err(|error| self.dir.failed("syncing a log", &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn delete_old_segments(&self, config: &LogConfig, now: Timestamp) -> Result<(), LogDirFailure> {
@@ -216,6 +221,11 @@ impl Log {
         self.dir.remove_at(due, deleted.clone(), true);
         Ok(deleted)
     }
+}
+
+/// The first segment whose indexes are in memory only.
+fn first_unsaved(segments: &[Arc<LogSegment>]) -> Option<usize> {
+    segments.iter().position(|segment| segment.has_unsaved_indexes())
 }
 
 fn millis(duration: Duration) -> i64 {

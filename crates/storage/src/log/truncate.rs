@@ -65,6 +65,10 @@ impl Log {
         load::remove_index_files(&self.dir, last)?;
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
         let log_end = scanned.next_offset;
+        if log_end < self.log_start_offset() {
+            // The batch that was cut off reached back over the start of the log.
+            return self.start_anew(writer, self.log_start_offset());
+        }
         let mut segments = before.to_vec();
         segments.push(active.clone());
         self.end_at(writer, segments, active, log_end);

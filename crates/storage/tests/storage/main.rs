@@ -2,5 +2,10 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at the files behind the crate's back")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod append;
 mod batches;
 mod log_manager;
+mod log_model;
+mod recovery;
+mod retention;
+mod single_log;

@@ -1,0 +1,162 @@
+//! What a crash leaves, and what is made of it.
+
+use ottla_protocol::record_batch::RecordBatchBuilder;
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId};
+
+use crate::batches;
+use crate::single_log::{NOW, SingleLog};
+
+/// Four batches of one record, of which two were synced.
+fn half_synced() -> SingleLog {
+    let log = SingleLog::with_segments_of(1 << 20);
+    for value in ["a", "b"] {
+        log.append_values(&[value]);
+    }
+    log.log.flush(Offset(2)).unwrap();
+    for value in ["c", "d"] {
+        log.append_values(&[value]);
+    }
+    log
+}
+
+#[test]
+fn a_crash_alone_loses_nothing() {
+    let mut log = half_synced();
+    log.crash();
+    assert_eq!(log.values(), ["a", "b", "c", "d"]);
+    assert_eq!(log.log.recovery_point(), Offset(2), "what was read back is not synced yet");
+}
+
+#[test]
+fn a_torn_tail_is_cut_off() {
+    let mut log = half_synced();
+    let file = log.last_file("log");
+    let len = std::fs::metadata(&file).unwrap().len();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(len - 1).unwrap();
+    log.crash();
+    assert_eq!(log.values(), ["a", "b", "c"]);
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), len * 3 / 4, "cut at the last batch");
+    log.append_values(&["e"]);
+    assert_eq!(log.contents().last(), Some(&(3, "e".to_owned())));
+}
+
+#[test]
+fn a_tail_of_zeroes_is_cut_off() {
+    let mut log = half_synced();
+    let file = log.last_file("log");
+    let len = std::fs::metadata(&file).unwrap().len();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(len + 4096).unwrap();
+    log.crash();
+    assert_eq!(log.values(), ["a", "b", "c", "d"]);
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), len);
+}
+
+#[test]
+fn a_flipped_bit_ends_the_log_before_it() {
+    let mut log = half_synced();
+    let file = log.last_file("log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let third = bytes.len() / 2;
+    bytes[third + 70] ^= 4;
+    std::fs::write(&file, bytes).unwrap();
+    log.crash();
+    assert_eq!(log.values(), ["a", "b"]);
+}
+
+#[test]
+fn segments_after_a_damaged_one_are_removed() {
+    let mut log = SingleLog::with_segments_of(200);
+    for value in ["a", "b", "c", "d", "e", "f"] {
+        log.append_values(&[value]);
+    }
+    let segments = log.files("log");
+    assert!(segments.len() >= 3, "{segments:?}");
+    std::fs::write(&segments[1], b"nonsense").unwrap();
+    log.reopen(Offset(0), false);
+    assert_eq!(log.values(), ["a", "b"]);
+    assert_eq!(log.files("log").len(), 2);
+}
+
+#[test]
+fn missing_and_torn_indexes_are_made_anew() {
+    let mut log = SingleLog::with_segments_of(400);
+    for index in 0..40 {
+        log.append_values(&[&format!("value {index}")]);
+    }
+    let before = log.values();
+    log.restart();
+    let (indexes, time_indexes) = (log.files("index"), log.files("timeindex"));
+    assert!(indexes.len() > 3);
+    let good = std::fs::read(&indexes[2]).unwrap();
+    std::fs::remove_file(&indexes[0]).unwrap();
+    std::fs::remove_file(&time_indexes[1]).unwrap();
+    std::fs::write(&indexes[2], &good[..good.len() - 3]).unwrap();
+    log.restart();
+    assert_eq!(log.values(), before);
+    assert_eq!(std::fs::read(&indexes[2]).unwrap(), good);
+}
+
+#[test]
+fn an_index_of_nonsense_costs_time_but_not_the_answer() {
+    let mut log = SingleLog::with_segments_of(4000);
+    for index in 0..60 {
+        log.append_values(&[&format!("value {index}")]);
+    }
+    log.restart();
+    let index = log.files("index")[0].clone();
+    let len = std::fs::metadata(&index).unwrap().len() as usize;
+    std::fs::write(&index, vec![0x01; len]).unwrap();
+    log.restart();
+    for from in [0, 1, 17, 30, 59] {
+        let data = log.log.read(Offset(from), 1, true, log.log.log_end_offset()).unwrap();
+        assert_eq!(batches::decode(&data.read().unwrap())[0].0, from);
+    }
+}
+
+fn idempotent(sequence: i32, value: &str) -> bytes::Bytes {
+    batches::builder(NOW.0, &[value]).producer(ProducerId(9), ProducerEpoch(0), sequence).build()
+}
+
+#[test]
+fn producers_are_known_again_after_a_crash_with_and_without_snapshots() {
+    let mut log = SingleLog::with_segments_of(200);
+    for sequence in 0..6 {
+        log.append(&idempotent(sequence, "x")).unwrap();
+    }
+    assert!(!log.files("snapshot").is_empty(), "one is taken when a segment is rolled");
+    log.crash();
+    assert!(log.append(&idempotent(5, "x")).unwrap().duplicate);
+    for snapshot in log.files("snapshot") {
+        std::fs::remove_file(snapshot).unwrap();
+    }
+    log.crash();
+    assert!(log.append(&idempotent(5, "x")).unwrap().duplicate);
+    assert!(log.append(&idempotent(7, "x")).is_err(), "6 is due");
+    assert_eq!(log.append(&idempotent(6, "x")).unwrap().first_offset, Offset(6));
+}
+
+#[test]
+fn a_damaged_snapshot_is_not_believed() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    log.append(&idempotent(0, "x")).unwrap();
+    log.restart();
+    let snapshot = log.last_file("snapshot");
+    let mut bytes = std::fs::read(&snapshot).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&snapshot, bytes).unwrap();
+    log.restart();
+    assert!(log.append(&idempotent(0, "x")).unwrap().duplicate);
+}
+
+#[test]
+fn a_batch_of_another_format_ends_the_log() {
+    let mut log = half_synced();
+    let file = log.last_file("log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let mut old = RecordBatchBuilder::new().build().to_vec();
+    old[16] = 1;
+    bytes.extend(old);
+    std::fs::write(&file, bytes).unwrap();
+    log.crash();
+    assert_eq!(log.values(), ["a", "b", "c", "d"]);
+}

@@ -1,0 +1,110 @@
+//! Old segments go by time, by size and by the start of the log; readers do not notice.
+
+use std::time::Duration;
+
+use ottla_config::{CleanupPolicy, LogConfig};
+use ottla_protocol::{Offset, Timestamp};
+
+use crate::batches;
+use crate::single_log::{NOW, SingleLog};
+
+const HOUR: i64 = 3_600_000;
+
+/// Six records, each in a segment of its own, one per hour, the last one now; all committed.
+fn hourly(config: LogConfig) -> SingleLog {
+    let log = SingleLog::new(LogConfig { segment_bytes: 100, ..config });
+    for hour in 0..6 {
+        let timestamp = NOW.0 - (5 - hour) * HOUR;
+        log.append(&batches::builder(timestamp, &[&format!("hour {hour}")]).build()).unwrap();
+    }
+    assert_eq!(log.log.segment_count(), 6);
+    log.log.set_high_watermark(Offset(6));
+    log
+}
+
+#[test]
+fn records_older_than_retention_ms_go() {
+    let retention_ms = Some(Duration::from_millis(3 * HOUR as u64));
+    let log = hourly(LogConfig { retention_ms, ..LogConfig::default() });
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(2));
+    assert_eq!(log.values(), ["hour 2", "hour 3", "hour 4", "hour 5"]);
+}
+
+#[test]
+fn a_log_that_is_old_as_a_whole_becomes_empty() {
+    let retention_ms = Some(Duration::from_millis(HOUR as u64));
+    let log = hourly(LogConfig { retention_ms, ..LogConfig::default() });
+    log.log.housekeeping(Timestamp(NOW.0 + 2 * HOUR)).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(6));
+    assert_eq!(log.log.log_end_offset(), Offset(6));
+    log.append_values(&["next"]);
+    assert_eq!(log.contents(), [(6, "next".to_owned())]);
+}
+
+#[test]
+fn segments_beyond_retention_bytes_go_but_never_the_active_one() {
+    let log = hourly(LogConfig { retention_ms: None, ..LogConfig::default() });
+    let segment = log.log.size() / 6;
+    let mut config = log.config.clone();
+    config.retention_bytes = Some(2 * segment + 1);
+    log.log.update_config(config.clone());
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(3), "the log stays at or above the limit");
+    config.retention_bytes = Some(0);
+    log.log.update_config(config);
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.values(), ["hour 5"]);
+}
+
+#[test]
+fn what_is_not_committed_stays() {
+    let retention_ms = Some(Duration::ZERO);
+    let log = hourly(LogConfig { retention_ms, ..LogConfig::default() });
+    let log = log.log;
+    log.set_high_watermark(Offset(2));
+    log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log_start_offset(), Offset(2));
+}
+
+#[test]
+fn a_compacted_topic_keeps_its_segments() {
+    let cleanup_policy = CleanupPolicy { delete: false, compact: true };
+    let retention_ms = Some(Duration::ZERO);
+    let log = hourly(LogConfig { cleanup_policy, retention_ms, ..LogConfig::default() });
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(0));
+}
+
+#[test]
+fn segments_before_the_start_of_the_log_go() {
+    let mut log = hourly(LogConfig { retention_ms: None, ..LogConfig::default() });
+    log.log.increment_log_start_offset(Offset(4)).unwrap();
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log.segment_count(), 2);
+    log.restart();
+    assert_eq!(log.values(), ["hour 4", "hour 5"]);
+}
+
+#[test]
+fn a_reader_keeps_what_retention_deletes() {
+    let retention_ms = Some(Duration::ZERO);
+    let log = hourly(LogConfig { retention_ms, ..LogConfig::default() });
+    let held = log.log.read(Offset(0), usize::MAX, true, Offset(6)).unwrap();
+    log.log.housekeeping(Timestamp(NOW.0 + HOUR)).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(6));
+    assert_eq!(batches::decode(&held.read().unwrap()).len(), 6);
+}
+
+#[test]
+fn a_segment_is_rolled_by_time() {
+    let segment_ms = Duration::from_millis(HOUR as u64);
+    let log = SingleLog::new(LogConfig { segment_ms, ..LogConfig::default() });
+    for minutes in [0, 30, 59, 61, 62] {
+        let timestamp = NOW.0 - 120 * 60_000 + minutes * 60_000;
+        log.append(&batches::builder(timestamp, &["x"]).build()).unwrap();
+    }
+    let names: Vec<_> =
+        log.files("log").iter().map(|p| p.file_stem().unwrap().to_owned()).collect();
+    assert_eq!(names, ["00000000000000000000", "00000000000000000003"]);
+}
