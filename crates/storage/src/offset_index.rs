@@ -149,3 +149,52 @@ impl OffsetIndex {
         Some(OffsetPosition { offset, position: raw & u64::from(u32::MAX) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BASE: i64 = 1 << 40;
+
+    fn entries() -> impl Strategy<Value = Vec<OffsetPosition>> {
+        prop::collection::vec((1u32..5000, 61u32..5000), 0..200).prop_map(|steps| {
+            let (mut offset, mut position) = (BASE, 0);
+            let grow = |(more, bytes): (u32, u32)| {
+                offset += i64::from(more);
+                position += u64::from(bytes);
+                OffsetPosition { offset: Offset(offset), position }
+            };
+            steps.into_iter().map(grow).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_lookup_finds_the_last_entry_before_the_target(
+            entries in entries(), target in 0i64..1_000_000, limit in 0u64..1_000_000,
+        ) {
+            let index = OffsetIndex::in_memory(Offset(BASE));
+            for entry in &entries {
+                index.append(*entry);
+            }
+            let read = OffsetIndex::from_bytes(Offset(BASE), &index.to_bytes().unwrap()).unwrap();
+            let start = OffsetPosition { offset: Offset(BASE), position: 0 };
+            let target = Offset(BASE + target);
+            let by_offset = entries.iter().rfind(|entry| entry.offset <= target);
+            let by_position = entries.iter().rfind(|entry| entry.position <= limit);
+            for index in [index, read] {
+                prop_assert_eq!(index.lookup(target).unwrap(), *by_offset.unwrap_or(&start));
+                prop_assert_eq!(index.lookup_position(limit).unwrap(), *by_position.unwrap_or(&start));
+                prop_assert_eq!(index.last().unwrap(), *entries.last().unwrap_or(&start));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            if let Some(index) = OffsetIndex::from_bytes(Offset(0), &bytes) {
+                prop_assert_eq!(index.to_bytes().unwrap(), bytes);
+            }
+        }
+    }
+}

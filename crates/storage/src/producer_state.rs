@@ -298,3 +298,6 @@ fn check_sequence(
         expected,
     })
 }
+
+#[cfg(test)]
+mod tests;

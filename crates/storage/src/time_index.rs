@@ -153,3 +153,43 @@ fn decode(base_offset: Offset, bytes: [u8; ENTRY_LEN as usize]) -> Option<Timest
     let relative = i64::from(bytes.get_u32());
     Some(TimestampOffset { timestamp, offset: Offset(base_offset.0.checked_add(relative)?) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever is offered, the entries ascend, and a lookup finds the last one not newer.
+        #[test]
+        fn a_lookup_finds_the_last_entry_that_is_not_newer(
+            offered in prop::collection::vec((-1i64..100, 0i64..200), 0..60), target in -5i64..105,
+        ) {
+            let base = Offset(7);
+            let index = TimeIndex::in_memory(base);
+            let mut kept: Vec<(i64, i64)> = Vec::new();
+            for (timestamp, relative) in offered {
+                let offset = base.0 + relative;
+                let entry = TimestampOffset { timestamp: Timestamp(timestamp), offset: Offset(offset) };
+                index.maybe_append(entry);
+                if timestamp >= 0 && kept.last().is_none_or(|(t, o)| timestamp > *t && offset > *o) {
+                    kept.push((timestamp, offset));
+                }
+            }
+            let read = TimeIndex::from_bytes(base, &index.to_bytes().unwrap()).unwrap();
+            for index in [index, read] {
+                let plain = |entry: Option<TimestampOffset>| entry.map(|e| (e.timestamp.0, e.offset.0));
+                prop_assert_eq!(plain(index.last().unwrap()), kept.last().copied());
+                let wanted = kept.iter().rfind(|(timestamp, _)| *timestamp <= target).copied();
+                prop_assert_eq!(plain(index.lookup(Timestamp(target)).unwrap()), wanted);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            if let Some(index) = TimeIndex::from_bytes(Offset(0), &bytes) {
+                prop_assert_eq!(index.to_bytes().unwrap(), bytes);
+            }
+        }
+    }
+}

@@ -149,6 +149,11 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             segments.push(segment.with_saved_indexes(dir));
             continue;
         }
+        if files.index.is_some() || files.time_index.is_some() {
+            // Its indexes are in memory from now on: files that fall behind must not be there
+            // when it is sealed, synced, and trusted after a crash.
+            remove_index_files(dir, &segment)?;
+        }
         segments.push(segment);
         // Of a segment that compaction has been through, the end may be gone for good.
         let lost_end = !options.config.cleanup_policy.compact
@@ -323,8 +328,7 @@ fn replay_producers(
     Ok(())
 }
 
-/// Removes the index files of a segment that was cut, so that a crash cannot leave them with
-/// entries beyond its end.
+/// Removes the index files of a segment whose indexes will be written anew.
 pub(super) fn remove_index_files(dir: &LogDir, segment: &LogSegment) -> io::Result<()> {
     for extension in [INDEX, TIME_INDEX] {
         match dir.disk().remove_file(&segment.path().with_extension(extension)) {
