@@ -205,6 +205,7 @@ pub(crate) struct LeaderAndEpoch {
 }
 
 /// What `DescribeQuorum` tells of one voter (KIP-836).
+#[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VoterState {
     /// Its `node.id`.
@@ -214,6 +215,7 @@ pub(crate) struct VoterState {
 }
 
 /// What `DescribeQuorum` tells (KIP-595, KIP-836).
+#[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QuorumDescription {
     /// Leader and epoch.
@@ -235,6 +237,7 @@ pub(crate) struct MetadataQuorum {
     env: Env,
     core: Core,
     storage: LogStorage,
+    #[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
     progress: Arc<Progress>,
     leader: watch::Receiver<LeaderAndEpoch>,
     keeper: TaskHandle,
@@ -292,6 +295,8 @@ impl MetadataQuorum {
     }
 
     /// Commits `records` as one batch and answers once they are applied here.
+    ///
+    /// Dropping the future does not withdraw them: they may still be committed and applied.
     pub(crate) async fn propose(&self, records: Vec<Bytes>) -> Result<Committed, ProposeError> {
         let bytes = records.iter().map(Bytes::len).sum();
         if records.is_empty() {
@@ -325,6 +330,10 @@ impl MetadataQuorum {
 
     /// Waits until everything committed before the call is applied here, having made sure that
     /// this node still leads: what the applier shows then is not stale.
+    #[allow(
+        dead_code,
+        reason = "a lone voter's reads are never stale; several voters will need it"
+    )]
     pub(crate) async fn read_barrier(&self) -> Result<(), ProposeError> {
         match self.core.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
@@ -339,6 +348,7 @@ impl MetadataQuorum {
     }
 
     /// The state of the quorum as this node knows it.
+    #[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
     pub(crate) fn describe(&self) -> QuorumDescription {
         let (log_start_offset, log_end_offset) = self.storage.offsets();
         let node_id = self.storage.owner().node_id;
@@ -352,6 +362,7 @@ impl MetadataQuorum {
     }
 
     /// Takes a snapshot soon and then purges the log before it; does not wait for either.
+    #[allow(dead_code, reason = "for an operator's command, which is not there yet")]
     pub(crate) async fn take_snapshot(&self) -> Result<(), ProposeError> {
         Ok(self.core.trigger().snapshot().await?)
     }

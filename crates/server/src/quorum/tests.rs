@@ -199,6 +199,21 @@ async fn a_snapshot_replaces_the_log_before_it() {
     assert!(why.contains("had been written to disk and cannot be read"), "{why}");
 }
 
+#[tokio::test]
+async fn a_snapshot_can_be_taken_on_demand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, _) = start(dir.path()).await;
+    quorum.propose(vec![record("a")]).await.unwrap();
+    quorum.take_snapshot().await.unwrap();
+    wait_until(|| quorum.describe().log_start_offset == 3).await;
+    assert!(
+        files(dir.path(), ".checkpoint")[0].ends_with("00000000000000000003-0000000001.checkpoint")
+    );
+    quorum.shutdown().await.unwrap();
+    let (_quorum, applied) = start(dir.path()).await;
+    assert_eq!(applied.records(), [record("a")]);
+}
+
 async fn wait_until(condition: impl Fn() -> bool) {
     let clock = Env::os().clock;
     for _ in 0..2000 {
