@@ -5,7 +5,7 @@ mod alter;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ottla_config::{DynamicScope, broker_key};
+use ottla_config::{DynamicScope, TOPIC_KEYS, broker_key};
 use ottla_protocol::messages::create_topics_request::CreatableTopicConfig;
 use ottla_protocol::messages::create_topics_response::CreatableTopicConfigs;
 use ottla_protocol::topic_name::TopicNameError;
@@ -13,6 +13,9 @@ use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
 
 use super::{Controller, MAX_RECORDS_PER_REQUEST};
 use crate::image::ResourceConfig;
+
+/// The table looks for the known key that is most like an unknown one. Longer ones are like none.
+const LONGEST_KEY: usize = 128;
 
 /// Why a configuration was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +57,9 @@ pub(crate) enum ConfigurationError {
     /// together.
     #[error("{0}")]
     Invalid(String),
+    /// More keys than there are, so some are not known; they are not looked at one by one.
+    #[error("{0} keys are more than there are")]
+    TooManyKeys(usize),
     /// A key that a broker reads at its start.
     #[error("{0} cannot be changed while the broker runs")]
     NotDynamic(String),
@@ -64,9 +70,7 @@ pub(crate) enum ConfigurationError {
     #[error("{0} is known, but Ottla does not use it yet")]
     NotUsed(String),
     /// The request as a whole asks for too much.
-    #[error(
-        "a request may bring about at most {MAX_RECORDS_PER_REQUEST} records: change fewer keys at a time"
-    )]
+    #[error("a request may change at most {MAX_RECORDS_PER_REQUEST} keys in all")]
     RequestTooLarge,
 }
 
@@ -86,9 +90,10 @@ impl ConfigurationError {
             Self::InvalidTopicName(_) => ErrorCode::InvalidTopicException,
             Self::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
             Self::UnknownBroker(_) => ErrorCode::BrokerIdNotRegistered,
-            Self::NullTopicValue(_) | Self::NotAList(_) | Self::Invalid(_) => {
-                ErrorCode::InvalidConfig
-            }
+            Self::NullTopicValue(_)
+            | Self::NotAList(_)
+            | Self::Invalid(_)
+            | Self::TooManyKeys(_) => ErrorCode::InvalidConfig,
             Self::RequestTooLarge => ErrorCode::PolicyViolation,
         }
     }
@@ -115,6 +120,12 @@ impl Controller {
 
     /// Checks a topic's configuration as a whole: each key, and what one says of another.
     fn check_topic_config(&self, config: &ResourceConfig) -> Result<(), ConfigurationError> {
+        if config.len() > TOPIC_KEYS.len() {
+            return Err(ConfigurationError::TooManyKeys(config.len()));
+        }
+        if let Some(long) = config.keys().find(|key| key.len() > LONGEST_KEY) {
+            return Err(ConfigurationError::Invalid(format!("{long} is not a known key")));
+        }
         let checked = self.config.broker.log_config(config);
         checked.map(drop).map_err(|error| {
             let problems: Vec<String> = error.problems.iter().map(ToString::to_string).collect();

@@ -47,23 +47,22 @@ impl Controller {
             (resource.resource_type, resource.resource_name.clone())
         };
         let duplicates = repeated(request.resources.iter().map(named));
-        let mut decided = 0;
+        // What is refused counts too, so that the time that a request takes is bounded.
+        let mut left = MAX_RECORDS_PER_REQUEST;
         for resource in &request.resources {
-            let altered = match duplicates.contains(&named(resource)) {
-                true => Err(ConfigurationError::DuplicateResource),
-                false => self.alter_resource(resource),
+            let fits = left.checked_sub(resource.configs.len());
+            left = fits.unwrap_or(0);
+            let altered = match (duplicates.contains(&named(resource)), fits) {
+                (true, _) => Err(ConfigurationError::DuplicateResource),
+                (false, None) => Err(ConfigurationError::RequestTooLarge),
+                (false, Some(_)) => self.alter_resource(resource),
             };
             let mut response = message!(AlterConfigsResourceResponse {
                 resource_type: resource.resource_type,
                 resource_name: resource.resource_name.clone(),
                 error_message: None,
             });
-            let fits = altered.and_then(|records| {
-                decided += records.len();
-                let fits = decided <= MAX_RECORDS_PER_REQUEST;
-                fits.then_some(records).ok_or(ConfigurationError::RequestTooLarge)
-            });
-            match fits {
+            match altered {
                 Ok(records) if request.validate_only => drop(records),
                 Ok(records) => outcome.records.extend(records),
                 Err(error) => {

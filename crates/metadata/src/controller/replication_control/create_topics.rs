@@ -1,11 +1,11 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use ottla_protocol::messages::create_topics_response::CreatableTopicResult;
 use ottla_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use ottla_protocol::topic_name::{
-    CLUSTER_METADATA_TOPIC, GROUP_METADATA_TOPIC, TopicNameError, check_topic_name, has_collision,
+    CLUSTER_METADATA_TOPIC, GROUP_METADATA_TOPIC, TopicNameError, check_topic_name,
     has_collision_characters,
 };
 use ottla_protocol::{ErrorCode, StrBytes, TopicId, message};
@@ -13,7 +13,7 @@ use ottla_protocol::{ErrorCode, StrBytes, TopicId, message};
 use super::super::configuration_control::ConfigurationError;
 use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
 use super::assignment::AssignmentError;
-use crate::image::{ConfigResource, PartitionRegistration, ResourceConfig};
+use crate::image::{ConfigResource, MetadataImage, PartitionRegistration, ResourceConfig};
 use crate::placement::PlacementSpec;
 use crate::record::{ConfigRecord, MetadataRecord, TopicRecord};
 
@@ -53,7 +53,7 @@ pub(crate) enum CreateTopicError {
     #[error(
         "the number of partitions must be -1 for the default or between 1 and {MAX_RECORDS_PER_REQUEST}, not {0}"
     )]
-    InvalidPartitions(i64),
+    InvalidPartitions(i32),
     /// Not positive.
     #[error("the replication factor must be -1 for the default or at least 1, not {0}")]
     InvalidReplicationFactor(i16),
@@ -65,7 +65,8 @@ pub(crate) enum CreateTopicError {
     Config(#[from] ConfigurationError),
     /// The request as a whole asks for too much.
     #[error(
-        "a request may bring about at most {MAX_RECORDS_PER_REQUEST} records: create fewer topics at a time"
+        "a request may name at most {MAX_RECORDS_PER_REQUEST} topics, partitions and configuration \
+         keys in all: create fewer topics at a time"
     )]
     RequestTooLarge,
 }
@@ -91,6 +92,38 @@ impl CreateTopicError {
     }
 }
 
+/// What the topics of one request share while it is decided.
+struct Progress {
+    /// The names that collide with others, as they are when `.` is `_`.
+    taken: BTreeMap<String, Arc<str>>,
+    /// How much more the request may ask for. What was refused counts too, so that the time that a
+    /// request takes is bounded.
+    left: usize,
+}
+
+impl Progress {
+    fn new(image: &MetadataImage) -> Self {
+        let mut progress = Self { taken: BTreeMap::new(), left: MAX_RECORDS_PER_REQUEST };
+        image.topics().for_each(|topic| progress.name_taken(&topic.name));
+        progress
+    }
+
+    fn name_taken(&mut self, name: &str) {
+        if has_collision_characters(name) {
+            self.taken.insert(name.replace('.', "_"), Arc::from(name));
+        }
+    }
+
+    fn colliding(&self, name: &str) -> Option<&Arc<str>> {
+        self.taken.get(&name.replace('.', "_"))
+    }
+
+    fn spend(&mut self, records: usize) -> Result<(), CreateTopicError> {
+        self.left = self.left.checked_sub(records).ok_or(CreateTopicError::RequestTooLarge)?;
+        Ok(())
+    }
+}
+
 /// A topic that can be created.
 struct NewTopic {
     name: Arc<str>,
@@ -99,10 +132,6 @@ struct NewTopic {
 }
 
 impl NewTopic {
-    fn record_count(&self) -> usize {
-        1 + self.partitions.len() + self.config.len()
-    }
-
     /// The topic, its configuration, then its partitions: a broker that is told of a partition
     /// knows how to make its log.
     fn into_records(self, topic_id: TopicId) -> impl Iterator<Item = MetadataRecord> {
@@ -137,8 +166,7 @@ impl Controller {
         for topic in &request.topics {
             *times.entry(&topic.name).or_default() += 1;
         }
-        let mut created: BTreeSet<StrBytes> = BTreeSet::new();
-        let mut decided_records = 0;
+        let mut progress = Progress::new(&self.image);
         for topic in &request.topics {
             let duplicate = match times.remove(topic.name.as_str()) {
                 Some(count) => count > 1,
@@ -146,18 +174,11 @@ impl Controller {
             };
             let decided = match duplicate {
                 true => Err(CreateTopicError::DuplicateName),
-                false => self.decide_topic(topic, &created, random),
+                false => self.decide_topic(topic, &mut progress, random),
             };
-            let fits = decided.and_then(|new| {
-                let count = decided_records + new.record_count();
-                (count <= MAX_RECORDS_PER_REQUEST)
-                    .then_some(new)
-                    .ok_or(CreateTopicError::RequestTooLarge)
-            });
-            let result = match fits {
+            let result = match decided {
                 Ok(new) => {
-                    created.insert(topic.name.clone());
-                    decided_records += new.record_count();
+                    progress.name_taken(&topic.name);
                     let topic_id =
                         if request.validate_only { TopicId::ZERO } else { random_topic_id(random) };
                     let result = self.created_result(topic, &new, topic_id);
@@ -224,23 +245,20 @@ impl Controller {
     fn decide_topic(
         &self,
         topic: &CreatableTopic,
-        created: &BTreeSet<StrBytes>,
+        progress: &mut Progress,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<NewTopic, CreateTopicError> {
-        self.check_name(&topic.name, created)?;
+        progress.spend(1 + topic.configs.len())?;
+        self.check_name(&topic.name, progress)?;
         let config = self.check_new_topic_config(&topic.configs)?;
         let partitions = match topic.assignments.as_slice() {
-            [] => self.placed(topic, random)?,
-            _ => self.assigned(topic)?,
+            [] => self.placed(topic, progress, random)?,
+            _ => self.assigned(topic, progress)?,
         };
         Ok(NewTopic { name: Arc::from(topic.name.as_str()), partitions, config })
     }
 
-    fn check_name(
-        &self,
-        name: &StrBytes,
-        created: &BTreeSet<StrBytes>,
-    ) -> Result<(), CreateTopicError> {
+    fn check_name(&self, name: &StrBytes, progress: &Progress) -> Result<(), CreateTopicError> {
         if name.as_str() == CLUSTER_METADATA_TOPIC {
             return Err(CreateTopicError::MetadataTopic);
         }
@@ -248,20 +266,19 @@ impl Controller {
         if self.image.topic(name).is_some() {
             return Err(CreateTopicError::AlreadyExists(name.to_string()));
         }
-        if has_collision_characters(name) {
-            let existing = self.image.topics().map(|topic| &*topic.name);
-            let mut taken = existing.chain(created.iter().map(StrBytes::as_str));
-            if let Some(other) = taken.find(|other| has_collision(other, name)) {
+        match progress.colliding(name) {
+            Some(other) => {
                 let (name, other) = (name.to_string(), other.to_string());
-                return Err(CreateTopicError::NameCollides { name, other });
+                Err(CreateTopicError::NameCollides { name, other })
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn assigned(
         &self,
         topic: &CreatableTopic,
+        progress: &mut Progress,
     ) -> Result<Vec<PartitionRegistration>, CreateTopicError> {
         if topic.replication_factor != -1 {
             return Err(CreateTopicError::AssignmentAndCount("the replication factor"));
@@ -269,10 +286,7 @@ impl Controller {
         if topic.num_partitions != -1 {
             return Err(CreateTopicError::AssignmentAndCount("the number of partitions"));
         }
-        if topic.assignments.len() > MAX_RECORDS_PER_REQUEST {
-            let count = i64::try_from(topic.assignments.len()).unwrap_or(i64::MAX);
-            return Err(CreateTopicError::InvalidPartitions(count));
-        }
+        progress.spend(topic.assignments.len())?;
         let mut by_number = BTreeMap::new();
         for assignment in &topic.assignments {
             let number = assignment.partition_index;
@@ -293,6 +307,7 @@ impl Controller {
     fn placed(
         &self,
         topic: &CreatableTopic,
+        progress: &mut Progress,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<PartitionRegistration>, CreateTopicError> {
         let count = match topic.num_partitions {
@@ -306,11 +321,12 @@ impl Controller {
         let partitions = usize::try_from(count)
             .ok()
             .filter(|count| (1..=MAX_RECORDS_PER_REQUEST).contains(count))
-            .ok_or(CreateTopicError::InvalidPartitions(i64::from(count)))?;
+            .ok_or(CreateTopicError::InvalidPartitions(count))?;
         let replication_factor = usize::try_from(factor)
             .ok()
             .filter(|factor| *factor > 0)
             .ok_or(CreateTopicError::InvalidReplicationFactor(factor))?;
+        progress.spend(partitions)?;
         let spec = PlacementSpec { first_partition: 0, partitions, replication_factor };
         Ok(self.place_partitions(spec, random)?)
     }
