@@ -4,29 +4,35 @@
 /// has more than ten bytes.
 #[inline]
 pub(super) fn read_i64(bytes: &mut &[u8]) -> Option<i64> {
-    let (&first, rest) = bytes.split_first()?;
-    if first < 0x80 {
-        *bytes = rest;
-        return Some(zigzag(u64::from(first)));
+    match read_short(bytes) {
+        Some(value) => Some(zigzag(value)),
+        None => read_long(bytes),
     }
-    read_long(bytes)
 }
 
 /// As [`read_i64`], for numbers of 32 bits.
 #[inline]
 pub(super) fn read_i32(bytes: &mut &[u8]) -> Option<i32> {
+    match read_short(bytes) {
+        Some(value) => Some(zigzag(value) as i32),
+        None => i32::try_from(read_long(bytes)?).ok(),
+    }
+}
+
+/// Nearly every number of a record takes one or two bytes.
+#[inline]
+fn read_short(bytes: &mut &[u8]) -> Option<u64> {
     let (&first, rest) = bytes.split_first()?;
     if first < 0x80 {
         *bytes = rest;
-        return Some(zigzag(u64::from(first)) as i32);
+        return Some(u64::from(first));
     }
-    if let Some((&second, rest)) = rest.split_first()
-        && second < 0x80
-    {
+    let (&second, rest) = rest.split_first()?;
+    if second < 0x80 {
         *bytes = rest;
-        return Some(zigzag(u64::from(second) << 7 | u64::from(first & 0x7f)) as i32);
+        return Some(u64::from(second) << 7 | u64::from(first & 0x7f));
     }
-    i32::try_from(read_long(bytes)?).ok()
+    None
 }
 
 #[inline(never)]
