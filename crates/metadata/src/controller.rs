@@ -69,15 +69,23 @@ pub struct Controller {
 impl Controller {
     /// A controller that takes over at `now`, with everything committed so far replayed into
     /// `image`.
+    pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
+        let mut controller = Self { config, image, sessions: Sessions::default() };
+        controller.activate(now);
+        controller
+    }
+
+    /// Takes over at `now`, after having replayed as a standby: call it when this node becomes the
+    /// leader of the metadata quorum.
     ///
     /// Every broker that is not fenced is given a whole session, as if it had just been heard: the
-    /// new controller cannot know when the old one heard it last.
-    pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
-        let mut sessions = Sessions::default();
-        for broker in image.brokers().filter(|broker| !broker.fenced) {
-            sessions.heard(broker.id, broker.epoch, now);
+    /// new controller cannot know when the old one heard it last. Without a session a broker is
+    /// never found silent.
+    pub fn activate(&mut self, now: Monotonic) {
+        self.sessions = Sessions::default();
+        for broker in self.image.brokers().filter(|broker| !broker.fenced) {
+            self.sessions.heard(broker.id, broker.epoch, now);
         }
-        Self { config, image, sessions }
     }
 
     /// What the cluster knows.
@@ -95,7 +103,8 @@ impl Controller {
         self.image.replay(record)
     }
 
-    /// Replaces the image by that of a snapshot.
+    /// Replaces the image by that of a snapshot, which must have been [advanced](Self::advance_to)
+    /// to the snapshot's position: broker epochs are counted from it.
     pub fn install(&mut self, image: MetadataImage) {
         self.image = image;
     }

@@ -143,7 +143,14 @@ impl Cluster {
         let settings: Vec<_> = words.iter().map(|word| word.split_once('=').unwrap()).collect();
         let config =
             ControllerConfig { cluster_id: Arc::from("c"), broker: broker_config(&settings) };
-        self.controller = Controller::new(config, self.controller.image().clone(), self.now);
+        // As a standby does: it starts with nothing and replays.
+        let mut standby = Controller::new(config, MetadataImage::default(), Monotonic::default());
+        for record in self.image().to_records() {
+            standby.replay(&record).unwrap();
+        }
+        standby.advance_to(self.image().position());
+        standby.activate(self.now);
+        self.controller = standby;
         Vec::new()
     }
 
