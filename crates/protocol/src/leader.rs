@@ -51,18 +51,16 @@ impl NodeEndpoint {
     const MIN_SIZE: usize = 4 + 1 + 4 + 1 + 1;
 
     pub(crate) fn read_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, DecodeError> {
-        let count = reader.array_length(Self::MIN_SIZE)?;
-        let mut endpoints = Vec::with_capacity(count);
-        for _ in 0..count {
-            endpoints.push(Self {
+        reader.array(Self::MIN_SIZE, |reader| {
+            let endpoint = Self {
                 node_id: BrokerId(reader.i32()?),
                 host: reader.string()?,
                 port: reader.i32()?,
                 rack: reader.nullable_string()?,
-            });
+            };
             reader.skip_tagged_fields()?;
-        }
-        Ok(endpoints)
+            Ok(endpoint)
+        })
     }
 
     /// The value of the tagged field that carries `endpoints`.

@@ -15,8 +15,8 @@
 //! [`compression`] unpacks it through a window.
 //!
 //! # Invariants
-//! - Whatever bytes come in, decoding ends, never panics, and allocates no more than a small
-//!   multiple of them, or of the limit it was given.
+//! - Whatever bytes come in, decoding ends, never panics, and allocates no more than a multiple
+//!   of them ([`Request::decode`] says which), or of the limit it was given.
 //! - A decoder consumes its input whole or fails.
 //! - What one of our own codecs encodes, Kafka's own schemas decode to the same values, and back.
 //! - A record is never copied between a frame and the log.

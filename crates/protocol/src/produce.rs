@@ -63,11 +63,8 @@ impl ProduceRequest {
         let transactional_id = reader.nullable_string()?;
         let acks = reader.i16()?;
         let timeout_ms = reader.i32()?;
-        let count = reader.array_length(TopicProduceData::MIN_SIZE)?;
-        let mut topics = Vec::with_capacity(count);
-        for _ in 0..count {
-            topics.push(TopicProduceData::read(&mut reader, version)?);
-        }
+        let topics = reader
+            .array(TopicProduceData::MIN_SIZE, |reader| TopicProduceData::read(reader, version))?;
         reader.skip_tagged_fields()?;
         reader.finish()?;
         Ok(Self { transactional_id, acks, timeout_ms, topics })
@@ -105,14 +102,12 @@ impl ProduceRequest {
 impl TopicProduceData {
     fn read(reader: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         let topic = TopicRef::read(reader, version >= FIRST_VERSION_BY_ID)?;
-        let count = reader.array_length(PartitionProduceData::MIN_SIZE)?;
-        let mut partitions = Vec::with_capacity(count);
-        for _ in 0..count {
+        let partitions = reader.array(PartitionProduceData::MIN_SIZE, |reader| {
             let index = reader.i32()?;
             let records = reader.nullable_bytes()?;
             reader.skip_tagged_fields()?;
-            partitions.push(PartitionProduceData { index, records });
-        }
+            Ok(PartitionProduceData { index, records })
+        })?;
         reader.skip_tagged_fields()?;
         Ok(Self { topic, partitions })
     }
@@ -195,14 +190,12 @@ impl PartitionProduceResponse {
         let mut record_errors = Vec::new();
         let mut error_message = None;
         if version >= 8 {
-            let count = reader.array_length(BatchIndexAndErrorMessage::MIN_SIZE)?;
-            record_errors.reserve_exact(count);
-            for _ in 0..count {
+            record_errors = reader.array(BatchIndexAndErrorMessage::MIN_SIZE, |reader| {
                 let batch_index = reader.i32()?;
                 let message = reader.nullable_string()?;
                 reader.skip_tagged_fields()?;
-                record_errors.push(BatchIndexAndErrorMessage { batch_index, message });
-            }
+                Ok(BatchIndexAndErrorMessage { batch_index, message })
+            })?;
             error_message = reader.nullable_string()?;
         }
         let mut current_leader = None;
@@ -266,18 +259,14 @@ impl ProduceResponse {
     /// Decodes a response body, all of it.
     pub fn decode(body: &Bytes, version: i16) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body, ApiKey::Produce.is_flexible(version));
-        let count = reader.array_length(TopicProduceResponse::MIN_SIZE)?;
-        let mut topics = Vec::with_capacity(count);
-        for _ in 0..count {
-            let topic = TopicRef::read(&mut reader, version >= FIRST_VERSION_BY_ID)?;
-            let count = reader.array_length(PartitionProduceResponse::MIN_SIZE)?;
-            let mut partitions = Vec::with_capacity(count);
-            for _ in 0..count {
-                partitions.push(PartitionProduceResponse::read(&mut reader, version)?);
-            }
+        let topics = reader.array(TopicProduceResponse::MIN_SIZE, |reader| {
+            let topic = TopicRef::read(reader, version >= FIRST_VERSION_BY_ID)?;
+            let partitions = reader.array(PartitionProduceResponse::MIN_SIZE, |reader| {
+                PartitionProduceResponse::read(reader, version)
+            })?;
             reader.skip_tagged_fields()?;
-            topics.push(TopicProduceResponse { topic, partitions });
-        }
+            Ok(TopicProduceResponse { topic, partitions })
+        })?;
         let throttle_time_ms = reader.i32()?;
         let mut node_endpoints = Vec::new();
         reader.tagged_fields(|tag, field| match tag {

@@ -162,7 +162,9 @@ macro_rules! request_enum {
 
             /// Decodes the body that [`RequestHeader::decode`] answered, all of it.
             ///
-            /// Whatever the bytes are, this allocates no more than a small multiple of them.
+            /// Whatever the bytes are, this allocates no more than a multiple of them, which for
+            /// Produce with large records is next to nothing, and for a body made of nothing but
+            /// empty names may be a hundred: bound the size of a frame accordingly.
             pub fn decode(header: &RequestHeader, body: Bytes) -> Result<Self, RequestError> {
                 let version = header.api_version;
                 match header.api_key {

@@ -117,11 +117,8 @@ impl FetchTopic {
 
     fn read(reader: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         let topic = TopicRef::read(reader, version >= FIRST_VERSION_BY_ID)?;
-        let count = reader.array_length(FetchPartition::MIN_SIZE)?;
-        let mut partitions = Vec::with_capacity(count);
-        for _ in 0..count {
-            partitions.push(FetchPartition::read(reader, version)?);
-        }
+        let partitions = reader
+            .array(FetchPartition::MIN_SIZE, |reader| FetchPartition::read(reader, version))?;
         reader.skip_tagged_fields()?;
         Ok(Self { topic, partitions })
     }
@@ -190,11 +187,7 @@ impl ForgottenTopic {
 
     fn read(reader: &mut Reader<'_>, version: i16) -> Result<Self, DecodeError> {
         let topic = TopicRef::read(reader, version >= FIRST_VERSION_BY_ID)?;
-        let count = reader.array_length(4)?;
-        let mut partitions = Vec::with_capacity(count);
-        for _ in 0..count {
-            partitions.push(reader.i32()?);
-        }
+        let partitions = reader.array(4, Reader::i32)?;
         reader.skip_tagged_fields()?;
         Ok(Self { topic, partitions })
     }
@@ -218,17 +211,11 @@ impl FetchRequest {
             this.session_id = reader.i32()?;
             this.session_epoch = reader.i32()?;
         }
-        let count = reader.array_length(FetchTopic::MIN_SIZE)?;
-        this.topics.reserve_exact(count);
-        for _ in 0..count {
-            this.topics.push(FetchTopic::read(&mut reader, version)?);
-        }
+        this.topics =
+            reader.array(FetchTopic::MIN_SIZE, |reader| FetchTopic::read(reader, version))?;
         if version >= 7 {
-            let count = reader.array_length(ForgottenTopic::MIN_SIZE)?;
-            this.forgotten_topics.reserve_exact(count);
-            for _ in 0..count {
-                this.forgotten_topics.push(ForgottenTopic::read(&mut reader, version)?);
-            }
+            this.forgotten_topics = reader
+                .array(ForgottenTopic::MIN_SIZE, |reader| ForgottenTopic::read(reader, version))?;
         }
         if version >= 11 {
             this.rack_id = reader.string()?;

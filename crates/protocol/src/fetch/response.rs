@@ -172,18 +172,13 @@ impl FetchResponse<Bytes> {
             error_code = ErrorCode::from_wire(reader.i16()?);
             session_id = reader.i32()?;
         }
-        let count = reader.array_length(FetchableTopicResponse::MIN_SIZE)?;
-        let mut topics = Vec::with_capacity(count);
-        for _ in 0..count {
-            let topic = TopicRef::read(&mut reader, version >= FIRST_VERSION_BY_ID)?;
-            let count = reader.array_length(PartitionData::MIN_SIZE)?;
-            let mut partitions = Vec::with_capacity(count);
-            for _ in 0..count {
-                partitions.push(PartitionData::read(&mut reader, version)?);
-            }
+        let topics = reader.array(FetchableTopicResponse::MIN_SIZE, |reader| {
+            let topic = TopicRef::read(reader, version >= FIRST_VERSION_BY_ID)?;
+            let partitions = reader
+                .array(PartitionData::MIN_SIZE, |reader| PartitionData::read(reader, version))?;
             reader.skip_tagged_fields()?;
-            topics.push(FetchableTopicResponse { topic, partitions });
-        }
+            Ok(FetchableTopicResponse { topic, partitions })
+        })?;
         let mut node_endpoints = Vec::new();
         reader.tagged_fields(|tag, field| match tag {
             0 if version >= 16 => {
@@ -273,16 +268,12 @@ impl PartitionData<Bytes> {
         if version >= 5 {
             this.log_start_offset = Offset(reader.i64()?);
         }
-        if let Some(count) = reader.nullable_array_length(16)? {
-            let mut aborted = Vec::with_capacity(count);
-            for _ in 0..count {
-                let producer_id = ProducerId(reader.i64()?);
-                let first_offset = Offset(reader.i64()?);
-                reader.skip_tagged_fields()?;
-                aborted.push(AbortedTransaction { producer_id, first_offset });
-            }
-            this.aborted_transactions = Some(aborted);
-        }
+        this.aborted_transactions = reader.nullable_array(16, |reader| {
+            let producer_id = ProducerId(reader.i64()?);
+            let first_offset = Offset(reader.i64()?);
+            reader.skip_tagged_fields()?;
+            Ok(AbortedTransaction { producer_id, first_offset })
+        })?;
         if version >= 11 {
             this.preferred_read_replica = BrokerId(reader.i32()?);
         }

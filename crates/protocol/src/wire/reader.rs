@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use kafka_wire_core::{DecodeError, StrBytes, Uuid};
 
+/// For how many elements of an array room is made before the first has been read.
+const MAX_RESERVED: usize = 256;
+
 /// A cursor over a frame. Numbers are read in place; strings and bytes come out as slices of the
 /// frame, which cost one reference count and no copy.
 #[derive(Clone)]
@@ -17,7 +20,7 @@ macro_rules! fixed_width {
     ($($name:ident -> $type:ty;)*) => {
         $(
             pub(crate) fn $name(&mut self) -> Result<$type, DecodeError> {
-                self.array().map(<$type>::from_be_bytes)
+                self.fixed().map(<$type>::from_be_bytes)
             }
         )*
     };
@@ -54,7 +57,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn uuid(&mut self) -> Result<Uuid, DecodeError> {
-        self.array().map(Uuid::from_bytes)
+        self.fixed().map(Uuid::from_bytes)
     }
 
     pub(crate) fn string(&mut self) -> Result<StrBytes, DecodeError> {
@@ -79,26 +82,35 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The length of an array whose elements take at least `min_element_size` bytes each, so that
-    /// a caller may reserve room for all of them.
-    pub(crate) fn array_length(&mut self, min_element_size: usize) -> Result<usize, DecodeError> {
+    /// An array whose elements take at least `min_element_size` bytes each.
+    pub(crate) fn array<T>(
+        &mut self,
+        min_element_size: usize,
+        read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
         let offset = self.at;
-        self.nullable_array_length(min_element_size)?
+        self.nullable_array(min_element_size, read)?
             .ok_or(DecodeError::NullNotAllowed { kind: "array", offset })
     }
 
-    /// As [`Reader::array_length`], with `None` for a null array.
-    pub(crate) fn nullable_array_length(
+    /// As [`Reader::array`], with `None` for a null array.
+    pub(crate) fn nullable_array<T>(
         &mut self,
         min_element_size: usize,
-    ) -> Result<Option<usize>, DecodeError> {
+        mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
         let offset = self.at;
         let Some(count) = self.length("array")? else { return Ok(None) };
         let remaining = self.remaining();
         if count > remaining / min_element_size {
             return Err(DecodeError::CountExceedsFrame { kind: "array", count, remaining, offset });
         }
-        Ok(Some(count))
+        // Elements are larger in memory than on the wire: room for many comes with the many.
+        let mut elements = Vec::with_capacity(count.min(MAX_RESERVED));
+        for _ in 0..count {
+            elements.push(read(self)?);
+        }
+        Ok(Some(elements))
     }
 
     /// Reads the tagged fields that end a structure of a flexible version; nothing otherwise.
@@ -181,7 +193,7 @@ impl<'a> Reader<'a> {
         let offset = self.at;
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.array()?;
+            let [byte] = self.fixed()?;
             let bits = u32::from(byte & 0x7f);
             if shift == 28 && bits > 0x0f {
                 break;
@@ -214,7 +226,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let unread = self.frame.get(self.at..self.end).unwrap_or_default();
         let Some(&bytes) = unread.first_chunk() else { return Err(self.unexpected_end(N)) };
         self.at += N;
