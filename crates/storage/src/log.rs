@@ -128,7 +128,7 @@ impl Log {
 
     /// Notes what the partition's leader says is committed. Kept within the log's bounds.
     pub fn set_high_watermark(&self, offset: Offset) {
-        let offset = offset.0.clamp(self.log_start_offset().0, self.log_end_offset().0);
+        let offset = offset.min(self.log_end_offset()).max(self.log_start_offset()).0;
         self.high_watermark.store(offset, Ordering::Release);
         if self.first_unstable_offset.load(Ordering::Acquire) != i64::MAX {
             let mut writer = self.writer.lock();

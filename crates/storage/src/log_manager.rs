@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use ottla_config::{LogConfig, LogManagerConfig};
 use ottla_env::{DirLock, Env};
 use ottla_protocol::{BrokerId, Offset, Timestamp, TopicId, TopicPartition, Uuid};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 use crate::checkpoint::{self, Offsets};
@@ -42,8 +41,8 @@ pub struct LogManager {
     cluster_id: String,
     config: LogManagerConfig,
     dirs: Vec<Dir>,
-    logs: ArcSwap<BTreeMap<TopicPartition, Arc<Log>>>,
-    /// Taken by those who change `logs`.
+    logs: RwLock<BTreeMap<TopicPartition, Arc<Log>>>,
+    /// Held while a log is made or deleted, so that `logs` is never locked while the disk works.
     changing: Mutex<()>,
     schedule: Mutex<Schedule>,
 }
@@ -99,12 +98,12 @@ impl LogManager {
 
     /// The log of `partition`.
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
-        self.logs.load().get(partition).cloned()
+        self.logs.read().get(partition).cloned()
     }
 
     /// All logs.
     pub fn logs(&self) -> Vec<Arc<Log>> {
-        self.logs.load().values().cloned().collect()
+        self.logs.read().values().cloned().collect()
     }
 
     /// The log of `partition`, made if it is not there, in the directory with the fewest
@@ -131,9 +130,7 @@ impl LogManager {
             .map_err(|error| dir.failed("creating a log", &error))?;
         log.assign_topic_id(topic_id)?;
         let log = Arc::new(log);
-        let mut logs = BTreeMap::clone(&self.logs.load());
-        logs.insert(partition.clone(), log.clone());
-        self.logs.store(Arc::new(logs));
+        self.logs.write().insert(partition.clone(), log.clone());
         Ok(log)
     }
 
@@ -141,9 +138,7 @@ impl LogManager {
     /// `file.delete.delay.ms`. `false` if there is none.
     pub fn delete_log(&self, partition: &TopicPartition) -> Result<bool, LogDirFailure> {
         let _changing = self.changing.lock();
-        let mut logs = BTreeMap::clone(&self.logs.load());
-        let Some(log) = logs.remove(partition) else { return Ok(false) };
-        self.logs.store(Arc::new(logs));
+        let Some(log) = self.logs.write().remove(partition) else { return Ok(false) };
         let unique =
             u128::from(self.env.rng.next_u64()) << 64 | u128::from(self.env.rng.next_u64());
         let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
@@ -166,7 +161,7 @@ impl LogManager {
             due
         };
         let retention = due(&mut schedule.retention, config.retention_check_interval);
-        for log in self.logs.load().values() {
+        for log in self.logs() {
             // A directory that failed said so when it did.
             let _offline = match retention {
                 true => log.housekeeping(now),
@@ -225,26 +220,33 @@ impl LogManager {
     }
 
     fn emptiest_dir(&self) -> Result<&Arc<LogDir>, LogDirFailure> {
-        let logs = self.logs.load();
-        let held =
-            |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count();
-        let online = self.dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
-        match online.min_by_key(|dir| held(dir)) {
-            Some(dir) => Ok(dir),
-            None => {
-                Err(self.dirs.iter().find_map(|d| d.dir.failure()).unwrap_or(LogDirFailure::Closed))
+        let online: Vec<_> =
+            self.dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none()).collect();
+        match online.as_slice() {
+            [] => {
+                let failure = self.dirs.iter().find_map(|dir| dir.dir.failure());
+                Err(failure.unwrap_or(LogDirFailure::Closed))
+            }
+            [only] => Ok(only),
+            several => {
+                let logs = self.logs.read();
+                let held = |dir: &&&Arc<LogDir>| {
+                    logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count()
+                };
+                several.iter().min_by_key(held).copied().ok_or(LogDirFailure::Closed)
             }
         }
     }
 
     fn checkpoint(&self, file: &str, offset: impl Fn(&Log) -> Offset) {
-        let logs = self.logs.load();
+        let logs = self.logs();
         for Dir { dir, .. } in &self.dirs {
             if dir.failure().is_some() {
                 continue;
             }
-            let held = logs.iter().filter(|(_, log)| Arc::ptr_eq(log.log_dir(), dir));
-            let offsets: Offsets = held.map(|(tp, log)| (tp.clone(), offset(log))).collect();
+            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+            let offsets: Offsets =
+                held.map(|log| (log.partition().clone(), offset(log))).collect();
             if let Err(error) =
                 checkpoint::write_offsets(dir.disk(), &dir.path().join(file), &offsets)
             {

@@ -246,17 +246,19 @@ fn list_segments(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, Liste
     Ok(listed)
 }
 
-/// Removes snapshots that no rebuild would use: those of segments that are gone, or beyond the
-/// end.
+/// Removes snapshots that no rebuild would use: all but the newest one that is not beyond the end,
+/// and those taken when a segment was rolled, to which a truncation may go back.
 fn remove_stray_snapshots(
     dir: &LogDir,
     path: &Path,
     segments: &[Arc<LogSegment>],
     log_end: Offset,
 ) -> io::Result<()> {
-    for (offset, file) in list_snapshots(dir, path)? {
-        let first = segments.first().map(|segment| segment.base_offset());
-        if offset > log_end || first.is_some_and(|first| offset < first) {
+    let snapshots = list_snapshots(dir, path)?;
+    let newest = snapshots.keys().copied().rfind(|offset| *offset <= log_end);
+    for (offset, file) in snapshots {
+        let rolled = segments.iter().any(|segment| segment.base_offset() == offset);
+        if !rolled && Some(offset) != newest {
             dir.disk().remove_file(&file)?;
         }
     }

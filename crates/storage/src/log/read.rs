@@ -155,6 +155,10 @@ impl Log {
 
     fn read_once(&self, wanted: &Wanted) -> io::Result<Result<FetchData, ReadError>> {
         let segments = self.segments.load();
+        if segments.is_empty() {
+            // The log was deleted.
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
         let from = wanted.from;
         if from < log_start || from > log_end {

@@ -5,11 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use ottla_config::LogManagerConfig;
 use ottla_env::{Disk, Env};
 use ottla_protocol::{BrokerId, Offset, TopicPartition, Uuid, format_uuid};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 use super::{
@@ -126,7 +125,7 @@ impl LogManager {
             cluster_id,
             config,
             dirs,
-            logs: ArcSwap::from_pointee(logs),
+            logs: RwLock::new(logs),
             changing: Mutex::default(),
             schedule: Mutex::new(Schedule {
                 retention: now,

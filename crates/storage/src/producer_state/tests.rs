@@ -50,7 +50,9 @@ fn sequences_follow_one_another() {
     use Verdict::{DuplicateOf, Expected, Fenced, Next};
     const MAX: i32 = i32::MAX;
     let seven: Vec<(i16, i32)> = (0..7).map(|sequence| (0, sequence)).collect();
-    let table: [(&str, &[(i16, i32)], (i16, i32), Verdict); 14] = [
+    /// What it shows, what was appended, what is sent, what comes of it.
+    type Case<'a> = (&'a str, &'a [(i16, i32)], (i16, i32), Verdict);
+    let table: [Case<'_>; 14] = [
         ("an unknown producer may go on anywhere (KIP-360)", &[], (0, 17), Next),
         ("an unknown producer begins", &[], (0, 0), Next),
         ("the next", &[(0, 0)], (0, 1), Next),

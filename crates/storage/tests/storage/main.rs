@@ -4,6 +4,7 @@
 
 mod append;
 mod batches;
+mod faults;
 mod log_manager;
 mod log_model;
 mod recovery;
