@@ -245,8 +245,7 @@ impl LogManager {
                 continue;
             }
             let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
-            let offsets: Offsets =
-                held.map(|log| (log.partition().clone(), offset(log))).collect();
+            let offsets: Offsets = held.map(|log| (log.partition().clone(), offset(log))).collect();
             if let Err(error) =
                 checkpoint::write_offsets(dir.disk(), &dir.path().join(file), &offsets)
             {
