@@ -13,9 +13,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ottla_env::Env;
+use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
-    Controller, ControllerConfig, MetadataDelta, MetadataImage, MetadataPosition, MetadataRecord,
-    Outcome,
+    Controller, ControllerConfig, METADATA_VERSION, MetadataDelta, MetadataImage, MetadataPosition,
+    MetadataRecord, Outcome,
 };
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes};
 use parking_lot::Mutex;
@@ -81,6 +82,9 @@ pub(crate) enum ControllerStartError {
         "the metadata log holds a record that this release cannot apply: {0}. Start the release that wrote it"
     )]
     Fault(String),
+    /// Its first records.
+    #[error(transparent)]
+    Bootstrap(#[from] ControllerError),
 }
 
 impl ControllerHost {
@@ -102,8 +106,21 @@ impl ControllerHost {
         if let Some(fault) = state.fault.lock().take() {
             return Err(ControllerStartError::Fault(fault));
         }
+        state.controller.lock().activate(env.clock.now());
         let turn = tokio::sync::Mutex::new(());
-        Ok(Self { env: env.clone(), state, quorum, turn })
+        let host = Self { env: env.clone(), state, quorum, turn };
+        host.bootstrap().await?;
+        Ok(host)
+    }
+
+    /// Writes the first records of a new cluster.
+    async fn bootstrap(&self) -> Result<(), ControllerError> {
+        self.decide(|controller, _| {
+            let is_new = controller.image().feature_level(METADATA_VERSION) == 0;
+            let records = if is_new { bootstrap_records() } else { Vec::new() };
+            Outcome { records, answer: () }
+        })
+        .await
     }
 
     /// What every node knows, as of now.
@@ -230,7 +247,7 @@ impl MetadataApplier for Applier {
         self.state.image.load().to_records().map(|record| record.to_bytes()).collect()
     }
 
-    fn install(&mut self, records: Vec<Bytes>) {
+    fn install(&mut self, records: Vec<Bytes>, end_offset: i64, epoch: i32) {
         let mut image = MetadataImage::default();
         for bytes in records {
             let applied = MetadataRecord::decode(bytes)
@@ -240,6 +257,9 @@ impl MetadataApplier for Applier {
                 return self.fail(reason);
             }
         }
+        let position =
+            MetadataPosition { offset: Offset(end_offset - 1), epoch: LeaderEpoch(epoch) };
+        image.advance_to(position);
         self.state.controller.lock().install(image.clone());
         self.publish(Arc::new(image));
     }

@@ -190,8 +190,9 @@ pub(crate) trait MetadataApplier: Send + Sync + 'static {
     fn apply(&mut self, batch: CommittedBatch);
     /// The whole state as records that [`MetadataApplier::install`] understands.
     fn snapshot(&self) -> Vec<Bytes>;
-    /// Replaces the whole state by that of a snapshot.
-    fn install(&mut self, records: Vec<Bytes>);
+    /// Replaces the whole state by that of a snapshot, which stands for everything before `end_offset`,
+    /// the last of it written in `epoch`.
+    fn install(&mut self, records: Vec<Bytes>, end_offset: i64, epoch: i32);
 }
 
 /// Who leads, and since which epoch.

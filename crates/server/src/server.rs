@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use ottla_config::{BrokerConfig, ListenerAddress, SecurityProtocol};
 use ottla_env::{BoxFuture, Env, TaskHandle};
+use ottla_metadata::controller::{SUPPORTED_FEATURES, SupportedFeature};
 use ottla_metadata::{BrokerEpoch, ControllerConfig};
-use ottla_protocol::messages::broker_registration_request::Listener;
+use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerRegistrationRequest};
 use ottla_protocol::{ErrorCode, StrBytes, Uuid, message, parse_uuid};
 use ottla_storage::{LogManager, LogManagerOptions, OpenError};
@@ -212,6 +213,7 @@ async fn register(
         cluster_id: StrBytes::from(cluster_id),
         incarnation_id: Uuid::from_bytes(incarnation.to_be_bytes()),
         listeners: listeners,
+        features: SUPPORTED_FEATURES.iter().map(feature).collect(),
         rack: config.node.rack.as_deref().map(StrBytes::from),
         log_dirs: logs.dirs().map(|(id, _)| id).collect(),
     });
@@ -238,6 +240,14 @@ async fn register(
         ErrorCode::None if !unfenced.is_fenced => Ok(BrokerEpoch(registered.broker_epoch)),
         error => Err(StartError::Registration { id, reason: error.to_string() }),
     }
+}
+
+fn feature(supported: &SupportedFeature) -> Feature {
+    message!(Feature {
+        name: StrBytes::from(supported.name),
+        min_supported_version: supported.min,
+        max_supported_version: supported.max,
+    })
 }
 
 fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> Vec<TaskHandle> {

@@ -1,14 +1,23 @@
 //! ApiVersions: what this release serves (KIP-511, KIP-584).
 
+use std::sync::Arc;
+
+use ottla_metadata::controller::{SUPPORTED_FEATURES, SupportedFeature};
+use ottla_protocol::messages::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 use ottla_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
-use ottla_protocol::{ErrorCode, advertised_apis, message};
+use ottla_protocol::{ErrorCode, StrBytes, advertised_apis, message};
 
 use super::{Answer, RequestContext};
+use crate::broker::Broker;
 
 /// The first version in which a client names itself, and is checked for it.
 const FIRST_VERSION_WITH_SOFTWARE: i16 = 3;
 
-pub(super) fn handle(context: &RequestContext, request: &ApiVersionsRequest) -> Answer {
+pub(super) fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: &ApiVersionsRequest,
+) -> Answer {
     let named = [&request.client_software_name, &request.client_software_version];
     if context.version() >= FIRST_VERSION_WITH_SOFTWARE
         && !named.into_iter().all(|name| is_software_name(name))
@@ -16,7 +25,29 @@ pub(super) fn handle(context: &RequestContext, request: &ApiVersionsRequest) -> 
         let error_code = ErrorCode::InvalidRequest.code();
         return Answer::now(message!(ApiVersionsResponse { error_code: error_code }));
     }
-    Answer::now(message!(ApiVersionsResponse { api_keys: advertised_apis() }))
+    let image = broker.image();
+    Answer::now(message!(ApiVersionsResponse {
+        api_keys: advertised_apis(),
+        supported_features: SUPPORTED_FEATURES.iter().map(supported).collect(),
+        finalized_features: image.features().map(finalized).collect(),
+        finalized_features_epoch: image.position().offset.0,
+    }))
+}
+
+fn supported(feature: &SupportedFeature) -> SupportedFeatureKey {
+    message!(SupportedFeatureKey {
+        name: StrBytes::from(feature.name),
+        min_version: feature.min,
+        max_version: feature.max,
+    })
+}
+
+fn finalized((name, level): (&Arc<str>, i16)) -> FinalizedFeatureKey {
+    message!(FinalizedFeatureKey {
+        name: StrBytes::from(&**name),
+        min_version_level: level,
+        max_version_level: level,
+    })
 }
 
 /// Letters, digits, `-` and `.`, not at either end the latter two.

@@ -75,7 +75,7 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
             super::describe_groups::handle(broker, context, &request)
         }
         Request::ListGroups(request) => super::list_groups::handle(broker, &request),
-        Request::ApiVersions(request) => super::api_versions::handle(context, &request),
+        Request::ApiVersions(request) => super::api_versions::handle(broker, context, &request),
         Request::CreateTopics(request) => super::create_topics::handle(broker, request),
         Request::DeleteTopics(request) => super::delete_topics::handle(broker, request),
         Request::InitProducerId(request) => super::init_producer_id::handle(broker, &request),

@@ -153,7 +153,9 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
                 checkpoint::write(&env, &dir, &stored)
             })
             .await?;
-        self.applier.install(snapshot.records);
+        let last = meta.last_log_id.as_ref();
+        let epoch = last.map_or(Ok(0), |last| epoch_of(last.leader_id.term))?;
+        self.applier.install(snapshot.records, snapshot.end_offset, epoch);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.end_offset = snapshot.end_offset;

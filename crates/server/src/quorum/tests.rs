@@ -51,7 +51,7 @@ impl MetadataApplier for Recorder {
     fn snapshot(&self) -> Vec<Bytes> {
         self.records()
     }
-    fn install(&mut self, records: Vec<Bytes>) {
+    fn install(&mut self, records: Vec<Bytes>, _end_offset: i64, _epoch: i32) {
         let mut recorded = self.0.lock();
         recorded.records = records;
         recorded.installs += 1;
