@@ -1,0 +1,167 @@
+//! `ottla start`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use ottla_config::{BrokerConfig, ConfigError, ConfigWarning};
+use ottla_env::{Env, process};
+use ottla_server::{Server, StartError};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A server.properties as Kafka has it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key, over the file's value; may be given many times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+    /// Where data lies; short for --set log.dirs=DIR [without --config: ./ottla-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where clients connect; short for --set listeners=PLAINTEXT://HOST:PORT
+    /// [without --config: 127.0.0.1:9092].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let filter = EnvFilter::try_from_env("OTTLA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // As many workers as there are cores: a request is handled on the worker that read it, so
+    // num.network.threads and num.io.threads have nothing to divide.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &Options) -> Result<()> {
+    let env = Env::os();
+    let (config, warnings) = read_config(&env, options)?;
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    match process::raise_open_file_limit() {
+        Ok(limit) => info!(limit, "open files"),
+        Err(error) => warn!("the limit of open files stays as it is: {error}"),
+    }
+    let asked_to_stop = process::shutdown_signal().context("cannot listen for signals")?;
+    tokio::pin!(asked_to_stop);
+    let data = config.node.log_dirs.clone();
+    let node_id = config.node.node_id.0;
+    let server = tokio::select! {
+        server = Server::start(env, config) => server.map_err(|error| cannot_start(&error))?,
+        () = &mut asked_to_stop => return Ok(()),
+    };
+    announce(&server, node_id, &data);
+    asked_to_stop.await;
+    server.shutdown().await;
+    Ok(())
+}
+
+fn read_config(env: &Env, options: &Options) -> Result<(BrokerConfig, Vec<ConfigWarning>)> {
+    let file = options.config.as_deref();
+    let text = match file {
+        None => BrokerConfig::STANDALONE.to_owned(),
+        Some(path) => read_file(env, path)?,
+    };
+    let mut overrides = options.set.clone();
+    if let Some(dir) = &options.data_dir {
+        overrides.push(("log.dirs".to_owned(), dir.clone()));
+    }
+    if let Some(address) = &options.listen {
+        overrides.push(("listeners".to_owned(), format!("PLAINTEXT://{address}")));
+    }
+    let overrides: Vec<(&str, &str)> =
+        overrides.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let read = BrokerConfig::parse(&[&text], &overrides);
+    Ok(read.map_err(|error| misconfigured(file, &error))?)
+}
+
+fn read_file(env: &Env, path: &Path) -> Result<String> {
+    let unreadable = |why: String| Failure {
+        what: format!("cannot read the configuration {}", path.display()),
+        why,
+        next: "check the path given to --config, or leave it out".to_owned(),
+    };
+    let bytes = env.disk.read(path).map_err(|error| unreadable(error.to_string()))?;
+    Ok(String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?)
+}
+
+fn misconfigured(file: Option<&Path>, error: &ConfigError) -> Failure {
+    let count = error.problems.len();
+    let place = file.map_or("the options".to_owned(), |path| path.display().to_string());
+    Failure {
+        what: format!("the configuration has {count} problem{}", if count == 1 { "" } else { "s" }),
+        why: error.to_string(),
+        next: format!("correct {place}; docs/configuration.md lists every key and its range"),
+    }
+}
+
+fn cannot_start(error: &StartError) -> Failure {
+    let next = match error {
+        StartError::Listen(_) => {
+            "stop the process that listens there, or choose another place: ottla start --listen 127.0.0.1:0"
+        }
+        StartError::Logs(_) | StartError::ClusterId(_) => {
+            "repair the directory, or start on another one: ottla start --data-dir DIR"
+        }
+        StartError::Metadata(_) | StartError::Registration { .. } => {
+            "see what came before: OTTLA_LOG=debug ottla start …"
+        }
+    };
+    let why = error.to_string();
+    Failure { what: "the node did not start".to_owned(), why, next: next.to_owned() }
+}
+
+/// Says where the node is and what to type next. The last line is for scripts too.
+fn announce(server: &Server, node_id: i32, data: &[PathBuf]) {
+    let addresses = server.addresses();
+    let Some((_, first)) = addresses.first() else { return };
+    let list = |texts: Vec<String>| texts.join(", ");
+    let listening = list(addresses.iter().map(|(name, it)| format!("{name}://{it}")).collect());
+    let data = list(data.iter().map(|dir| absolute(dir)).collect());
+    let reachable = reachable(*first);
+    let text = format!(
+        "Ottla {VERSION}, a broker that speaks Kafka's protocol\n\
+         \x20 node       {node_id} of cluster {}\n\
+         \x20 listening  {listening}\n\
+         \x20 data       {data}\n\
+         \x20 try        echo hello | kcat -b {reachable} -t greetings -P\n\
+         \x20            ottla bench produce --bootstrap-server {reachable}\n\
+         Ottla {VERSION} is ready on {reachable}\n",
+        server.cluster_id(),
+    );
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        warn!("nobody reads stdout: {error}");
+    }
+}
+
+fn absolute(dir: &Path) -> String {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).display().to_string()
+}
+
+/// An address that a client on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut reachable = address;
+    if address.ip().is_unspecified() {
+        reachable.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    reachable
+}
