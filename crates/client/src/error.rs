@@ -101,6 +101,8 @@ impl ClientError {
                 ErrorCode::RequestTimedOut
                     | ErrorCode::NotEnoughReplicasAfterAppend
                     | ErrorCode::NetworkException
+                    // Written, but the sync that `flush.messages` asks for failed.
+                    | ErrorCode::KafkaStorageError
                     | ErrorCode::UnknownServerError
             ),
             Self::Connect { .. } | Self::NoCommonVersion { .. } | Self::Encode(_) => false,
