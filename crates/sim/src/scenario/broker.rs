@@ -1,28 +1,31 @@
-//! A broker that dies and comes back, under producers and a consumer. The real server and the
-//! real client, unchanged.
+//! A broker that dies and comes back, under producers, consumers and commits. The real server and
+//! the real client, unchanged.
+
+mod commit;
+mod consume;
+mod produce;
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use ottla_client::{
-    Acks, Admin, Client, ClientError, ConnectionOptions, Consumer, ConsumerOptions, NewTopic,
-    OffsetSpec, Producer, ProducerOptions,
-};
+use anyhow::{Context, Result};
+use ottla_client::{Admin, Client, ClientError, ConnectionOptions, NewTopic};
 use ottla_config::BrokerConfig;
 use ottla_env::Env;
-use ottla_protocol::record_batch::NewRecord;
-use ottla_protocol::{ErrorCode, Offset, TopicPartition};
+use ottla_protocol::{ErrorCode, TopicPartition};
 use ottla_server::Server;
 
 use super::{Outcome, Setup, world_of};
 use crate::checker::{History, Promise, RecordId};
+use crate::disk::DiskFaults;
 use crate::node::Node;
 use crate::power::Crash;
 use crate::rng::SimRng;
+use crate::simulation::Simulation;
 
+const BROKER: &str = "broker";
 const DATA: &str = "/data";
 const TOPIC: &str = "t";
 const PROPERTIES: &str = "
@@ -31,7 +34,9 @@ const PROPERTIES: &str = "
     listeners=PLAINTEXT://0.0.0.0:9092
     advertised.listeners=PLAINTEXT://broker:9092
     log.dirs=/data
+    log.segment.bytes=1048576
     offsets.topic.replication.factor=1
+    offsets.topic.num.partitions=5
 ";
 /// A client waits this long before it tries again what failed.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -42,10 +47,17 @@ struct Plan {
     /// How the broker dies.
     crash: Crash,
     crashes: u64,
-    /// `flush.messages=1`.
+    /// `log.flush.interval.messages=1`.
     flush: bool,
     idempotent: bool,
     producers: u64,
+    partitions: u64,
+    /// Bytes added to each record.
+    padding: u64,
+    /// Whether the disk fails at times.
+    faults: bool,
+    /// Whether the network fails at times.
+    holds: bool,
 }
 
 impl Plan {
@@ -56,6 +68,10 @@ impl Plan {
             flush: rng.chance(0.5),
             idempotent: rng.chance(0.7),
             producers: 1 + rng.below(3),
+            partitions: 1 + rng.below(3),
+            padding: if rng.chance(0.3) { 20_000 } else { 0 },
+            faults: rng.chance(0.3),
+            holds: rng.chance(0.3),
         }
     }
 
@@ -71,55 +87,118 @@ impl Plan {
 struct Shared {
     plan: Plan,
     broker: Node,
-    history: RefCell<History>,
+    /// Of each partition.
+    histories: Vec<RefCell<History>>,
     topic_made: Cell<bool>,
+    /// The disk fails these days.
+    faulty: Rc<Cell<bool>>,
     /// The broker has died for the last time.
     calm: Cell<bool>,
     producing: Cell<u64>,
 }
 
+impl Shared {
+    fn history(&self, partition: &TopicPartition) -> &RefCell<History> {
+        &self.histories[partition.partition as usize]
+    }
+
+    fn partitions(&self) -> impl Iterator<Item = TopicPartition> + use<> {
+        (0..self.plan.partitions).map(|partition| TopicPartition::new(TOPIC, partition as i32))
+    }
+}
+
 pub(super) fn run(setup: Setup) -> Result<Outcome> {
-    let mut world = world_of(setup, Duration::from_secs(600));
+    let mut world = world_of(setup, Duration::from_secs(200));
     let plan = Plan::draw(&world.rng);
-    let broker = world.host("broker", |node| Ok(node.install_dir(Path::new(DATA))?), serve)?;
+    let faulty = Rc::new(Cell::new(false));
+    let shown = faulty.clone();
+    let broker = world.host(
+        BROKER,
+        |node| Ok(node.install_dir(Path::new(DATA))?),
+        move |env| serve(env, plan, shown.clone()),
+    )?;
     let shared = Rc::new(Shared {
         plan,
-        broker: broker.clone(),
-        history: RefCell::default(),
+        broker,
+        histories: (0..plan.partitions).map(|_| RefCell::default()).collect(),
         topic_made: Cell::new(false),
+        faulty,
         calm: Cell::new(false),
         producing: Cell::new(plan.producers),
     });
     for number in 0..plan.producers {
         let shared = shared.clone();
-        world.client(&format!("producer-{number}"), |env, node| produce(env, node, shared));
+        world.client(&producer_name(number), |env, node| produce::run(env, node, shared));
     }
     let told = shared.clone();
-    world.client("reader", |env, node| read(env, node, told));
-    for _ in 0..plan.crashes {
-        world.run_for(Duration::from_millis(world.rng.below(3000)))?;
-        broker.die_after(world.rng.below(60), plan.crash);
-        let patience = world.elapsed() + Duration::from_secs(5);
-        world.run_until(|world| !world.is_running("broker") || world.elapsed() > patience)?;
-        if world.is_running("broker") {
-            world.crash("broker", plan.crash)?;
-        }
-        world.run_for(Duration::from_millis(world.rng.below(2000)))?;
-        world.restart("broker")?;
-    }
-    shared.calm.set(true);
-    world.run().with_context(|| format!("{plan:?}"))?;
-    let kept = shared.history.borrow().acknowledged_count();
+    world.client("consumer", |env, node| consume::run(env, node, told));
+    let told = shared.clone();
+    world.client("committer", |env, node| commit::run(env, node, told));
+    trouble(&mut world, &shared).and_then(|()| world.run()).with_context(|| format!("{plan:?}"))?;
+    let kept: usize = shared.histories.iter().map(|it| it.borrow().acknowledged_count()).sum();
     let Plan { crash, crashes, .. } = plan;
     let summary = format!("acknowledged {kept} records over {crashes} crashes ({crash:?})");
     Ok(Outcome { hash: world.hash(), summary })
 }
 
+fn producer_name(number: u64) -> String {
+    format!("producer-{number}")
+}
+
+/// Does to the broker what the plan says, and leaves it running.
+fn trouble(world: &mut Simulation, shared: &Shared) -> Result<()> {
+    let plan = shared.plan;
+    for _ in 0..plan.crashes {
+        world.run_for(Duration::from_millis(world.rng.below(3000)))?;
+        if plan.holds {
+            let producer = producer_name(world.rng.below(plan.producers));
+            world.hold(&producer, BROKER);
+            world.run_for(Duration::from_millis(world.rng.below(8000)))?;
+            world.release(&producer, BROKER);
+        }
+        if plan.faults {
+            shared.faulty.set(true);
+            shared.broker.set_disk_faults(draw_faults(&world.rng));
+            world.run_for(Duration::from_millis(world.rng.below(3000)))?;
+        }
+        if world.is_running(BROKER) {
+            shared.broker.die_after(world.rng.below(60), plan.crash);
+        }
+        let patience = world.elapsed() + Duration::from_secs(5);
+        world.run_until(|world| !world.is_running(BROKER) || world.elapsed() > patience)?;
+        if world.is_running(BROKER) {
+            world.crash(BROKER, plan.crash)?;
+        }
+        shared.broker.set_disk_faults(DiskFaults::default());
+        shared.faulty.set(false);
+        world.run_for(Duration::from_millis(world.rng.below(2000)))?;
+        world.restart(BROKER)?;
+    }
+    shared.calm.set(true);
+    Ok(())
+}
+
+/// One way for a disk to fail.
+fn draw_faults(rng: &SimRng) -> DiskFaults {
+    let none = DiskFaults::default();
+    match rng.below(4) {
+        0 => DiskFaults { write_error: 0.02, ..none },
+        1 => DiskFaults { sync_error: 0.05, ..none },
+        2 => DiskFaults { read_error: 0.02, ..none },
+        _ => DiskFaults { capacity: Some(rng.below(1 << 20)), ..none },
+    }
+}
+
 /// One life of the broker.
-async fn serve(env: Env) -> Result<()> {
-    let (config, _) = BrokerConfig::parse(&[PROPERTIES], &[])?;
-    let _server = Server::start(env, config).await?;
-    std::future::pending().await
+async fn serve(env: Env, plan: Plan, faulty: Rc<Cell<bool>>) -> Result<()> {
+    let flush: &[_] = if plan.flush { &[("log.flush.interval.messages", "1")] } else { &[] };
+    let (config, _) = BrokerConfig::parse(&[PROPERTIES], flush)?;
+    match Server::start(env, config).await {
+        Ok(_server) => std::future::pending().await,
+        // With such a disk it may refuse to start; it is turned off and on again.
+        Err(_) if faulty.get() => std::future::pending().await,
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Connects, however long it takes.
@@ -140,13 +219,10 @@ async fn connect(env: &Env) -> Client {
 /// Makes the topic; whoever comes first does.
 async fn make_topic(env: &Env, client: &Client, shared: &Shared) {
     let admin = Admin::new(client.clone(), Duration::from_secs(5));
-    let flush = if shared.plan.flush { "1" } else { "9223372036854775807" };
     while !shared.topic_made.get() {
-        let configs = vec![("flush.messages".to_owned(), flush.to_owned())];
         let topic = NewTopic {
-            partitions: Some(1),
+            partitions: Some(shared.plan.partitions as i32),
             replication_factor: Some(1),
-            configs,
             ..NewTopic::new(TOPIC)
         };
         match admin.create_topic(topic).await {
@@ -159,94 +235,14 @@ async fn make_topic(env: &Env, client: &Client, shared: &Shared) {
     }
 }
 
-/// Sends batches one after the other until the broker has died for the last time, and a few more.
-async fn produce(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
-    let rng = SimRng::new(env.rng.next_u64(), "workload");
-    let client = connect(&env).await;
-    make_topic(&env, &client, &shared).await;
-    let idempotent = shared.plan.idempotent;
-    let options = ProducerOptions {
-        acks: Acks::All,
-        idempotent,
-        request_timeout: Duration::from_secs(5),
-        // Without idempotence a second try may store a second copy.
-        delivery_timeout: Duration::from_secs(if idempotent { 60 } else { 0 }),
-        ..ProducerOptions::default()
-    };
-    let producer = Producer::new(client, options);
-    let mut sent = 0;
-    let mut more = 10;
-    while more > 0 {
-        if shared.calm.get() {
-            more -= 1;
-        }
-        let ids: Vec<RecordId> =
-            (0..1 + rng.below(4)).map(|i| format!("{}/{}", node.name(), sent + i)).collect();
-        sent += ids.len() as u64;
-        send(&env, &node, &producer, &ids, &shared).await?;
-        env.clock.sleep(Duration::from_millis(rng.below(50))).await;
-    }
-    shared.producing.set(shared.producing.get() - 1);
-    Ok(())
+/// The value of a record, and the record of a value.
+fn value_of(id: &RecordId, padding: u64) -> Vec<u8> {
+    let mut value = format!("{id}|").into_bytes();
+    value.resize(value.len() + padding as usize, b'.');
+    value
 }
 
-/// Sends one batch and notes what became of it.
-async fn send(
-    env: &Env,
-    node: &Node,
-    producer: &Producer,
-    ids: &[RecordId],
-    shared: &Shared,
-) -> Result<()> {
-    ids.iter().for_each(|id| shared.history.borrow_mut().sending(id));
-    let timestamp = env.clock.wall();
-    let records: Vec<_> = ids
-        .iter()
-        .map(|id| NewRecord { timestamp, value: Some(id.as_bytes()), ..NewRecord::default() })
-        .collect();
-    let life = shared.broker.life();
-    let outcome = producer.send(&TopicPartition::new(TOPIC, 0), &records).await;
-    let mut history = shared.history.borrow_mut();
-    match outcome {
-        Ok(stored) => {
-            let Offset(first) = stored.base_offset;
-            node.fold(format_args!("acknowledged {ids:?} at {first}"), &[]);
-            ensure!(first >= 0, "acknowledged without an offset");
-            let life = (shared.broker.life() == life).then_some(life);
-            for (id, offset) in ids.iter().zip(first..) {
-                history.acknowledged(node.name(), id, offset, life);
-            }
-        }
-        Err(error) => {
-            node.fold(format_args!("failed {ids:?}: {error}"), &[]);
-            if !error.maybe_stored {
-                ids.iter().for_each(|id| history.refused(id));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Waits for the producers, reads everything, and judges.
-async fn read(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
-    while shared.producing.get() > 0 {
-        env.clock.sleep(BACKOFF).await;
-    }
-    let partition = TopicPartition::new(TOPIC, 0);
-    let mut consumer = Consumer::new(connect(&env).await, ConsumerOptions::default());
-    let end = consumer.offset(&partition, OffsetSpec::Latest).await?;
-    let start = consumer.offset(&partition, OffsetSpec::Earliest).await?;
-    ensure!(start == Offset(0), "the log begins at {start:?}");
-    consumer.assign(partition.clone(), start);
-    let mut read = Vec::new();
-    while consumer.position(&partition).is_some_and(|position| position < end) {
-        for record in consumer.poll().await? {
-            let value = record.value.context("a record without a value")?;
-            read.push((record.offset.0, String::from_utf8(value.to_vec())?));
-        }
-    }
-    node.fold(format_args!("read {} records", read.len()), &[]);
-    let Plan { idempotent, .. } = shared.plan;
-    shared.history.borrow().check(&read, shared.plan.promise(), idempotent)?;
-    Ok(())
+fn id_of(value: &[u8]) -> Result<RecordId> {
+    let id = value.split(|byte| *byte == b'|').next().unwrap_or_default();
+    Ok(String::from_utf8(id.to_vec())?)
 }
