@@ -1,6 +1,7 @@
 //! One partition's log on this node. Kafka's `UnifiedLog`.
 
 mod append;
+mod listing;
 mod load;
 mod lookup;
 mod maintenance;
@@ -67,6 +68,9 @@ struct Writer {
     topic_id: Option<TopicId>,
     /// New names in the directory that a power loss would take.
     unsynced_names: bool,
+    /// Index files of the active segment, written when the log was last closed. They must be gone
+    /// before the segment grows: once it is sealed and synced, a crash would trust them.
+    outdated_indexes: bool,
 }
 
 impl Writer {

@@ -190,14 +190,20 @@ impl LogManager {
     ///
     /// `broker_epoch` is the one the broker was registered with, -1 if it never was (KIP-966).
     pub async fn shutdown(&self, broker_epoch: i64) {
-        let logs = self.logs();
-        let closing = logs.into_iter().map(|log| {
-            self.env.run_blocking(move || {
-                // A directory that failed said so, and gets no mark.
-                let _offline = log.close();
+        let open = Arc::new(Mutex::new(self.logs()));
+        let workers = self.config.recovery_threads_per_data_dir.max(1) * self.dirs.len();
+        let closing: Vec<_> = (0..workers)
+            .map(|_| {
+                let open = open.clone();
+                self.env.run_blocking(move || {
+                    while let Some(log) = { open.lock().pop() } {
+                        // A directory that failed said so, and gets no mark.
+                        let _offline = log.close();
+                    }
+                })
             })
-        });
-        for closed in closing.collect::<Vec<_>>() {
+            .collect();
+        for closed in closing {
             closed.await;
         }
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);

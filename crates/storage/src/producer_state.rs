@@ -154,7 +154,6 @@ pub(crate) struct ProducerStates {
     ongoing: BTreeMap<i64, i64>,
     /// First and last offset of transactions that ended above the high watermark.
     unreplicated: BTreeMap<i64, i64>,
-    changed_since_snapshot: bool,
 }
 
 impl ProducerStates {
@@ -202,7 +201,6 @@ impl ProducerStates {
         if !batch.has_producer() || batch.is_control() {
             return;
         }
-        self.changed_since_snapshot = true;
         let entry = self
             .producers
             .entry(batch.producer_id.0)
@@ -226,7 +224,6 @@ impl ProducerStates {
         if !batch.has_producer() {
             return;
         }
-        self.changed_since_snapshot = true;
         let entry = self
             .producers
             .entry(batch.producer_id.0)
@@ -254,18 +251,11 @@ impl ProducerStates {
 
     /// Forgets producers that were silent for `expiration`, unless a transaction is open.
     pub(crate) fn expire(&mut self, now: Timestamp, expiration: Duration) {
-        let before = self.producers.len();
         let oldest =
             now.0.saturating_sub(i64::try_from(expiration.as_millis()).unwrap_or(i64::MAX));
         self.producers.retain(|_, entry| {
             entry.current_txn_first_offset.is_some() || entry.last_timestamp > oldest
         });
-        self.changed_since_snapshot |= before != self.producers.len();
-    }
-
-    /// Whether a snapshot would differ from the last one.
-    pub(crate) fn is_changed(&self) -> bool {
-        self.changed_since_snapshot
     }
 }
 

@@ -12,7 +12,7 @@ use ottla_protocol::record_batch::{
 };
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
-use super::{Log, Writer};
+use super::{Log, Writer, load};
 use crate::append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo};
 use crate::batch_header::BatchHeader;
 use crate::file_name::{SNAPSHOT, segment_file};
@@ -261,6 +261,11 @@ impl Log {
         let active = writer.active()?;
         let due = is_roll_due(active, writer.roll_jitter, config, addition, now)
             .map_err(|error| self.dir.failed("reading the active segment", &error))?;
+        if writer.outdated_indexes {
+            load::remove_index_files(&self.dir, active)
+                .map_err(|error| self.dir.failed("removing outdated indexes", &error))?;
+            writer.outdated_indexes = false;
+        }
         if due {
             self.roll(writer, addition.first_offset, config)?;
         }
@@ -290,12 +295,11 @@ impl Log {
         config: &LogConfig,
     ) -> io::Result<()> {
         old.complete_time_index();
-        if writer.producers.is_changed() {
-            let snapshot = writer.producers.take_snapshot();
-            let path = segment_file(&self.path, base_offset, SNAPSHOT);
-            let file = self.dir.disk().open(&path, ottla_env::OpenMode::Truncate)?;
-            file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
-        }
+        // Even one that knows no producer: it says that nothing before it needs to be read again.
+        let snapshot = writer.producers.to_snapshot();
+        let path = segment_file(&self.path, base_offset, SNAPSHOT);
+        let file = self.dir.disk().open(&path, ottla_env::OpenMode::Truncate)?;
+        file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
         let active = LogSegment::create(&self.dir, &self.path, base_offset)?;
         if config.preallocate {
             active.file()?.allocate(u64::from(config.segment_bytes))?;

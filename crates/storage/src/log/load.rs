@@ -13,14 +13,13 @@ use ottla_protocol::{Offset, TopicPartition};
 use parking_lot::Mutex;
 
 use super::append::note_producer;
+use super::listing::{Listing, keep_useful_snapshots};
 use super::{Log, Writer};
 use crate::batch_scanner::{HeaderScanner, read_exact};
-use crate::file_name::{
-    DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, parse_segment_file, segment_file,
-};
+use crate::file_name::{INDEX, TIME_INDEX};
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
 use crate::log_dir::LogDir;
-use crate::log_segment::{LogSegment, SegmentFileSizes};
+use crate::log_segment::LogSegment;
 use crate::partition_metadata;
 use crate::producer_state::ProducerStates;
 use crate::recovery::{self, Scanned};
@@ -61,6 +60,9 @@ struct Loaded {
     segments: Vec<Arc<LogSegment>>,
     log_end: Offset,
     epochs: LeaderEpochCache,
+    producers: ProducerStates,
+    /// The active segment has index files, which will not follow it.
+    outdated_indexes: bool,
 }
 
 impl Log {
@@ -71,9 +73,8 @@ impl Log {
         options: LogOpenOptions,
     ) -> io::Result<Self> {
         let path = dir.path().join(partition.to_string());
-        dir.disk().create_dir_all(&path)?;
-        let Loaded { segments, log_end, mut epochs } = load(&dir, &path, &options)?;
-        let producers = rebuild_producers(&dir, &path, &segments, log_end)?;
+        let Loaded { segments, log_end, mut epochs, producers, outdated_indexes } =
+            load(&dir, &path, &options)?;
         let active = segments.last().cloned();
         let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
         let log_start = options.log_start_offset.max(first).min(log_end);
@@ -86,6 +87,7 @@ impl Log {
             epochs,
             topic_id: partition_metadata::read(dir.disk(), &path)?,
             unsynced_names: true,
+            outdated_indexes,
         };
         Ok(Self {
             partition,
@@ -107,7 +109,8 @@ impl Log {
 }
 
 fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<Loaded> {
-    let listed = list_segments(dir, path)?;
+    let Listing { segments: listed, snapshots } = Listing::of(dir, path)?;
+    let mut outdated_indexes = false;
     let mut epochs = LeaderEpochCache::read(dir.disk(), &path.join(leader_epoch_cache::FILE_NAME))?;
     let mut segments = Vec::with_capacity(listed.len().max(1));
     let mut log_end = options.log_start_offset;
@@ -149,11 +152,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             segments.push(segment.with_saved_indexes(dir));
             continue;
         }
-        if files.index.is_some() || files.time_index.is_some() {
-            // Its indexes are in memory from now on: files that fall behind must not be there
-            // when it is sealed, synced, and trusted after a crash.
-            remove_index_files(dir, &segment)?;
-        }
+        outdated_indexes = files.index.is_some() || files.time_index.is_some();
         segments.push(segment);
         // Of a segment that compaction has been through, the end may be gone for good.
         let lost_end = !options.config.cleanup_policy.compact
@@ -169,120 +168,50 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             dir.disk().sync_dir(path)?;
         }
     }
-    let log_start = options.log_start_offset;
+    let log_end = begin_at_start(dir, path, options.log_start_offset, &mut segments, log_end)?;
+    epochs.truncate_from_end(log_end);
+    let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
+    let producers = if options.clean_shutdown && !snapshots.contains_key(&log_end) {
+        // A log that is closed leaves one, unless it knows no producer.
+        ProducerStates::default()
+    } else {
+        rebuild_producers(dir, snapshots, &segments, log_end)?
+    };
+    Ok(Loaded { segments, log_end, epochs, producers, outdated_indexes })
+}
+
+/// Makes sure that there is a segment, and that the log does not end before its start; the log's
+/// end.
+fn begin_at_start(
+    dir: &LogDir,
+    path: &Path,
+    log_start: Offset,
+    segments: &mut Vec<Arc<LogSegment>>,
+    log_end: Offset,
+) -> io::Result<Offset> {
     if log_end < log_start {
         // Deleted offsets are never given out again, even if a crash took what came after them.
         tracing::warn!(dir = %path.display(), %log_end, %log_start, "the log ends before its start");
         for segment in segments.drain(..) {
             segment.delete(dir, dir.now())?;
         }
-        log_end = log_start;
     }
     if segments.is_empty() {
         segments.push(LogSegment::create(dir, path, log_start)?);
     }
-    epochs.truncate_from_end(log_end);
-    remove_stray_snapshots(dir, path, &segments, log_end)?;
-    Ok(Loaded { segments, log_end, epochs })
-}
-
-/// Lengths of a segment's files; `None` where there is no file.
-#[derive(Default)]
-struct ListedFiles {
-    log: Option<u64>,
-    index: Option<u64>,
-    time_index: Option<u64>,
-}
-
-impl ListedFiles {
-    fn sizes(&self) -> SegmentFileSizes {
-        SegmentFileSizes {
-            log: self.log.unwrap_or(0),
-            index: self.index.unwrap_or(0),
-            time_index: self.time_index.unwrap_or(0),
-        }
-    }
-
-    fn has_indexes(&self) -> bool {
-        self.index.is_some_and(|len| len % crate::offset_index::ENTRY_LEN == 0)
-            && self.time_index.is_some_and(|len| len % crate::time_index::ENTRY_LEN == 0)
-    }
-
-    fn remove(&self, dir: &LogDir, path: &Path, base_offset: Offset) -> io::Result<()> {
-        for (len, extension) in
-            [(self.log, LOG), (self.index, INDEX), (self.time_index, TIME_INDEX)]
-        {
-            if len.is_some() {
-                dir.disk().remove_file(&segment_file(path, base_offset, extension))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The segments of a directory, in order. What an earlier run wanted removed is removed.
-fn list_segments(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, ListedFiles>> {
-    let mut listed: BTreeMap<Offset, ListedFiles> = BTreeMap::new();
-    for entry in dir.disk().read_dir(path)? {
-        let Some((base_offset, extension)) = parse_segment_file(&entry.name) else { continue };
-        if extension.ends_with(DELETED) || extension.ends_with("tmp") {
-            dir.disk().remove_file(&entry.path)?;
-            continue;
-        }
-        let files = listed.entry(base_offset).or_default();
-        match extension {
-            LOG => files.log = Some(entry.len),
-            INDEX => files.index = Some(entry.len),
-            TIME_INDEX => files.time_index = Some(entry.len),
-            _ => {}
-        }
-    }
-    // An index whose segment is gone.
-    let (listed, orphaned): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        listed.into_iter().partition(|(_, files)| files.log.is_some());
-    for (base_offset, files) in orphaned {
-        files.remove(dir, path, base_offset)?;
-    }
-    Ok(listed)
-}
-
-/// Removes snapshots that no rebuild would use: all but the newest one that is not beyond the end,
-/// and those taken when a segment was rolled, to which a truncation may go back.
-fn remove_stray_snapshots(
-    dir: &LogDir,
-    path: &Path,
-    segments: &[Arc<LogSegment>],
-    log_end: Offset,
-) -> io::Result<()> {
-    let snapshots = list_snapshots(dir, path)?;
-    let newest = snapshots.keys().copied().rfind(|offset| *offset <= log_end);
-    for (offset, file) in snapshots {
-        let rolled = segments.iter().any(|segment| segment.base_offset() == offset);
-        if !rolled && Some(offset) != newest {
-            dir.disk().remove_file(&file)?;
-        }
-    }
-    Ok(())
-}
-
-fn list_snapshots(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, PathBuf>> {
-    let named = dir.disk().read_dir(path)?.into_iter().filter_map(|entry| {
-        let (offset, extension) = parse_segment_file(&entry.name)?;
-        (extension == SNAPSHOT).then_some((offset, entry.path))
-    });
-    Ok(named.collect())
+    Ok(log_end.max(log_start))
 }
 
 /// The producers at the log's end: the newest usable snapshot, and the batches after it.
 pub(super) fn rebuild_producers(
     dir: &LogDir,
-    path: &Path,
+    snapshots: BTreeMap<Offset, PathBuf>,
     segments: &[Arc<LogSegment>],
     log_end: Offset,
 ) -> io::Result<ProducerStates> {
     let mut producers = ProducerStates::default();
     let mut from = Offset(0);
-    for (offset, file) in list_snapshots(dir, path)?.into_iter().rev() {
+    for (offset, file) in snapshots.into_iter().rev() {
         if offset > log_end {
             continue;
         }

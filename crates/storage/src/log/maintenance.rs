@@ -185,7 +185,7 @@ impl Log {
 
     fn save_final_state(&self, writer: &mut Writer) -> io::Result<()> {
         let Some(active) = &writer.active else { return Ok(()) };
-        if active.size() > 0 && active.has_unsaved_indexes() {
+        if active.size() > 0 && active.has_unsaved_indexes() && !writer.outdated_indexes {
             active.complete_time_index();
             active.save_indexes(&self.dir)?;
         }
@@ -194,9 +194,8 @@ impl Log {
             checkpoint::write_lines(self.dir.disk(), &path, lines.iter())?;
         }
         let snapshot = segment_file(&self.path, self.log_end_offset(), SNAPSHOT);
-        let needed = writer.producers.is_changed() || !writer.producers.is_empty();
-        if needed && !self.dir.disk().exists(&snapshot) {
-            let bytes = writer.producers.take_snapshot();
+        if !writer.producers.is_empty() {
+            let bytes = writer.producers.to_snapshot();
             let file = self.dir.disk().open(&snapshot, OpenMode::Truncate)?;
             file.write_all_at(&mut [IoSlice::new(&bytes)], 0)?;
             file.sync_data()?;

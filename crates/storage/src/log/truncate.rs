@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ottla_protocol::{Offset, Timestamp};
 
+use super::listing::{Listing, keep_useful_snapshots};
 use super::read::floor_segment;
 use super::{Log, Writer, load};
 use crate::log_dir::LogDirFailure;
@@ -73,8 +74,12 @@ impl Log {
         segments.push(active.clone());
         self.end_at(writer, segments, active, log_end);
         writer.epochs.truncate_from_end(log_end);
+        writer.outdated_indexes = false;
+        let snapshots = Listing::of(&self.dir, &self.path)?.snapshots;
+        let snapshots =
+            keep_useful_snapshots(&self.dir, snapshots, &self.segments.load(), log_end)?;
         writer.producers =
-            load::rebuild_producers(&self.dir, &self.path, &self.segments.load(), log_end)?;
+            load::rebuild_producers(&self.dir, snapshots, &self.segments.load(), log_end)?;
         self.publish_first_unstable(writer);
         Ok(())
     }
@@ -83,8 +88,12 @@ impl Log {
         for segment in self.segments.load().iter() {
             segment.delete(&self.dir, self.now())?;
         }
+        for file in Listing::of(&self.dir, &self.path)?.snapshots.values() {
+            self.dir.disk().remove_file(file)?;
+        }
         let active = LogSegment::create(&self.dir, &self.path, offset)?;
         self.end_at(writer, vec![active.clone()], active, offset);
+        writer.outdated_indexes = false;
         self.log_start_offset.store(offset.0, Ordering::Release);
         self.high_watermark.store(offset.0, Ordering::Release);
         writer.epochs.clear();

@@ -31,8 +31,7 @@ pub(crate) enum SnapshotError {
 
 impl ProducerStates {
     /// The snapshot's bytes. The caller writes them as `<log end offset>.snapshot`.
-    pub(crate) fn take_snapshot(&mut self) -> Vec<u8> {
-        self.changed_since_snapshot = false;
+    pub(crate) fn to_snapshot(&self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(4 + self.producers.len() * ENTRY_LEN);
         entries.put_i32(i32::try_from(self.producers.len()).unwrap_or(i32::MAX));
         for (producer_id, entry) in &self.producers {

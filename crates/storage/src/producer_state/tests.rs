@@ -128,7 +128,7 @@ fn a_transaction_takes_transactional_batches_only() {
 fn a_snapshot_is_kafkas_byte_for_byte() {
     let mut states = ProducerStates::default();
     states.appended(&batch(3, 40, 2, 100));
-    let bytes = states.take_snapshot();
+    let bytes = states.to_snapshot();
     let entry = [
         &1i64.to_be_bytes()[..],
         &3i16.to_be_bytes(),
@@ -150,7 +150,7 @@ fn a_snapshot_is_kafkas_byte_for_byte() {
 
 #[test]
 fn a_snapshot_that_is_not_whole_is_refused() {
-    let good = after(&[(0, 0)]).take_snapshot();
+    let good = after(&[(0, 0)]).to_snapshot();
     for len in 0..good.len() {
         assert!(ProducerStates::from_snapshot(&good[..len]).is_err(), "{len} bytes");
     }

@@ -160,3 +160,19 @@ fn a_batch_of_another_format_ends_the_log() {
     log.crash();
     assert_eq!(log.values(), ["a", "b", "c", "d"]);
 }
+
+#[test]
+fn a_snapshot_beyond_a_truncation_is_never_believed_again() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    log.append_values(&["a"]);
+    for sequence in 0..3 {
+        log.append(&idempotent(sequence, "x")).unwrap();
+    }
+    log.restart();
+    log.log.truncate_to(Offset(1)).unwrap();
+    for value in ["b", "c", "d", "e"] {
+        log.append_values(&[value]);
+    }
+    log.crash();
+    assert!(!log.append(&idempotent(2, "x")).unwrap().duplicate);
+}
