@@ -20,6 +20,7 @@ use ottla_metadata::{
 };
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::quorum::{
@@ -33,8 +34,8 @@ pub(crate) type ImageListener = Box<dyn Fn(&MetadataDelta, &MetadataImage) + Sen
 pub(crate) struct ControllerHost {
     env: Env,
     state: Arc<MetadataState>,
-    quorum: MetadataQuorum,
-    turn: tokio::sync::Mutex<()>,
+    quorum: Arc<MetadataQuorum>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What the metadata log adds up to here.
@@ -107,7 +108,7 @@ impl ControllerHost {
             return Err(ControllerStartError::Fault(fault));
         }
         state.controller.lock().activate(env.clock.now());
-        let turn = tokio::sync::Mutex::new(());
+        let (quorum, turn) = (Arc::new(quorum), Arc::default());
         let host = Self { env: env.clone(), state, quorum, turn };
         host.bootstrap().await?;
         Ok(host)
@@ -147,19 +148,29 @@ impl ControllerHost {
         &self,
         decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
     ) -> Result<A, ControllerError> {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let Outcome { records, answer } = {
             let controller = self.state.controller.lock();
             decide(&controller, &mut || self.env.rng.next_u64())
         };
-        if !records.is_empty() {
-            let records = records.iter().map(MetadataRecord::to_bytes).collect();
-            self.quorum.propose(records).await?;
-            if let Some(fault) = self.state.fault.lock().clone() {
-                return Err(ControllerError::Fault(fault));
-            }
+        if records.is_empty() {
+            return Ok(answer);
         }
-        Ok(answer)
+        let records = records.iter().map(MetadataRecord::to_bytes).collect();
+        let (done, applied) = oneshot::channel();
+        let quorum = Arc::clone(&self.quorum);
+        // A client that goes away drops this future, but a proposal cannot be withdrawn: a task of its own holds the turn
+        // until the records are applied, so that nobody decides without them.
+        let proposal = async move {
+            let _nobody_waits = done.send(quorum.propose(records).await);
+            drop(turn);
+        };
+        self.env.spawner.spawn("metadata proposal", Box::pin(proposal));
+        applied.await.map_err(|_stopped| ProposeError::ShuttingDown)??;
+        match self.state.fault.lock().clone() {
+            Some(fault) => Err(ControllerError::Fault(fault)),
+            None => Ok(answer),
+        }
     }
 
     /// Creates those of `topics` that are missing, with the cluster's defaults. Failures are logged: whoever needs a topic

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_config::LogConfig;
-use ottla_protocol::{
-    ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicId, TopicPartition,
-};
+use ottla_protocol::{ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicPartition};
 use ottla_replication::{EpochCheckError, LeadershipError, Partition as Replica, Replicas};
 use ottla_storage::{AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo};
 use parking_lot::Mutex;
@@ -16,7 +14,6 @@ use super::watermarks::{Watched, Watermarks};
 /// A partition whose log lies on this node.
 pub(crate) struct Partition {
     name: TopicPartition,
-    topic_id: TopicId,
     log: Arc<Log>,
     replica: Mutex<Replica>,
     watermarks: Watermarks,
@@ -63,17 +60,11 @@ pub(crate) enum ReadBound {
 }
 
 impl Partition {
-    pub(super) fn new(
-        name: TopicPartition,
-        topic_id: TopicId,
-        log: Arc<Log>,
-        replica: Replica,
-    ) -> Self {
+    pub(super) fn new(name: TopicPartition, log: Arc<Log>, replica: Replica) -> Self {
         let high_watermark = replica.high_watermark();
         log.set_high_watermark(high_watermark);
         Self {
             name,
-            topic_id,
             log,
             replica: Mutex::new(replica),
             watermarks: Watermarks::new(high_watermark),
@@ -82,10 +73,6 @@ impl Partition {
 
     pub(crate) fn name(&self) -> &TopicPartition {
         &self.name
-    }
-
-    pub(crate) fn topic_id(&self) -> TopicId {
-        self.topic_id
     }
 
     pub(crate) fn log(&self) -> &Arc<Log> {

@@ -52,11 +52,6 @@ impl ReplicaManager {
         Self { local, config, logs, partitions: ArcSwap::default() }
     }
 
-    /// The partition, if it lies here.
-    pub(crate) fn partition(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
-        self.partitions.load().by_name.get(topic)?.partitions.get(&partition).cloned()
-    }
-
     /// The partition by whichever name a request gave its topic.
     pub(crate) fn find(&self, topic: &TopicRef, partition: i32) -> Option<Arc<Partition>> {
         let table = self.partitions.load();
@@ -65,12 +60,6 @@ impl ReplicaManager {
             TopicRef::Id(id) => table.by_name.get(table.names.get(id)?),
         };
         topic?.partitions.get(&partition).cloned()
-    }
-
-    /// Every partition here.
-    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
-        let table = self.partitions.load();
-        table.by_name.values().flat_map(|topic| topic.partitions.values().cloned()).collect()
     }
 
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
@@ -167,7 +156,7 @@ impl ReplicaManager {
         log.assign_epoch_start(replicas.leader_epoch);
         let replica =
             Replica::new(self.local, replicas, log.log_end_offset(), log.high_watermark());
-        Some(Arc::new(Partition::new(name, topic.id, log, replica)))
+        Some(Arc::new(Partition::new(name, log, replica)))
     }
 
     /// A topic that was deleted and created again while this node was down left a log that is not this topic's (KIP-516).
