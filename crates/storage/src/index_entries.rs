@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Length of the first chunk; each further one is twice as long.
-const FIRST: usize = 32;
-/// Enough for an index of 32 MiB.
-const CHUNKS: usize = 17;
+const FIRST: usize = 8;
+/// Enough for an index of 64 MiB.
+const CHUNKS: usize = 20;
 
 type Chunk = OnceLock<Box<[AtomicU64]>>;
 
@@ -76,9 +76,9 @@ mod tests {
     #[test]
     fn chunks_meet_without_a_gap() {
         assert_eq!(locate(0), (0, 0));
-        assert_eq!(locate(31), (0, 31));
-        assert_eq!(locate(32), (1, 0));
-        assert_eq!(locate(95), (1, 63));
-        assert_eq!(locate(96), (2, 0));
+        assert_eq!(locate(7), (0, 7));
+        assert_eq!(locate(8), (1, 0));
+        assert_eq!(locate(23), (1, 15));
+        assert_eq!(locate(24), (2, 0));
     }
 }

@@ -93,7 +93,7 @@ impl LogSegment {
         })
     }
 
-    /// A sealed segment whose index files cannot be trusted or are not there.
+    /// A segment that takes no more, with its indexes on disk.
     pub(crate) fn sealed(
         dir: &LogDir,
         path: &Path,
