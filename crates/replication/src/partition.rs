@@ -151,6 +151,11 @@ impl Partition {
         self.replicas.leader
     }
 
+    /// The end of the local log, as far as it was [`appended`](Self::appended).
+    pub fn log_end(&self) -> Offset {
+        self.log_end
+    }
+
     /// Records below it are committed and visible to consumers.
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark

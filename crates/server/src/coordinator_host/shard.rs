@@ -185,10 +185,17 @@ fn append(
         });
     }
     let bytes = batch.build();
-    partition.append(&bytes, AppendOrigin::Coordinator, true, now).map_err(|reason| {
-        warn!(partition = %partition.name(), %reason, "the coordinator could not append");
-        reason.error_code()
-    })?;
+    let appended =
+        partition.append(&bytes, AppendOrigin::Coordinator, true, now).map_err(|reason| {
+            warn!(partition = %partition.name(), %reason, "the coordinator could not append");
+            reason.error_code()
+        })?;
+    if appended.info.flush_due {
+        partition.flush(appended.info.log_end_offset).map_err(|reason| {
+            warn!(partition = %partition.name(), %reason, "the coordinator could not flush");
+            ErrorCode::KafkaStorageError
+        })?;
+    }
     records.iter().for_each(|record| coordinator.replay(record));
     Ok(())
 }

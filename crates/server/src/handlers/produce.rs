@@ -126,8 +126,8 @@ async fn finish(
 }
 
 async fn flush(broker: &Broker, append: &Unfinished) -> ErrorCode {
-    let (log, last_offset) = (Arc::clone(append.partition.log()), append.last_offset);
-    match broker.env().run_blocking(move || log.flush(last_offset.next())).await {
+    let (partition, last_offset) = (Arc::clone(&append.partition), append.last_offset);
+    match broker.env().run_blocking(move || partition.flush(last_offset.next())).await {
         Ok(()) => ErrorCode::None,
         Err(reason) => {
             error!(partition = %append.partition.name(), %reason, "could not flush");

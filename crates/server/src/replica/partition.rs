@@ -6,7 +6,9 @@ use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_protocol::{ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicPartition};
 use ottla_replication::{EpochCheckError, LeadershipError, Partition as Replica, Replicas};
-use ottla_storage::{AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo};
+use ottla_storage::{
+    AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo, LogDirFailure,
+};
 use parking_lot::Mutex;
 
 use super::watermarks::{Watched, Watermarks};
@@ -98,12 +100,33 @@ impl Partition {
         let leader_epoch = replica.leader_epoch();
         let info =
             self.log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
-        let appended = replica.appended(info.log_end_offset);
+        if info.flush_due {
+            // Nobody may read what a power loss could still take back: see `flushed`.
+            return Ok(Appended { info, committed: false });
+        }
+        let high_watermark = self.log_ends_at(&mut replica, info.log_end_offset);
+        Ok(Appended { info, committed: high_watermark > info.last_offset })
+    }
+
+    /// Makes everything before `end` survive a power loss, and only then lets it be committed.
+    /// Blocks on the disk.
+    pub(crate) fn flush(&self, end: Offset) -> Result<(), LogDirFailure> {
+        self.log.flush(end)?;
+        let mut replica = self.replica.lock();
+        if replica.is_leader() {
+            let end = end.max(replica.log_end());
+            self.log_ends_at(&mut replica, end);
+        }
+        Ok(())
+    }
+
+    fn log_ends_at(&self, replica: &mut Replica, end: Offset) -> Offset {
+        let appended = replica.appended(end);
         if appended.advanced {
             self.log.set_high_watermark(appended.high_watermark);
             self.watermarks.publish(appended.high_watermark);
         }
-        Ok(Appended { info, committed: appended.high_watermark > info.last_offset })
+        appended.high_watermark
     }
 
     /// Takes over what the controller recorded; a change of hands wakes everybody who waits.
