@@ -85,7 +85,7 @@ impl Listeners {
         let protocols = ProtocolMap::of(values, &controller_names, problems);
         let listeners = protocols.read_addresses("listeners", values, problems);
         check_ports(&listeners, problems);
-        check_served(&listeners, problems);
+        let all_served = check_served(&listeners, problems);
         let serves_clients =
             |listener: &&ListenerAddress| !controller_names.contains(&listener.name);
         let advertised = match values.given("advertised.listeners") {
@@ -101,7 +101,7 @@ impl Listeners {
             advertised,
             controller_names,
         };
-        if is_broker && !listeners.listeners.is_empty() {
+        if is_broker && all_served && !listeners.listeners.is_empty() {
             listeners.check_advertised(problems);
         }
         listeners
@@ -230,15 +230,16 @@ fn check_ports(listeners: &[ListenerAddress], problems: &mut Vec<ConfigProblem>)
     }
 }
 
-fn check_served(listeners: &[ListenerAddress], problems: &mut Vec<ConfigProblem>) {
-    for listener in listeners {
-        if listener.protocol != SecurityProtocol::Plaintext {
-            problems.push(ConfigProblem::Conflict(format!(
-                "listeners: {listener} speaks {}, but Ottla serves only PLAINTEXT listeners so far",
-                listener.protocol
-            )));
-        }
+/// Whether every listener speaks a protocol that is served.
+fn check_served(listeners: &[ListenerAddress], problems: &mut Vec<ConfigProblem>) -> bool {
+    let before = problems.len();
+    for listener in listeners.iter().filter(|it| it.protocol != SecurityProtocol::Plaintext) {
+        problems.push(ConfigProblem::Conflict(format!(
+            "listeners: {listener} speaks {}, but Ottla serves only PLAINTEXT listeners so far",
+            listener.protocol
+        )));
     }
+    problems.len() == before
 }
 
 impl SecurityProtocol {

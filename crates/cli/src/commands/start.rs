@@ -1,6 +1,6 @@
 //! `ottla start`.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use clap::Args;
 use ottla_config::{BrokerConfig, ConfigError, ConfigWarning};
 use ottla_env::{Env, process};
 use ottla_server::{Server, StartError};
-use tracing::{info, warn};
+use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -39,8 +39,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let filter = EnvFilter::try_from_env("OTTLA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log_to_stderr()?;
     // As many workers as there are cores: a request is handled on the worker that read it, so
     // num.network.threads and num.io.threads have nothing to divide.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -50,6 +49,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     runtime.block_on(serve(options))
 }
 
+fn log_to_stderr() -> Result<()> {
+    // The Raft library tells below this level what is for its own developers.
+    const DEFAULT: &str = "info,openraft=error";
+    let directives = std::env::var("OTTLA_LOG").unwrap_or_else(|_| DEFAULT.to_owned());
+    let filter = EnvFilter::try_new(&directives).map_err(|error| Failure {
+        what: format!("OTTLA_LOG={directives} cannot be read"),
+        why: error.to_string(),
+        next: "set it to error, warn, info, debug or trace, or to a list of target=level"
+            .to_owned(),
+    })?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    subscriber.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
 async fn serve(options: &Options) -> Result<()> {
     let env = Env::os();
     let (config, warnings) = read_config(&env, options)?;
@@ -57,7 +71,7 @@ async fn serve(options: &Options) -> Result<()> {
         warn!("{warning}");
     }
     match process::raise_open_file_limit() {
-        Ok(limit) => info!(limit, "open files"),
+        Ok(limit) => debug!(limit, "open files"),
         Err(error) => warn!("the limit of open files stays as it is: {error}"),
     }
     let asked_to_stop = process::shutdown_signal().context("cannot listen for signals")?;

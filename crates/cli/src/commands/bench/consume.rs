@@ -117,7 +117,7 @@ async fn read_all(
             read.take(partition, check_crcs)?;
             last_record = now;
         }
-        read.latencies.record(now.since(begin));
+        read.latencies.record(now.since(begin))?;
     }
     Ok(read)
 }

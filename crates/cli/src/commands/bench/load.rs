@@ -72,13 +72,18 @@ impl Batch {
         batch_bytes: usize,
         compression: Compression,
     ) -> Result<Self> {
-        let value = text_of(record_size);
-        let record = NewRecord { timestamp: now, value: Some(&value), ..NewRecord::default() };
+        let mut text = Text::default();
         let mut builder = RecordBatchBuilder::new();
-        if builder.size_with(&record) > i32::MAX as usize / 2 {
-            bail!("--record-size is too large for a batch");
-        }
-        while builder.is_empty() || builder.size_with(&record) <= batch_bytes.max(HEADER_LENGTH) {
+        loop {
+            let value = text.next(record_size);
+            let record = NewRecord { timestamp: now, value: Some(&value), ..NewRecord::default() };
+            let size = builder.size_with(&record);
+            if size > i32::MAX as usize / 2 {
+                bail!("--record-size is too large for a batch");
+            }
+            if !builder.is_empty() && size > batch_bytes.max(HEADER_LENGTH) {
+                break;
+            }
             builder.append(&record);
         }
         let records = builder.len() as u64;
@@ -92,17 +97,28 @@ impl Batch {
 }
 
 /// Text that compresses about as well as log lines do, not as zeros would.
-fn text_of(size: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut text = Vec::with_capacity(size + 16);
-    while text.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        text.extend_from_slice(format!("{{\"k\":{:04}}},", state % 10_000).as_bytes());
+struct Text {
+    state: u64,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { state: 0x9e37_79b9_7f4a_7c15 }
     }
-    text.truncate(size);
-    text
+}
+
+impl Text {
+    fn next(&mut self, size: usize) -> Vec<u8> {
+        let mut text = Vec::with_capacity(size + 16);
+        while text.len() < size {
+            self.state ^= self.state << 13;
+            self.state ^= self.state >> 7;
+            self.state ^= self.state << 17;
+            text.extend_from_slice(format!("{{\"k\":{:04}}},", self.state % 10_000).as_bytes());
+        }
+        text.truncate(size);
+        text
+    }
 }
 
 /// Makes the topic unless it is there, waits for its leaders, and answers its partitions.
@@ -156,5 +172,35 @@ pub(super) fn share(
         partitions.iter().cycle().nth(worker).cloned().into_iter().collect()
     } else {
         own
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_protocol::record_batch::RecordBatch;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_as_large_as_asked_and_its_crc_is_right() {
+        let batch = Batch::build(Timestamp(1), 100, 16_384, Compression::None).unwrap();
+        let parsed = RecordBatch::parse(&batch.bytes).unwrap();
+        assert!(parsed.crc_is_valid());
+        assert_eq!(parsed.records_count() as u64, batch.records);
+        assert!((16_384 - 120..=16_384).contains(&batch.bytes.len()), "{}", batch.bytes.len());
+        let single = Batch::build(Timestamp(1), 50_000, 16_384, Compression::Lz4).unwrap();
+        assert_eq!(single.records, 1);
+    }
+
+    #[test]
+    fn every_partition_has_a_worker_and_every_worker_a_partition() {
+        let partitions: Vec<_> = (0..3).map(|index| TopicPartition::new("t", index)).collect();
+        for workers in 1..8 {
+            let shares: Vec<_> = (0..workers).map(|it| share(&partitions, it, workers)).collect();
+            assert!(shares.iter().all(|share| !share.is_empty()));
+            for partition in &partitions {
+                assert!(shares.iter().flatten().any(|shared| shared == partition));
+            }
+        }
     }
 }

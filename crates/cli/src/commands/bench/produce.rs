@@ -38,8 +38,8 @@ pub(super) struct Options {
     /// Requests that a connection sends before it waits for an answer.
     #[arg(long, default_value_t = 5)]
     in_flight: usize,
-    /// Records per second altogether; 0 is as many as possible. Times then count from when a
-    /// batch was due, not from when it could be sent.
+    /// Records per second altogether; 0 is as many as possible. What cannot be sent in time because
+    /// answers are missing then counts from when it was due.
     #[arg(long, default_value_t = 0)]
     rate: u64,
     /// What a batch must have reached.
@@ -156,15 +156,18 @@ impl Worker {
         let mut waiting = FuturesUnordered::new();
         let start = clock.now();
         let mut targets = self.targets.iter().cycle();
+        // Behind its schedule because the node did not answer in time: then a batch counts from
+        // when it was due. Late by the load generator's own timer, it counts from when it is sent.
+        let mut behind = false;
         for number in 0..self.count {
+            let blocked = waiting.len() >= self.in_flight;
             while waiting.len() >= self.in_flight {
                 self.take(waiting.next().await, &mut latencies)?;
             }
             let due = self.interval.map(|interval| start + interval.mul_f64(number as f64));
-            while let Some(early) = due.map(|due| due.since(clock.now())) {
-                if early.is_zero() {
-                    break;
-                }
+            let early = |due: Monotonic| Some(due.since(clock.now())).filter(|it| !it.is_zero());
+            behind = due.is_some_and(|due| early(due).is_none()) && (behind || blocked);
+            while let Some(early) = due.and_then(early) {
                 tokio::select! {
                     answer = waiting.next(), if !waiting.is_empty() => self.take(answer, &mut latencies)?,
                     () = clock.sleep(early) => break,
@@ -172,7 +175,7 @@ impl Worker {
             }
             let (leader, partition) = targets.next().context("no partition")?;
             let request = self.request(leader, partition)?;
-            let begin = due.unwrap_or_else(|| clock.now());
+            let begin = due.filter(|_| behind).unwrap_or_else(|| clock.now());
             let connection = leader.connection.clone();
             waiting.push(async move { (begin, connection.produce(&request).await) });
         }
@@ -203,8 +206,7 @@ impl Worker {
                 }
             }
         }
-        latencies.record(self.bench.env.clock.now().since(begin));
-        Ok(())
+        latencies.record(self.bench.env.clock.now().since(begin))
     }
 }
 

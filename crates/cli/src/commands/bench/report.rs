@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use super::Format;
 use super::server_process::Used;
 
-/// Times in microseconds, to three digits, up to a minute and more.
+/// Times in microseconds, to three digits.
 pub(super) struct Latencies(Histogram<u64>);
 
 impl Latencies {
@@ -18,10 +18,9 @@ impl Latencies {
         Ok(Self(Histogram::new(3)?))
     }
 
-    pub(super) fn record(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        // It grows as needed: nothing is out of its range.
-        self.0.saturating_record(micros.max(1));
+    pub(super) fn record(&mut self, latency: Duration) -> Result<()> {
+        let micros = u64::try_from(latency.as_micros())?;
+        Ok(self.0.record(micros.max(1))?)
     }
 
     pub(super) fn add(&mut self, other: &Self) -> Result<()> {
