@@ -55,7 +55,7 @@ impl PartitionProduceData {
 }
 
 impl ProduceRequest {
-    /// Decodes a request body, all of it.
+    /// Decodes a request body.
     ///
     /// `version` must be one that is served; see [`ApiKey::served_versions`].
     pub fn decode(body: &Bytes, version: i16) -> Result<Self, DecodeError> {
@@ -66,7 +66,6 @@ impl ProduceRequest {
         let topics = reader
             .array(TopicProduceData::MIN_SIZE, |reader| TopicProduceData::read(reader, version))?;
         reader.skip_tagged_fields()?;
-        reader.finish()?;
         Ok(Self { transactional_id, acks, timeout_ms, topics })
     }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use kafka_wire_core::{
-    ApiVersion, DecodeError, DecodeLimits, EncodeError, KafkaDecode, KafkaEncode, StrBytes,
+    ApiVersion, DecodeError, DecodeLimits, Decoder, EncodeError, KafkaDecode, KafkaEncode, StrBytes,
 };
 
 use crate::fetch::FetchRequest;
@@ -95,13 +95,17 @@ impl RequestHeader {
     }
 }
 
+/// No request or response names more things than this in one list.
+const MAX_ARRAY_ELEMENTS: usize = 1_000_000;
+
 /// Limits for a message of `bytes` bytes: nothing in it may claim to be larger than it is.
 pub(crate) fn decode_limits(bytes: usize) -> DecodeLimits {
     let mut limits = DecodeLimits::default();
     limits.max_frame_bytes = bytes;
     limits.max_string_bytes = bytes;
     limits.max_bytes_bytes = bytes;
-    limits.max_array_elements = bytes;
+    // An element of one or two bytes becomes a struct of a hundred: a frame full of them must not.
+    limits.max_array_elements = bytes.min(MAX_ARRAY_ELEMENTS);
     limits.max_tagged_fields = bytes;
     limits.max_tag_bytes = bytes;
     limits.max_total_tag_bytes = bytes;
@@ -160,7 +164,8 @@ macro_rules! request_enum {
                 }
             }
 
-            /// Decodes the body that [`RequestHeader::decode`] answered, all of it.
+            /// Decodes the body that [`RequestHeader::decode`] answered. Bytes behind it are ignored, as Kafka
+            /// ignores them: librdkafka 2.x sends three too many with a Metadata request for all topics.
             ///
             /// Whatever the bytes are, this allocates no more than a multiple of them, which for
             /// Produce with large records is next to nothing, and for a body made of nothing but
@@ -202,7 +207,7 @@ pub enum RequestError {
 
 fn generated<M: KafkaDecode>(body: Bytes, version: i16) -> Result<M, DecodeError> {
     let limits = decode_limits(body.len());
-    M::decode_from_bytes(body, ApiVersion::new(version), limits)
+    M::decode(&mut Decoder::new(body, limits)?, ApiVersion::new(version))
 }
 
 /// Encodes a request as a client sends it: length, header, body.

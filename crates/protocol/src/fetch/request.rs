@@ -194,7 +194,7 @@ impl ForgottenTopic {
 }
 
 impl FetchRequest {
-    /// Decodes a request body, all of it.
+    /// Decodes a request body.
     ///
     /// `version` must be one that is served; see [`ApiKey::served_versions`].
     pub fn decode(body: &Bytes, version: i16) -> Result<Self, DecodeError> {
@@ -232,7 +232,6 @@ impl FetchRequest {
             }
             Ok(true)
         })?;
-        reader.finish()?;
         Ok(this)
     }
 
