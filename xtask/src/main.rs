@@ -8,6 +8,7 @@
 
 mod compat;
 mod compile;
+mod fuzz;
 mod kill9;
 mod node;
 mod program;
@@ -18,7 +19,7 @@ mod tidy;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::tally::Tally;
 
@@ -29,7 +30,7 @@ cargo xtask compat [CLIENT [SCENARIO]] [--table] [--require-all]
                                       stock clients against a node; --table prints what passed as markdown
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask fuzz [TARGET [SECONDS]]   one fuzz target, or all in turn
-cargo xtask bench [ARGUMENT...]       `ottla bench` against a fresh release node
+cargo xtask bench [ARGUMENT...]       `ottla bench` against a fresh release node; without arguments every load
 
 OTTLA_BIN names a ready-built node to test in place of `cargo build --release`.";
 
@@ -74,8 +75,10 @@ fn run(arguments: Vec<String>) -> Result<bool> {
         ("seeds-in-this-network", []) => return seeds::run_here(),
         ("kill9", []) => kill9::run(&mut tally, kill9::ROUNDS)?,
         ("kill9", [rounds]) => kill9::run(&mut tally, rounds.parse().context("ROUNDS")?)?,
-        ("fuzz", _) if operands.len() <= 2 => {
-            fuzz(&mut tally, operands.first(), operands.get(1))?;
+        ("fuzz", []) => fuzz::run(&mut tally, None, fuzz::SECONDS)?,
+        ("fuzz", [target]) => fuzz::run(&mut tally, Some(target), fuzz::SECONDS)?,
+        ("fuzz", [target, seconds]) => {
+            fuzz::run(&mut tally, Some(target), seconds.parse().context("SECONDS")?)?;
         }
         _ => bail!("cannot run `{}`\n{USAGE}", arguments.join(" ")),
     }
@@ -96,39 +99,24 @@ fn test(tally: &mut Tally) -> Result<()> {
     kill9::run(tally, kill9::ROUNDS)
 }
 
-fn fuzz(tally: &mut Tally, target: Option<&&str>, seconds: Option<&&str>) -> Result<()> {
-    let seconds: u32 = seconds.map_or(Ok(60), |text| text.parse()).context("SECONDS")?;
-    let mut targets: Vec<String> = std::fs::read_dir(root().join("fuzz/fuzz_targets"))
-        .context("fuzz/fuzz_targets")?
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
-        .filter(|name| target.is_none_or(|wanted| name == wanted))
-        .collect();
-    targets.sort();
-    ensure!(!targets.is_empty(), "no fuzz target of that name");
-    if !program::exists("cargo-fuzz") {
-        tally.skip("fuzz", "cargo-fuzz not found");
-        return Ok(());
-    }
-    for name in targets {
-        let status = Command::new("cargo")
-            .args(["+nightly", "fuzz", "run", &name, "--"])
-            .arg(format!("-max_total_time={seconds}"))
-            .current_dir(root())
-            .status()?;
-        tally.record(&format!("fuzz {name}"), status.success(), "it crashed; see above");
-    }
-    Ok(())
-}
-
+/// One load as given, or each of them as it is by default, one after the other on the same node.
 fn bench(arguments: &[String]) -> Result<bool> {
     let data = program::Scratch::new("bench")?;
     let node = node::Node::start(data.path(), &node::Settings::default())?;
-    let status = Command::new(node::binary()?)
-        .args(["bench", "--bootstrap-server", node.address()])
-        .args(arguments)
-        .status()?;
+    let given: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let loads = if given.is_empty() {
+        vec![vec!["produce"], vec!["consume"], vec!["latency"]]
+    } else {
+        vec![given]
+    };
+    let mut well = true;
+    for load in loads {
+        let mut ottla = Command::new(node::binary()?);
+        ottla.args(["bench", "--bootstrap-server", node.address()]).args(load);
+        well &= ottla.status()?.success();
+    }
     node.stop()?;
-    Ok(status.success())
+    Ok(well)
 }
 
 /// The root of the workspace.
