@@ -10,13 +10,27 @@
 //!       └─► SimRng: what nodes draw, the plan     ┘
 //! ```
 //!
+//! What could differ from run to run, and what closes it:
+//!
+//! | Source | Closed by |
+//! |---|---|
+//! | time, network, files, randomness of the node | its Env |
+//! | `RandomState` of libraries' maps, tokio's `select!` | mad-turmoil's `getrandom`, a thread and a process of its own per run |
+//! | `Instant::now` and `SystemTime::now` in libraries | mad-turmoil's `clock_gettime` |
+//! | the order in which a dying runtime drops its tasks | the first socket dropped closes all, oldest first |
+//! | openraft's randomness | seeded from `Env::rng` by the quorum |
+//!
+//! No `cfg` flag is needed. `cargo run -p ottla-sim -- --scenario log --seed 7` runs one seed; a
+//! failure prints that command, and `--trace` every event.
+//!
 //! # Invariants
 //! - The same seed gives the same event hash, in the same binary.
 //! - A life that has ended acts no more: its sockets are silent, its files refuse.
 //! - A disk keeps what `env`'s traits promise and, at a power loss, nothing that they do not.
 //!
 //! # Not here
-//! Anything that only works in the simulator: nodes do not know where they run.
+//! Anything that only works in the simulator: nodes do not know where they run. Not modelled are
+//! lost TCP segments, and that peers hear nothing of a power loss: here they hear it at once.
 #![allow(clippy::disallowed_methods, reason = "this crate is the other world behind the fence")]
 
 mod checker;

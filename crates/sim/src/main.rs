@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long)]
     seeds: Option<u32>,
     /// What to run.
-    #[arg(long, default_value = "echo")]
+    #[arg(long, default_value = "broker")]
     scenario: Scenario,
     /// Prints every event to standard error.
     #[arg(long)]

@@ -94,9 +94,8 @@ impl Simulation {
         node
     }
 
-    /// Moves time on by one tick. Answers whether there are clients and
-    /// all have ended. A node that died in the
-    /// middle of a disk operation is stopped for good; [`Simulation::restart`] revives it.
+    /// Moves time on by one tick. Answers whether there are clients and all have ended. A node that
+    /// died in the middle of a disk operation is stopped; [`Simulation::restart`] revives it.
     pub fn step(&mut self) -> Result<bool> {
         let finished = self.sim.step().map_err(|error| anyhow!("{error}"))?;
         let died: Vec<(String, Crash)> = self
