@@ -51,9 +51,9 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("compression.lz4.level", "9", Valid::Between(1, 17), "The level of LZ4.").cluster_wide(),
     int("compression.zstd.level", "3", Valid::Between(-131_072, 22), "The level of zstd.").cluster_wide(),
     int("num.recovery.threads.per.data.dir", "2", Valid::AtLeast(1), "Logs of one directory recovered at once.").high().cluster_wide(),
-    long("log.dir.failure.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds without reaching the controller after which a broker with a failed directory stops.").low(),
+    long("log.dir.failure.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds without reaching the controller after which a broker with a failed directory stops.").low().not_yet(),
     list("cordoned.log.dirs", "", Valid::Any, "Directories that get no new partitions; * is all (KIP-1066).").per_broker().not_yet(),
-    long("log.initial.task.delay.ms", "30000", Valid::AtLeast(0), "Milliseconds after the start before retention and flushing begin.").low(),
+    long("log.initial.task.delay.ms", "30000", Valid::AtLeast(0), "Milliseconds after the start before retention and flushing begin.").low().not_yet(),
     class_or_null("create.topic.policy.class.name", Valid::Any, "A Java class that judges new topics.").low().not_yet(),
     class_or_null("alter.config.policy.class.name", Valid::Any, "A Java class that judges changes of configuration.").low().not_yet(),
 ];
