@@ -87,6 +87,9 @@ pub(crate) fn open_active(
     );
     let (Some(offset_index), Some(time_index)) = indexes else { return Ok(None) };
     let last = offset_index.last()?;
+    if last.position > sizes.log {
+        return Ok(None);
+    }
     let largest = time_index.last()?;
     let file = dir.cached_file(segment_file(path, base_offset, LOG)).get()?;
     let found = scan_tail(&*file, last.position, sizes.log, base_offset, largest);
@@ -138,8 +141,8 @@ fn scan_tail(
     Ok(Tail { next_offset, largest: largest.or(Some(none)) })
 }
 
-/// Data that makes no sense is no fault of the disk here: the segment is recovered instead.
-fn skip_invalid<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// Data that makes no sense is no fault of the disk here: there is another way to find it out.
+pub(crate) fn skip_invalid<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),

@@ -22,7 +22,7 @@ use crate::log_dir::LogDir;
 use crate::log_segment::LogSegment;
 use crate::partition_metadata;
 use crate::producer_state::ProducerStates;
-use crate::recovery::{self, Scanned};
+use crate::recovery::{self, Scanned, skip_invalid};
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
@@ -111,7 +111,10 @@ impl Log {
 fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<Loaded> {
     let Listing { segments: listed, snapshots } = Listing::of(dir, path)?;
     let mut outdated_indexes = false;
-    let mut epochs = LeaderEpochCache::read(dir.disk(), &path.join(leader_epoch_cache::FILE_NAME))?;
+    let epoch_file = path.join(leader_epoch_cache::FILE_NAME);
+    let known_epochs = skip_invalid(LeaderEpochCache::read(dir.disk(), &epoch_file))?;
+    let epochs_lost = known_epochs.is_none();
+    let mut epochs = known_epochs.unwrap_or_default();
     let mut segments = Vec::with_capacity(listed.len().max(1));
     let mut log_end = options.log_start_offset;
     let mut rest = listed.into_iter().peekable();
@@ -169,6 +172,10 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         }
     }
     let log_end = begin_at_start(dir, path, options.log_start_offset, &mut segments, log_end)?;
+    if epochs_lost {
+        tracing::warn!(file = %epoch_file.display(), "damaged: finding the epochs in the log");
+        epochs = find_epochs(&segments)?;
+    }
     epochs.truncate_from_end(log_end);
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let producers = if options.clean_shutdown && !snapshots.contains_key(&log_end) {
@@ -228,11 +235,26 @@ pub(super) fn rebuild_producers(
     }
     for (index, segment) in segments.iter().enumerate() {
         let ends_before = segments.get(index + 1).is_some_and(|next| next.base_offset() <= from);
-        if !ends_before && segment.size() > 0 && from < log_end {
-            replay_producers(segment, from, &mut producers)?;
+        let needed = !ends_before && segment.size() > 0 && from < log_end;
+        if needed && skip_invalid(replay_producers(segment, from, &mut producers))?.is_none() {
+            // A reader of the damaged batch is told so; the rest of the log is still good.
+            tracing::warn!(segment = %segment.path().display(), "a batch is damaged");
         }
     }
     Ok(producers)
+}
+
+/// The epochs of all batches, from their headers.
+fn find_epochs(segments: &[Arc<LogSegment>]) -> io::Result<LeaderEpochCache> {
+    let mut epochs = LeaderEpochCache::default();
+    for segment in segments.iter().filter(|segment| segment.size() > 0) {
+        let file = segment.file()?;
+        let mut scanner = HeaderScanner::new(&*file, 0, segment.size());
+        while let Some(Some(batch)) = skip_invalid(scanner.next_batch())? {
+            epochs.assign(batch.header.leader_epoch, batch.header.base_offset);
+        }
+    }
+    Ok(epochs)
 }
 
 fn replay_producers(

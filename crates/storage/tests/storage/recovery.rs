@@ -1,7 +1,8 @@
 //! What a crash leaves, and what is made of it.
 
 use ottla_protocol::record_batch::RecordBatchBuilder;
-use ottla_protocol::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use ottla_storage::AppendOrigin;
 
 use crate::batches;
 use crate::single_log::{NOW, SingleLog};
@@ -175,4 +176,18 @@ fn a_snapshot_beyond_a_truncation_is_never_believed_again() {
     }
     log.crash();
     assert!(!log.append(&idempotent(2, "x")).unwrap().duplicate);
+}
+
+#[test]
+fn a_damaged_epoch_file_is_made_anew_from_the_log() {
+    let mut log = SingleLog::with_segments_of(200);
+    for epoch in [0, 0, 3, 3, 4] {
+        let records = batches::builder(NOW.0, &["x"]).build();
+        log.append_as(&records, AppendOrigin::Client, epoch).unwrap();
+    }
+    log.log.close().unwrap();
+    std::fs::write(log.dir().join("leader-epoch-checkpoint"), b"0\n3\n0 0\n").unwrap();
+    log.reopen(Offset(5), true);
+    let end = |epoch| log.log.end_offset_for_epoch(LeaderEpoch(epoch)).map(|end| end.end_offset.0);
+    assert_eq!([end(0), end(3), end(4)], [Some(2), Some(4), Some(5)]);
 }
