@@ -27,7 +27,7 @@ fn a_log_recovers_however_its_node_dies() {
     run_seed(Scenario::Log, 4);
     // What recovery had removed came back with the next power loss.
     run_seed(Scenario::Log, 11);
-    for seed in 100..106 {
+    for seed in (100..106).chain(204..206) {
         run_seed(Scenario::Log, seed);
     }
     println!("{}", run(Scenario::Log, &["--seeds", "6"]));

@@ -150,17 +150,18 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             epochs.assign(*epoch, *start);
         }
         log_end = scanned.next_offset;
-        if next_base.is_some() && scanned.truncated == 0 {
+        // Of a segment that compaction has been through, the end may be gone for good.
+        let lost_end = !options.config.cleanup_policy.compact
+            && next_base.is_some_and(|next_base| next_base > log_end);
+        let damaged = scanned.truncated > 0 || lost_end;
+        if next_base.is_some() && !damaged {
             segment.save_indexes(dir)?;
             segments.push(segment.with_saved_indexes(dir));
             continue;
         }
         outdated_indexes = files.index.is_some() || files.time_index.is_some();
         segments.push(segment);
-        // Of a segment that compaction has been through, the end may be gone for good.
-        let lost_end = !options.config.cleanup_policy.compact
-            && next_base.is_some_and(|next_base| next_base > log_end);
-        if scanned.truncated > 0 || lost_end {
+        if damaged {
             // What follows the damage no longer joins on: with the power the system may lose the
             // end of a segment and keep the name of the next.
             for (base_offset, files) in rest.by_ref() {
