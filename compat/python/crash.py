@@ -1,8 +1,10 @@
 """Produces without a pause while its node is killed and started again, and checks what is left.
 
     crash.py BOOTSTRAP produce TOPIC    sends values 0, 1, 2, … to each partition until its standard input ends
-    crash.py BOOTSTRAP check TOPIC N…   reads everything; partition p must hold value i at offset i, and at least
-                                        the first N of partition p
+    crash.py BOOTSTRAP check TOPIC ACKNOWLEDGED COMMITTED
+        reads everything: a partition must hold value i at offset i, and as many as were acknowledged. Before that,
+        the group's offsets must be those that the last check committed; after it, it commits where it came to, and
+        prints that. Both are one number for each partition, with commas.
 
 The producer is idempotent and is the only one, and it never gives up on a record. So a gap or a changed value is an
 acknowledged record lost, and a repeated value is a retry that the node took for a new record.
@@ -73,29 +75,49 @@ def produce(bootstrap, topic):
     return failures
 
 
-def check(bootstrap, topic, at_least):
-    reader = Consumer({**settings(bootstrap), "group.id": "unused", "auto.offset.reset": "error"})
-    failures = []
-    for partition, wanted in enumerate(at_least):
+def check(bootstrap, topic, acknowledged, committed):
+    reader = Consumer({
+        **settings(bootstrap),
+        "group.id": "crash",
+        "auto.offset.reset": "error",
+        "enable.auto.commit": False,
+    })
+    ends = []
+    for partition, wanted in enumerate(acknowledged):
         place = TopicPartition(topic, partition, OFFSET_BEGINNING)
         end = watermark(reader, place)
         if end < wanted:
             return [f"partition {partition} ends at {end}, but {wanted} records were acknowledged"]
+        resumed = reader.committed([place], timeout=DEADLINE_SECONDS)[0].offset
+        if resumed != committed[partition]:
+            return [f"partition {partition}: the group is at {resumed}, but it committed {committed[partition]}"]
         reader.assign([place])
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        offset = 0
-        while offset < end:
-            if time.monotonic() > deadline:
-                return [f"partition {partition}: nothing at offset {offset}, though it ends at {end}"]
-            for message in reader.consume(500, 0.1):
-                if message.error():
-                    raise KafkaException(message.error())
-                if message.offset() != offset or message.value() != b"%d" % offset:
-                    found = f"{message.value()} at offset {message.offset()}"
-                    return [f"partition {partition}: {found}, where {offset} belongs"]
-                offset += 1
+        failures = sequence_failures(reader, partition, end)
+        if failures:
+            return failures
+        ends.append(end)
+    reached = [TopicPartition(topic, partition, end) for partition, end in enumerate(ends)]
+    reader.commit(offsets=reached, asynchronous=False)
+    print("committed", *ends, flush=True)
     reader.close()
-    return failures
+    return []
+
+
+def sequence_failures(reader, partition, end):
+    """Reads up to the end; value i belongs at offset i."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    offset = 0
+    while offset < end:
+        if time.monotonic() > deadline:
+            return [f"partition {partition}: nothing at offset {offset}, though it ends at {end}"]
+        for message in reader.consume(500, 0.1):
+            if message.error():
+                raise KafkaException(message.error())
+            if message.offset() != offset or message.value() != b"%d" % offset:
+                found = f"{message.value()} at offset {message.offset()}"
+                return [f"partition {partition}: {found}, where {offset} belongs"]
+            offset += 1
+    return []
 
 
 def watermark(reader, place):
@@ -113,8 +135,9 @@ def main(arguments):
     match arguments:
         case [bootstrap, "produce", topic]:
             failures = produce(bootstrap, topic)
-        case [bootstrap, "check", topic, *at_least]:
-            failures = check(bootstrap, topic, [int(count) for count in at_least])
+        case [bootstrap, "check", topic, *counts] if len(counts) == 2:
+            acknowledged, committed = ([int(count) for count in some.split(",")] for some in counts)
+            failures = check(bootstrap, topic, acknowledged, committed)
         case _:
             sys.exit(__doc__)
     for failure in failures:
