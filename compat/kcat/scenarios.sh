@@ -22,7 +22,7 @@ finish() {
 trap finish EXIT
 
 fail() {
-    echo "$*" >"$scratch/reason"
+    echo "$*" | tr "\n" " " >"$scratch/reason"
     exit 1
 }
 
