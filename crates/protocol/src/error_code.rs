@@ -203,6 +203,11 @@ impl ErrorCode {
         self as i16
     }
 
+    /// Success is no error; everything else is.
+    pub const fn ok(self) -> Result<(), Self> {
+        if self as i16 == 0 { Ok(()) } else { Err(self) }
+    }
+
     /// The code a response carries. One this release does not know is `UNKNOWN_SERVER_ERROR`,
     /// as for Kafka's clients.
     pub const fn from_wire(code: i16) -> Self {

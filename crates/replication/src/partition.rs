@@ -200,8 +200,7 @@ mod tests {
 
     #[test]
     fn a_sole_replica_commits_what_it_appends() {
-        let mut partition =
-            Partition::new(BrokerId(1), replicas(1, 0, &[1]), Offset(5), Offset(0));
+        let mut partition = Partition::new(BrokerId(1), replicas(1, 0, &[1]), Offset(5), Offset(0));
         assert_eq!(partition.high_watermark(), Offset(5));
         let appended = partition.appended(Offset(8));
         assert_eq!(appended, Appended { high_watermark: Offset(8), advanced: true });
@@ -223,10 +222,7 @@ mod tests {
         assert_eq!(partition.check_epoch(LeaderEpoch::NONE), Ok(()));
         assert_eq!(partition.check_epoch(LeaderEpoch(4)), Ok(()));
         let current = LeaderEpoch(4);
-        assert_eq!(
-            partition.check_epoch(LeaderEpoch(3)),
-            Err(EpochCheckError::Fenced { current })
-        );
+        assert_eq!(partition.check_epoch(LeaderEpoch(3)), Err(EpochCheckError::Fenced { current }));
         assert_eq!(
             partition.check_epoch(LeaderEpoch(5)),
             Err(EpochCheckError::Unknown { current })
@@ -235,8 +231,7 @@ mod tests {
 
     #[test]
     fn old_news_is_ignored_and_a_lost_leadership_is_noticed() {
-        let mut partition =
-            Partition::new(BrokerId(1), replicas(1, 4, &[1]), Offset(0), Offset(0));
+        let mut partition = Partition::new(BrokerId(1), replicas(1, 4, &[1]), Offset(0), Offset(0));
         assert!(!partition.replicas_changed(replicas(2, 3, &[2])));
         assert_eq!(partition.check_leader(), Ok(()));
         assert!(partition.replicas_changed(replicas(2, 5, &[2])));

@@ -32,10 +32,7 @@ impl ProducerIds {
                 .decide(|controller, _| controller.allocate_producer_ids(&request))
                 .await
                 .map_err(|error| error.error_code())?;
-            match ErrorCode::from_wire(granted.error_code) {
-                ErrorCode::None => {}
-                error => return Err(error),
-            }
+            ErrorCode::from_wire(granted.error_code).ok()?;
             let start = granted.producer_id_start;
             *block = start..start + i64::from(granted.producer_id_len);
         }

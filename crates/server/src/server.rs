@@ -236,10 +236,14 @@ async fn register(
     });
     let unfenced =
         controller.decide(|controller, _| controller.broker_heartbeat(&heartbeat)).await?;
-    match ErrorCode::from_wire(unfenced.error_code) {
-        ErrorCode::None if !unfenced.is_fenced => Ok(BrokerEpoch(registered.broker_epoch)),
-        error => Err(StartError::Registration { id, reason: error.to_string() }),
+    let refused = |reason: String| StartError::Registration { id, reason };
+    ErrorCode::from_wire(unfenced.error_code).ok().map_err(|error| refused(error.to_string()))?;
+    if unfenced.is_fenced {
+        return Err(refused(
+            "it stays fenced: it has not caught up with the metadata log".to_owned(),
+        ));
     }
+    Ok(BrokerEpoch(registered.broker_epoch))
 }
 
 fn feature(supported: &SupportedFeature) -> Feature {

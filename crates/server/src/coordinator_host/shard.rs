@@ -31,7 +31,7 @@ struct State {
 
 enum Phase {
     Loading,
-    Active(GroupCoordinator),
+    Active(Box<GroupCoordinator>),
     Resigned,
     Failed,
 }
@@ -58,7 +58,7 @@ impl Shard {
             return None;
         }
         let effects = coordinator.elected(now);
-        state.phase = Phase::Active(coordinator);
+        state.phase = Phase::Active(Box::new(coordinator));
         self.settle(&mut state, now, effects);
         state.phase.next_deadline()
     }

@@ -4,6 +4,7 @@
 //! (for replicas, or for the disk where `flush.messages` asks for it) is given later.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_protocol::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
@@ -46,7 +47,7 @@ pub(super) fn handle(
     if unfinished.is_empty() {
         return Answer::now(response);
     }
-    let timeout = std::time::Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let broker = Arc::clone(broker);
     Answer::later(finish(broker, response, unfinished, timeout))
 }
@@ -105,57 +106,56 @@ async fn finish(
     broker: Arc<Broker>,
     mut response: ProduceResponse,
     unfinished: Vec<Unfinished>,
-    timeout: std::time::Duration,
+    timeout: Duration,
 ) -> ProduceResponse {
     let deadline = broker.env().clock.now() + timeout;
     for append in unfinished {
         let left = deadline.since(broker.env().clock.now());
-        let error = if append.flush { flush(&broker, &append).await } else { ErrorCode::None };
-        let error = match error {
-            ErrorCode::None => wait_committed(&broker, &append, left).await,
-            error => error,
+        let safe = async {
+            if append.flush {
+                flush(&broker, &append).await?;
+            }
+            wait_committed(&broker, &append, left).await
         };
         let (topic, partition) = append.at;
         let answer =
             response.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition));
-        if let (Some(answer), false) = (answer, error == ErrorCode::None) {
+        if let (Some(answer), Err(error)) = (answer, safe.await) {
             *answer = PartitionProduceResponse::failed(answer.index, error);
         }
     }
     response
 }
 
-async fn flush(broker: &Broker, append: &Unfinished) -> ErrorCode {
+async fn flush(broker: &Broker, append: &Unfinished) -> Result<(), ErrorCode> {
     let (partition, last_offset) = (Arc::clone(&append.partition), append.last_offset);
-    match broker.env().run_blocking(move || partition.flush(last_offset.next())).await {
-        Ok(()) => ErrorCode::None,
-        Err(reason) => {
-            error!(partition = %append.partition.name(), %reason, "could not flush");
-            ErrorCode::KafkaStorageError
-        }
-    }
+    let flushed = broker.env().run_blocking(move || partition.flush(last_offset.next())).await;
+    flushed.map_err(|reason| {
+        error!(partition = %append.partition.name(), %reason, "could not flush");
+        ErrorCode::KafkaStorageError
+    })
 }
 
 async fn wait_committed(
     broker: &Broker,
     append: &Unfinished,
-    timeout: std::time::Duration,
-) -> ErrorCode {
+    timeout: Duration,
+) -> Result<(), ErrorCode> {
     let subscription = Subscription::new(vec![Arc::clone(&append.partition)]);
     let committed = async {
         loop {
             if append.partition.high_watermark() > append.last_offset {
-                return ErrorCode::None;
+                return Ok(());
             }
             if !append.partition.is_leader() {
-                return ErrorCode::NotLeaderOrFollower;
+                return Err(ErrorCode::NotLeaderOrFollower);
             }
             subscription.changed().await;
         }
     };
     ottla_env::timeout(broker.env().clock.as_ref(), timeout, committed)
         .await
-        .unwrap_or(ErrorCode::RequestTimedOut)
+        .unwrap_or(Err(ErrorCode::RequestTimedOut))
 }
 
 fn succeeded(data: &PartitionProduceData, info: &LogAppendInfo) -> PartitionProduceResponse {
