@@ -61,7 +61,10 @@ fn describe(
             Ok(broker.config().describe_topic(overrides.iter()))
         }
         Some(ConfigResource::Broker(Some(id))) if id == broker.id() => {
-            Ok(broker.config().describe_broker())
+            let mut entries = broker.config().describe_broker();
+            // None can be changed while the node runs: see IncrementalAlterConfigs.
+            entries.iter_mut().for_each(|entry| entry.read_only = true);
+            Ok(entries)
         }
         Some(ConfigResource::Broker(Some(id))) => {
             Err(invalid(format!("this is broker {}: ask broker {id} for its own", broker.id())))

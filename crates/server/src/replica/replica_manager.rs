@@ -9,6 +9,7 @@ use ottla_config::{BrokerConfig, LogConfig};
 use ottla_metadata::{
     ConfigResource, MetadataDelta, MetadataImage, PartitionRegistration, TopicImage,
 };
+use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{BrokerId, TopicId, TopicPartition, TopicRef};
 use ottla_replication::{Partition as Replica, Replicas};
 use ottla_storage::LogManager;
@@ -137,6 +138,9 @@ impl ReplicaManager {
         config: &LogConfig,
     ) -> Option<Arc<Partition>> {
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
+        if config.cleanup_policy.compact && index == 0 && !is_internal(&topic.name) {
+            warn!(topic = %topic.name, "cleanup.policy asks for compaction, which is not served yet: everything is kept");
+        }
         self.remove_stale_log(&name, topic.id);
         let log = match self.logs.log(&name) {
             Some(log) => {

@@ -107,8 +107,11 @@ fn run(seed: u64, lives: u32) -> (u64, usize) {
 
 #[test]
 fn nothing_acknowledged_is_lost_however_it_dies() {
-    let told: usize = (0..20).map(|seed| run(seed, 25).1).sum();
-    assert!(told > 2000, "{told} proposals are too few to mean anything");
+    const LIVES: u32 = 25;
+    let told: Vec<usize> = (0..20).map(|seed| run(seed, LIVES).1).collect();
+    // How many a life manages depends on where in its writes it dies; on average it must manage a few.
+    let few = 3 * told.len() * LIVES as usize;
+    assert!(told.iter().sum::<usize>() > few, "{told:?} proposals are too few to mean anything");
 }
 
 #[test]
