@@ -6,6 +6,7 @@
 
 mod compressor;
 mod decompressor;
+mod lz4;
 mod snappy;
 
 use std::fmt;

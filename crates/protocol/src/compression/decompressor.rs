@@ -8,8 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use lz4_flex::frame::FrameDecoder;
 use zstd::zstd_safe::{DCtx, ResetDirective};
 
-use super::Compression;
 use super::snappy::SnappyReader;
+use super::{Compression, lz4};
 
 /// How much [`Decompressor::decompress`] reads at a time.
 const CHUNK: usize = 64 * 1024;
@@ -57,7 +57,7 @@ impl Decompressor {
             Compression::None => Source::Plain(input),
             Compression::Gzip => Source::Gzip(Box::new(MultiGzDecoder::new(input))),
             Compression::Snappy => Source::Snappy(SnappyReader::new(input, limit)),
-            Compression::Lz4 => Source::Lz4(Box::new(FrameDecoder::new(input))),
+            Compression::Lz4 => Source::Lz4(Box::new(FrameDecoder::new(input)), input),
             Compression::Zstd => {
                 let context = self.zstd.get_or_insert_with(DCtx::create);
                 // A batch that was corrupt, or not read to its end, leaves its traces.
@@ -102,7 +102,8 @@ enum Source<'a> {
     Plain(&'a [u8]),
     Gzip(Box<MultiGzDecoder<&'a [u8]>>),
     Snappy(SnappyReader<'a>),
-    Lz4(Box<FrameDecoder<&'a [u8]>>),
+    /// The decoder, and all that it is to decode.
+    Lz4(Box<FrameDecoder<&'a [u8]>>, &'a [u8]),
     Zstd(zstd::stream::read::Decoder<'a, &'a [u8]>),
 }
 
@@ -123,7 +124,13 @@ impl DecompressReader<'_> {
             Source::Plain(input) => input.read(buffer).map_err(DecompressError::corrupt)?,
             Source::Gzip(decoder) => decoder.read(buffer).map_err(DecompressError::corrupt)?,
             Source::Snappy(reader) => reader.read(buffer)?,
-            Source::Lz4(decoder) => decoder.read(buffer).map_err(DecompressError::corrupt)?,
+            Source::Lz4(decoder, input) => {
+                let length = decoder.read(buffer).map_err(DecompressError::corrupt)?;
+                if length == 0 && wanted > 0 && !lz4::is_whole(input) {
+                    return Err(DecompressError::corrupt("the LZ4 frame has no end"));
+                }
+                length
+            }
             Source::Zstd(decoder) => decoder.read(buffer).map_err(DecompressError::corrupt)?,
         };
         if length > self.limit - self.produced {

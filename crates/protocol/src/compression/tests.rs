@@ -132,12 +132,22 @@ fn truncated_data_never_comes_out_whole() {
     for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
         let compressed = compress(codec, &input);
         for length in 0..compressed.len() {
-            // The end mark and the checksum of a frame may be missing: the records are whole then,
-            // and the batch has a checksum of its own.
+            // Only the checksum of a codec may be missing: the batch has one of its own.
             if let Ok(output) = decompressor.decompress(codec, &compressed[..length], 10_000) {
                 assert!(input.starts_with(&output), "{codec} cut to {length}");
             }
         }
+    }
+}
+
+#[test]
+fn an_lz4_frame_without_its_end_is_corrupt() {
+    let input = text(200_000);
+    let compressed = compress(Compression::Lz4, &input);
+    let mut decompressor = Decompressor::new();
+    for length in 1..compressed.len() {
+        let outcome = decompressor.decompress(Compression::Lz4, &compressed[..length], 1 << 20);
+        assert!(matches!(outcome, Err(DecompressError::Corrupt(_))), "cut to {length}");
     }
 }
 
