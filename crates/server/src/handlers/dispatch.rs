@@ -70,7 +70,7 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::JoinGroup(request) => super::join_group::handle(broker, context, &request),
         Request::Heartbeat(request) => super::heartbeat::handle(broker, &request),
         Request::LeaveGroup(request) => super::leave_group::handle(broker, context, &request),
-        Request::SyncGroup(request) => super::sync_group::handle(broker, &request),
+        Request::SyncGroup(request) => super::sync_group::handle(broker, context, &request),
         Request::DescribeGroups(request) => {
             super::describe_groups::handle(broker, context, &request)
         }

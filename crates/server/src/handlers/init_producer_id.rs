@@ -10,9 +10,11 @@ use super::Answer;
 use crate::broker::Broker;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: &InitProducerIdRequest) -> Answer {
-    if request.transactional_id.is_some() {
+    match &request.transactional_id {
+        None => {}
+        Some(id) if id.is_empty() => return Answer::now(refused(ErrorCode::InvalidRequest)),
         // A code that no client tries again: transactions are not served yet.
-        return Answer::now(refused(ErrorCode::UnsupportedVersion));
+        Some(_) => return Answer::now(refused(ErrorCode::UnsupportedVersion)),
     }
     let broker = Arc::clone(broker);
     Answer::later(async move {
