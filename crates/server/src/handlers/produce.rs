@@ -190,6 +190,7 @@ fn failed(
 /// What is wrong with a partition that is not here.
 pub(super) fn missing(broker: &Broker, topic: &TopicRef, partition: i32) -> ErrorCode {
     let image = broker.image();
+    let has_topic = broker.replicas().has_topic(topic);
     let (topic, unknown) = match topic {
         TopicRef::Name(name) => (image.topic(name), ErrorCode::UnknownTopicOrPartition),
         TopicRef::Id(id) => (image.topic_by_id(*id), ErrorCode::UnknownTopicId),
@@ -197,7 +198,10 @@ pub(super) fn missing(broker: &Broker, topic: &TopicRef, partition: i32) -> Erro
     let Some(topic) = topic else { return unknown };
     match topic.partition(partition) {
         None => ErrorCode::UnknownTopicOrPartition,
-        Some(there) if there.replicas.contains(&broker.id()) => ErrorCode::KafkaStorageError,
+        Some(there) if there.replicas.contains(&broker.id()) => {
+            // A topic that is deleted leaves the replicas before it leaves the image.
+            if has_topic { ErrorCode::KafkaStorageError } else { unknown }
+        }
         Some(_) => ErrorCode::NotLeaderOrFollower,
     }
 }

@@ -142,6 +142,11 @@ impl Partition {
         }
     }
 
+    /// Has everybody who waits for this partition look again.
+    pub(super) fn wake_waiters(&self) {
+        self.watermarks.publish(self.high_watermark());
+    }
+
     pub(super) fn config_changed(&self, config: LogConfig) {
         self.log.update_config(config);
     }

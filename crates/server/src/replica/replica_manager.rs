@@ -63,13 +63,22 @@ impl ReplicaManager {
         topic?.partitions.get(&partition).cloned()
     }
 
+    /// Whether any partition of a topic is here, or should be but has no log. Not any more while the topic is deleted.
+    pub(crate) fn has_topic(&self, topic: &TopicRef) -> bool {
+        let table = self.partitions.load();
+        match topic {
+            TopicRef::Name(name) => table.by_name.contains_key(name.as_str()),
+            TopicRef::Id(id) => table.names.contains_key(id),
+        }
+    }
+
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) -> Applied {
         let mut applied = Applied::default();
         let mut table = PartitionTable::clone(&self.partitions.load());
-        for topic in &delta.deleted {
-            self.delete(&mut table, topic, &mut applied);
-        }
+        let deleted = delta.deleted.iter();
+        let gone: Vec<_> =
+            deleted.filter_map(|topic| self.delete(&mut table, topic, &mut applied)).collect();
         for topic in &delta.created {
             let all = topic.partitions.keys().copied();
             self.update(&mut table, topic, all, image, &mut applied);
@@ -79,13 +88,23 @@ impl ReplicaManager {
             self.update(&mut table, &change.topic, changed, image, &mut applied);
         }
         self.partitions.store(Arc::new(table));
+        // Only now does whoever looks again find that they are gone.
+        for partition in gone.iter().flat_map(|topic| topic.partitions.values()) {
+            partition.wake_waiters();
+        }
         self.apply_configs(&delta.configs, image);
         applied
     }
 
-    fn delete(&self, table: &mut PartitionTable, topic: &TopicImage, applied: &mut Applied) {
+    /// Deletes the logs of a topic, and answers its partitions here.
+    fn delete(
+        &self,
+        table: &mut PartitionTable,
+        topic: &TopicImage,
+        applied: &mut Applied,
+    ) -> Option<Arc<TopicPartitions>> {
         table.names.swap_remove(&topic.id);
-        let Some(gone) = table.by_name.swap_remove(&topic.name) else { return };
+        let gone = table.by_name.swap_remove(&topic.name)?;
         for partition in gone.partitions.values() {
             let name = partition.name().clone();
             if let Err(error) = self.logs.delete_log(&name) {
@@ -94,6 +113,7 @@ impl ReplicaManager {
             applied.resigned.push(name);
         }
         info!(topic = %topic.name, "topic deleted");
+        Some(gone)
     }
 
     fn update(
