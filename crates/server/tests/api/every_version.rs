@@ -1,0 +1,183 @@
+//! Every API in every version that the node advertises: asked plainly, asked for nothing, and asked for what is not there.
+
+mod groups;
+mod log;
+mod topics;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ottla_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, RequestResponsePair,
+};
+use ottla_protocol::{ApiKey, ErrorCode, TopicId, Versions, decode_response_header, message};
+
+use crate::client::Client;
+use crate::node::Node;
+use crate::requests::text;
+
+/// A client that visits every version of the APIs it is told to ask.
+pub(super) struct Tour {
+    client: Client,
+    /// A topic of one partition with three records.
+    orders: TopicId,
+    advertised: BTreeMap<ApiKey, Versions>,
+    asked: BTreeSet<ApiKey>,
+}
+
+/// The topic of every tour.
+const ORDERS: &str = "orders";
+
+impl Tour {
+    async fn begin(node: &Node) -> Self {
+        let mut client = Client::connect(node).await;
+        let answer = client.call(4, &api_versions(4)).await;
+        let advertised = rows(&answer);
+        let orders = client.create_topic(ORDERS, 1).await;
+        client.append_ok(ORDERS, crate::records::batch(&["a", "b", "c"])).await;
+        Self { client, orders, advertised, asked: BTreeSet::new() }
+    }
+
+    /// The advertised versions of an API, which counts as asked then. Produce is advertised lower than it is served.
+    fn versions(&mut self, api: ApiKey) -> std::ops::RangeInclusive<i16> {
+        self.asked.insert(api);
+        let versions = self.advertised[&api];
+        let min = if api == ApiKey::Produce { 3 } else { versions.min };
+        min..=versions.max
+    }
+
+    /// Sends `request` and a request for nothing in every version.
+    async fn every<R: RequestResponsePair + Default>(
+        &mut self,
+        request: impl Fn(i16) -> R,
+        check: impl Fn(i16, R::Response),
+    ) {
+        let api = ApiKey::from_key(R::API_KEY.value()).unwrap();
+        for version in self.versions(api) {
+            check(version, self.client.call(version, &request(version)).await);
+        }
+    }
+
+    fn assert_all_asked(&self) {
+        let advertised: BTreeSet<_> = self.advertised.keys().copied().collect();
+        assert_eq!(self.asked, advertised, "an advertised API is missing from the tour");
+    }
+}
+
+fn rows(answer: &ApiVersionsResponse) -> BTreeMap<ApiKey, Versions> {
+    assert_eq!(answer.error_code, 0);
+    let rows = answer.api_keys.iter().map(|row| {
+        let versions = Versions { min: row.min_version, max: row.max_version };
+        (ApiKey::from_key(row.api_key).unwrap(), versions)
+    });
+    rows.collect()
+}
+
+fn api_versions(version: i16) -> ApiVersionsRequest {
+    if version < 3 {
+        return ApiVersionsRequest::default();
+    }
+    message!(ApiVersionsRequest {
+        client_software_name: text("api-test"),
+        client_software_version: text("1.0"),
+    })
+}
+
+/// `value` from version `first` on, the default before.
+fn since<T: Default>(version: i16, first: i16, value: T) -> T {
+    if version >= first { value } else { T::default() }
+}
+
+#[tokio::test]
+async fn every_version_of_every_api_is_answered() {
+    let node = Node::start().await;
+    let mut tour = Tour::begin(&node).await;
+    let everything = tour.advertised.clone();
+    tour.every(api_versions, |_, answer| assert_eq!(rows(&answer), everything)).await;
+    log::ask_plainly(&mut tour).await;
+    topics::ask_plainly(&mut tour).await;
+    groups::ask_plainly(&mut tour).await;
+    let cluster_id = node.cluster_id();
+    tour.every(
+        |version| message!(DescribeClusterRequest { include_fenced_brokers: version >= 2 }),
+        |version, answer| {
+            assert_eq!(answer.cluster_id.as_str(), cluster_id, "version {version}");
+            assert_eq!(answer.controller_id, 1);
+            assert_eq!(answer.brokers[0].port, i32::from(node.address().port()));
+        },
+    )
+    .await;
+    tour.assert_all_asked();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn every_version_of_every_api_has_an_answer_to_a_request_for_nothing() {
+    let node = Node::start().await;
+    let mut tour = Tour::begin(&node).await;
+    log::ask_for_nothing(&mut tour).await;
+    topics::ask_for_nothing(&mut tour).await;
+    groups::ask_for_nothing(&mut tour).await;
+    tour.every(
+        |_| ApiVersionsRequest::default(),
+        |version, answer| {
+            // A client that can say its name has to (KIP-511).
+            let expected = if version < 3 { ErrorCode::None } else { ErrorCode::InvalidRequest };
+            assert_eq!(ErrorCode::from_wire(answer.error_code), expected, "version {version}");
+        },
+    )
+    .await;
+    tour.every(
+        |_| DescribeClusterRequest::default(),
+        |_, answer| {
+            assert_eq!(answer.error_code, 0);
+        },
+    )
+    .await;
+    tour.assert_all_asked();
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn every_version_has_an_answer_about_what_is_not_there() {
+    let node = Node::start().await;
+    let mut tour = Tour::begin(&node).await;
+    log::ask_for_the_missing(&mut tour).await;
+    topics::ask_for_the_missing(&mut tour).await;
+    groups::ask_for_the_missing(&mut tour).await;
+    tour.client.assert_served().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_version_of_api_versions_is_answered_in_version_0_and_the_connection_goes_on() {
+    let node = Node::start().await;
+    let mut client = Client::connect(&node).await;
+    for version in [5, 99, i16::MAX, -1] {
+        let header = [&18i16.to_be_bytes()[..], &version.to_be_bytes(), &7i32.to_be_bytes()];
+        // The client id is as long as in every version; what follows, only the client knows.
+        client.send_frame(&[&header.concat(), &[0, 1, b'x', 0, 9, 9, 9][..]].concat()).await;
+        let frame = client.receive().await.unwrap();
+        let (correlation_id, body) =
+            decode_response_header(&frame, ApiKey::ApiVersions, 0).unwrap();
+        assert_eq!(correlation_id, 7);
+        let answer: ApiVersionsResponse = ottla_protocol::decode_response(body, 0).unwrap();
+        assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
+        assert_eq!((answer.api_keys[0].api_key, answer.api_keys[0].max_version), (18, 4));
+    }
+    client.assert_served().await;
+}
+
+#[tokio::test]
+async fn produce_is_advertised_from_version_0_and_refused_below_3() {
+    let node = Node::start().await;
+    let mut client = Client::connect(&node).await;
+    let advertised = rows(&client.call(0, &api_versions(0)).await);
+    assert_eq!(advertised[&ApiKey::Produce], Versions { min: 0, max: 13 });
+    for version in 0..3i16 {
+        let mut client = Client::connect(&node).await;
+        let header = [&[0, 0], &version.to_be_bytes()[..], &[0, 0, 0, 1], &[0xff, 0xff]].concat();
+        client.send_frame(&[header, vec![0, 1, 0, 0, 0, 9, 0, 0, 0, 0]].concat()).await;
+        client.assert_closed().await;
+    }
+    client.assert_served().await;
+}

@@ -1,0 +1,18 @@
+//! A whole node, asked through real sockets in real bytes: what it answers to requests good, bad and absurd, and what it
+//! keeps when it stops, in order or not.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+mod client;
+mod node;
+mod records;
+mod requests;
+
+mod administration;
+mod bad_frames;
+mod bad_records;
+mod every_version;
+mod fetching;
+mod groups;
+mod lifecycle;
+mod offsets;
+mod producing;
