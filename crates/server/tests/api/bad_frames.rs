@@ -6,7 +6,7 @@ use ottla_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use ottla_protocol::messages::{
     DescribeConfigsRequest, JoinGroupRequest, MetadataRequest, OffsetFetchRequest,
 };
-use ottla_protocol::{ApiKey, encode_request, message};
+use ottla_protocol::{ApiKey, ErrorCode, encode_request, message};
 
 use crate::client::Client;
 use crate::node::{Node, resident_bytes};
@@ -62,7 +62,7 @@ async fn a_frame_cut_short_at_any_place_ends_its_connection_alone() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_too_early_or_too_late_ends_its_connection_alone() {
+async fn a_body_that_ends_too_early_ends_its_connection_alone() {
     let (node, mut witness) = node_and_witness().await;
     witness.create_topic("orders", 1).await;
     let frame = produce_frame(&mut witness).await;
@@ -72,11 +72,20 @@ async fn a_body_that_ends_too_early_or_too_late_ends_its_connection_alone() {
         client.send_frame(&frame[4..4 + cut]).await;
         client.assert_closed().await;
     }
-    let mut client = Client::connect(&node).await;
-    client.send_frame(&[&frame[4..], &[0]].concat()).await;
-    client.assert_closed().await;
     assert_eq!(witness.read_values("orders").await, [""; 0]);
     witness.assert_served().await;
+}
+
+#[tokio::test]
+async fn bytes_behind_a_request_are_ignored_as_kafka_does() {
+    let (node, mut witness) = node_and_witness().await;
+    witness.create_topic("orders", 1).await;
+    let mut client = Client::connect(&node).await;
+    let frame = produce_frame(&mut client).await;
+    client.send_frame(&[&frame[4..], &[1, 2, 3]].concat()).await;
+    let appended = client.produce_answer(BY_NAME, 1).await;
+    assert_eq!(appended.topics[0].partitions[0].error_code, ErrorCode::None);
+    client.assert_served().await;
 }
 
 #[tokio::test]
