@@ -156,7 +156,7 @@ async fn garbage_that_claims_to_be_compressed_is_refused() {
 async fn decompression_bombs_are_refused_in_little_memory() {
     let (_node, mut client) = node_and_client().await;
     client.create_topic_with("small", 1, &[("max.message.bytes", "100000")]).await;
-    let huge = "0".repeat(64 << 20);
+    let huge = "0".repeat(16 << 20);
     for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
         let bomb = records::compressed(codec, &[&huge]);
         let before = resident_bytes();

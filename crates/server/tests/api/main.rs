@@ -14,5 +14,6 @@ mod every_version;
 mod fetching;
 mod groups;
 mod lifecycle;
+mod long_logs;
 mod offsets;
 mod producing;

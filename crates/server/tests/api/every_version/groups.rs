@@ -205,6 +205,28 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
         |version, answer| assert_eq!(answer.error_code, unknown_member, "version {version}"),
     )
     .await;
+    ask_for_missing_offsets(tour).await;
+    tour.every(
+        |_| message!(DescribeGroupsRequest { groups: vec![text("missing")] }),
+        |version, answer| {
+            // KIP-1043: version 6 says that the group does not exist, older ones show a dead one.
+            let group = &answer.groups[0];
+            let expected = if version < 6 { 0 } else { ErrorCode::GroupIdNotFound.code() };
+            assert_eq!((group.error_code, group.group_state.as_str()), (expected, "Dead"));
+        },
+    )
+    .await;
+    tour.every(
+        |_| delete("missing"),
+        |version, answer| {
+            let expected = ErrorCode::GroupIdNotFound.code();
+            assert_eq!(answer.results[0].error_code, expected, "version {version}");
+        },
+    )
+    .await;
+}
+
+async fn ask_for_missing_offsets(tour: &mut Tour) {
     let missing = TopicId::from_bytes([7; 16]);
     tour.every(
         |version| commit(version, ("missing", missing), GROUP, ""),
@@ -236,24 +258,6 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
         |version, answer| {
             let expected = if version < 10 { 0 } else { ErrorCode::UnknownTopicId.code() };
             assert_eq!(committed(&answer), (expected, -1), "version {version}");
-        },
-    )
-    .await;
-    tour.every(
-        |_| message!(DescribeGroupsRequest { groups: vec![text("missing")] }),
-        |version, answer| {
-            // KIP-1043: version 6 says that the group does not exist, older ones show a dead one.
-            let group = &answer.groups[0];
-            let expected = if version < 6 { 0 } else { ErrorCode::GroupIdNotFound.code() };
-            assert_eq!((group.error_code, group.group_state.as_str()), (expected, "Dead"));
-        },
-    )
-    .await;
-    tour.every(
-        |_| delete("missing"),
-        |version, answer| {
-            let expected = ErrorCode::GroupIdNotFound.code();
-            assert_eq!(answer.results[0].error_code, expected, "version {version}");
         },
     )
     .await;

@@ -60,6 +60,12 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
         |version, answer| assert_eq!(answer.responses[0].error_code, 0, "version {version}"),
     )
     .await;
+    change_plainly(tour).await;
+}
+
+/// Asks to change topics, and whether it was done.
+async fn change_plainly(tour: &mut Tour) {
+    let orders = tour.orders;
     tour.every(
         |version| grow(ORDERS, i32::from(version) + 2),
         |version, answer| assert_eq!(answer.results[0].error_code, 0, "version {version}"),
