@@ -65,6 +65,8 @@ ready() {
 }
 
 start() {
+    # What the last run left dirty would throttle this one.
+    sync
     case $1 in
     limit-sendfile | limit-copy)
         $server_pin "$bin/ottla-limit" --listen 127.0.0.1:0 --file "$dir/limit.log" \

@@ -3,6 +3,7 @@
 mod read;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -139,7 +140,7 @@ pub struct SocketServerConfig {
     /// `max.connections.per.ip`.
     pub max_connections_per_ip: usize,
     /// `max.connections.per.ip.overrides`: host name or address, and its limit.
-    pub max_connections_per_ip_overrides: BTreeMap<String, usize>,
+    pub max_connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
     /// `max.connection.creation.rate` per second.
     pub max_connection_creation_rate: u32,
 }

@@ -167,14 +167,14 @@ impl SocketServerConfig {
         let mut overrides = BTreeMap::new();
         for text in crate::key::list_elements(&values.text(OVERRIDES).unwrap_or_default()) {
             let pair = text.rsplit_once(':').and_then(|(host, limit)| {
-                Some((host.trim().to_owned(), limit.trim().parse().ok()?))
+                Some((host.trim().parse().ok()?, limit.trim().parse().ok()?))
             });
             match pair {
                 Some((host, limit)) => drop(overrides.insert(host, limit)),
                 None => problems.push(ConfigProblem::InvalidValue {
                     key: OVERRIDES.to_owned(),
                     value: text,
-                    accepted: "a list of host:number".to_owned(),
+                    accepted: "a list of address:number, as in 127.0.0.1:100".to_owned(),
                 }),
             }
         }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 pub(crate) struct ConnectionQuotas {
     max_connections: usize,
     max_per_ip: usize,
-    overrides: BTreeMap<String, usize>,
+    overrides: BTreeMap<IpAddr, usize>,
     counts: Mutex<Counts>,
     closed: Notify,
 }
@@ -60,7 +60,7 @@ impl ConnectionQuotas {
         if counts.all >= self.max_connections {
             return Err(TooManyConnections::All(self.max_connections));
         }
-        let limit = self.overrides.get(&address.to_string()).copied().unwrap_or(self.max_per_ip);
+        let limit = self.overrides.get(&address).copied().unwrap_or(self.max_per_ip);
         let of_address = counts.per_ip.get(&address).copied().unwrap_or(0);
         if of_address >= limit {
             return Err(TooManyConnections::PerIp(limit));

@@ -77,7 +77,7 @@ impl Processor {
         context: ConnectionContext,
         channel: Arc<RequestChannel>,
     ) -> Self {
-        let writer = ResponseWriter::new(channel.sendfile(), context.peer.ip());
+        let writer = ResponseWriter::new(channel.sendfile());
         let responses =
             Responses { pending: VecDeque::new(), held: false, parts: Vec::new(), writer };
         Self { env: env.clone(), stream, context, channel, responses }
