@@ -5,7 +5,7 @@ use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchTopic, PartitionD
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 use ottla_protocol::messages::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, FindCoordinatorRequest, ListGroupsRequest,
 };
 use ottla_protocol::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
@@ -104,14 +104,13 @@ impl Client {
         crate::records::values(&data.records)
     }
 
-    /// Finds the coordinator of a group, and waits until it has loaded.
+    /// Finds the coordinator of a group, and waits until all groups have loaded.
     pub(crate) async fn find_coordinator(&mut self, group: &str) {
         let request = message!(FindCoordinatorRequest { coordinator_keys: vec![text(group)] });
         let found = self.call(4, &request).await.coordinators.remove(0);
         assert_eq!(found.error_code, 0, "{:?}", found.error_message);
-        let request = message!(DescribeGroupsRequest { groups: vec![text(group)] });
         let loading = ErrorCode::CoordinatorLoadInProgress.code();
-        while self.call(5, &request).await.groups[0].error_code == loading {}
+        while self.call(5, &ListGroupsRequest::default()).await.error_code == loading {}
     }
 }
 
