@@ -93,7 +93,7 @@ pub enum AppendError {
     InvalidRecord {
         /// What is wrong.
         message: String,
-        /// The records at fault.
+        /// The records at fault, or the first thousand of them.
         record_errors: Vec<RecordError>,
     },
     /// `INVALID_TIMESTAMP`
@@ -101,7 +101,7 @@ pub enum AppendError {
     InvalidTimestamp {
         /// What is wrong.
         message: String,
-        /// The records at fault.
+        /// The records at fault, or the first thousand of them.
         record_errors: Vec<RecordError>,
     },
     /// The producer is out of step or fenced.

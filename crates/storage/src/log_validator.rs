@@ -17,6 +17,9 @@ use crate::log_dir::LentDecompressor;
 /// batches of repetitive records come near; beyond lie only those made to exhaust the broker.
 const MAX_EXPANSION: usize = 100;
 
+/// Records named in one answer (KIP-467). What a compressed batch can hold is many times that.
+const MAX_RECORD_ERRORS: usize = 1000;
+
 /// What records are checked against.
 pub(crate) struct ValidationRules<'a> {
     pub(crate) config: &'a LogConfig,
@@ -159,6 +162,8 @@ struct RecordChecker {
     checked: i32,
     max_timestamp: i64,
     untimely: bool,
+    refused_count: usize,
+    /// The first of those refused.
     refused: Vec<RecordError>,
 }
 
@@ -176,6 +181,7 @@ impl RecordChecker {
             checked: 0,
             max_timestamp: Timestamp::NONE.0,
             untimely: false,
+            refused_count: 0,
             refused: Vec::new(),
         }
     }
@@ -208,12 +214,15 @@ impl RecordChecker {
 
     #[cold]
     fn refuse(&mut self, message: String) {
-        self.refused.push(RecordError { batch_index: self.checked, message });
+        self.refused_count += 1;
+        if self.refused.len() < MAX_RECORD_ERRORS {
+            self.refused.push(RecordError { batch_index: self.checked, message });
+        }
     }
 
     fn finish(self) -> Result<Timestamp, AppendError> {
         let Some(first) = self.refused.first() else { return Ok(Timestamp(self.max_timestamp)) };
-        let count = self.refused.len();
+        let count = self.refused_count;
         let message = format!("{count} records were refused, the first: {}", first.message);
         let record_errors = self.refused;
         Err(match self.untimely {

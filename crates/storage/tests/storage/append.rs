@@ -211,6 +211,19 @@ fn each_bad_record_is_named() {
 }
 
 #[test]
+fn of_very_many_bad_records_the_first_are_named() {
+    let cleanup_policy = CleanupPolicy { delete: false, compact: true };
+    let log = SingleLog::new(LogConfig { cleanup_policy, ..LogConfig::default() });
+    let mut batch = RecordBatchBuilder::new();
+    for _ in 0..3000 {
+        batch.append(&NewRecord { timestamp: NOW, ..NewRecord::default() });
+    }
+    let error = log.append(&batch.build()).unwrap_err();
+    assert!(error.to_string().starts_with("3000 records were refused"), "{error}");
+    assert_eq!(error.record_errors().len(), 1000);
+}
+
+#[test]
 fn times_too_far_from_the_brokers_are_refused() {
     let minute = Duration::from_secs(60);
     let log = SingleLog::new(LogConfig {
