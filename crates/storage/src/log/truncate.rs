@@ -64,6 +64,9 @@ impl Log {
             segment.delete(&self.dir, self.now())?;
         }
         load::remove_index_files(&self.dir, last)?;
+        // A power loss must not bring back what others may hold differently by then.
+        file.sync_data()?;
+        self.dir.disk().sync_dir(&self.path)?;
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
         let log_end = scanned.next_offset;
         if log_end < self.log_start_offset() {
@@ -92,6 +95,7 @@ impl Log {
             self.dir.disk().remove_file(file)?;
         }
         let active = LogSegment::create(&self.dir, &self.path, offset)?;
+        self.dir.disk().sync_dir(&self.path)?;
         self.end_at(writer, vec![active.clone()], active, offset);
         writer.outdated_indexes = false;
         self.log_start_offset.store(offset.0, Ordering::Release);

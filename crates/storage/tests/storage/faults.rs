@@ -183,3 +183,11 @@ fn a_failed_read_is_a_fault_and_no_end_of_the_log() {
     let error = log.read(Offset(0), 10, true, Offset(1)).err().unwrap();
     assert_eq!(error.error_code(), ErrorCode::KafkaStorageError);
 }
+
+#[test]
+fn a_truncation_is_on_the_disk_before_it_is_done() {
+    let Fixture { log, faults, .. } = fixture();
+    append(&log).unwrap();
+    faults.sync.store(true, Ordering::Relaxed);
+    assert!(log.truncate_to(Offset(1)).is_err());
+}
