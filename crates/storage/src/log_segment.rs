@@ -226,15 +226,13 @@ impl LogSegment {
     pub(crate) fn batch_boundary(&self, from: u64, target: u64, limit: u64) -> io::Result<u64> {
         let hint = self.offset_index.lookup_position(target).unwrap_or(self.start());
         let file = self.file()?;
-        let mut scanner = HeaderScanner::new(&*file, hint.position.max(from), limit);
-        let mut boundary = hint.position.max(from);
-        while let Some(batch) = scanner.next_batch()? {
-            if batch.end() > target {
-                break;
+        if hint.position > from {
+            match last_boundary(&*file, hint.position, target, limit) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => self.warn_of_index(),
+                boundary => return boundary,
             }
-            boundary = batch.end();
         }
-        Ok(boundary)
+        last_boundary(&*file, from, target, limit)
     }
 
     /// The end of the batch that begins at byte `start`.
@@ -276,7 +274,9 @@ impl LogSegment {
         if hint.position > 0 && hint.position < limit {
             let mut scanner = HeaderScanner::new(&*file, hint.position, limit);
             match scanner.next_batch() {
-                Ok(Some(batch)) if batch.header.last_offset() == hint.offset => {
+                // Kafka's followers note the last offset of several batches with the position of
+                // the first one.
+                Ok(Some(batch)) if batch.header.last_offset() <= hint.offset => {
                     return if wanted(&batch.header) {
                         Ok(Some(batch))
                     } else {
@@ -287,9 +287,13 @@ impl LogSegment {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Err(error) => return Err(error),
             }
-            tracing::warn!(segment = %self.path().display(), "the index does not fit the segment");
+            self.warn_of_index();
         }
         scan(HeaderScanner::new(&*file, 0, limit), wanted)
+    }
+
+    fn warn_of_index(&self) {
+        tracing::warn!(segment = %self.path().display(), "the index does not fit the segment");
     }
 
     // --- on disk ---
@@ -358,6 +362,19 @@ pub(crate) struct SegmentFileSizes {
     pub(crate) log: u64,
     pub(crate) index: u64,
     pub(crate) time_index: u64,
+}
+
+/// The end of the last whole batch at or before byte `target`, from the batch at `from` on.
+fn last_boundary(file: &dyn File, from: u64, target: u64, limit: u64) -> io::Result<u64> {
+    let mut scanner = HeaderScanner::new(file, from, limit);
+    let mut boundary = from;
+    while let Some(batch) = scanner.next_batch()? {
+        if batch.end() > target {
+            break;
+        }
+        boundary = batch.end();
+    }
+    Ok(boundary)
 }
 
 fn scan(

@@ -87,7 +87,8 @@ pub(crate) fn open_active(
     );
     let (Some(offset_index), Some(time_index)) = indexes else { return Ok(None) };
     let last = offset_index.last()?;
-    if last.position > sizes.log {
+    if last.position > 0 && last.position >= sizes.log {
+        // The batch that the last entry is about is gone.
         return Ok(None);
     }
     let largest = time_index.last()?;

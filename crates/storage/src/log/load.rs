@@ -179,11 +179,11 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     }
     epochs.truncate_from_end(log_end);
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
-    let producers = if options.clean_shutdown && !snapshots.contains_key(&log_end) {
-        // A log that is closed leaves one, unless it knows no producer.
-        ProducerStates::default()
-    } else {
-        rebuild_producers(dir, snapshots, &segments, log_end)?
+    let as_closed = options.clean_shutdown && options.recovery_point == log_end;
+    // A log that is closed leaves a snapshot, unless it knows no producer.
+    let producers = match as_closed && !snapshots.contains_key(&log_end) {
+        true => ProducerStates::default(),
+        false => rebuild_producers(dir, snapshots, &segments, log_end)?,
     };
     Ok(Loaded { segments, log_end, epochs, producers, outdated_indexes })
 }

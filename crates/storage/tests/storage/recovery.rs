@@ -191,3 +191,57 @@ fn a_damaged_epoch_file_is_made_anew_from_the_log() {
     let end = |epoch| log.log.end_offset_for_epoch(LeaderEpoch(epoch)).map(|end| end.end_offset.0);
     assert_eq!([end(0), end(3), end(4)], [Some(2), Some(4), Some(5)]);
 }
+
+#[test]
+fn a_segment_that_lost_its_end_is_scanned_even_after_a_clean_shutdown() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    for value in ["a", "b", "c"] {
+        log.append_values(&[value]);
+    }
+    log.log.close().unwrap();
+    let file = log.last_file("log");
+    let len = std::fs::metadata(&file).unwrap().len();
+    // What is left ends where the last index entry says that a batch begins.
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(len * 2 / 3).unwrap();
+    log.reopen(Offset(3), true);
+    log.append_values(&["d"]);
+    assert_eq!(log.contents().last(), Some(&(2, "d".to_owned())));
+    assert_eq!(log.values(), ["a", "b", "d"]);
+}
+
+#[test]
+fn an_index_that_points_into_batches_costs_time_but_not_the_answer() {
+    let mut log = SingleLog::with_segments_of(4000);
+    for index in 0..60 {
+        log.append_values(&[&format!("value {index}")]);
+    }
+    log.restart();
+    let index = log.files("index")[0].clone();
+    let mut entries = std::fs::read(&index).unwrap();
+    for entry in entries.chunks_mut(8) {
+        entry[7] |= 1;
+    }
+    std::fs::write(&index, entries).unwrap();
+    log.restart();
+    for from in [0, 5, 20] {
+        let data = log.log.read(Offset(from), 500, true, log.log.log_end_offset()).unwrap();
+        let read = batches::decode(&data.read().unwrap());
+        assert_eq!(read[0].0, from);
+        assert!(read.len() > 1, "{read:?}");
+    }
+}
+
+#[test]
+fn producers_are_known_again_if_a_log_lost_its_end_after_a_clean_shutdown() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    for sequence in 0..3 {
+        log.append(&idempotent(sequence, "x")).unwrap();
+    }
+    log.log.close().unwrap();
+    let file = log.last_file("log");
+    let len = std::fs::metadata(&file).unwrap().len();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(len - 1).unwrap();
+    log.reopen(Offset(3), true);
+    assert!(log.append(&idempotent(1, "x")).unwrap().duplicate);
+    assert_eq!(log.append(&idempotent(2, "x")).unwrap().first_offset, Offset(2));
+}
