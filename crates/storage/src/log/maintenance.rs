@@ -141,9 +141,10 @@ impl Log {
             let sealed = index + 1 < segments.len();
             let too_much = sealed && surplus >= size && surplus > 0;
             let before_start = sealed && end <= log_start;
-            let age = now.0.saturating_sub(segment.largest_timestamp()?.0);
-            let too_old = segment.largest_timestamp()? != Timestamp::NONE
-                && config.retention_ms.is_some_and(|limit| age > millis(limit));
+            let too_old = match config.retention_ms {
+                Some(limit) => self.is_older_than(limit, segment, now)?,
+                None => false,
+            };
             if !(too_much || before_start || too_old) {
                 break;
             }
@@ -151,6 +152,20 @@ impl Log {
             count = index + 1;
         }
         Ok(count)
+    }
+
+    /// Whether the newest record of `segment` is older than `limit`. Where records have no time
+    /// that of the file counts, as in Kafka.
+    fn is_older_than(
+        &self,
+        limit: Duration,
+        segment: &LogSegment,
+        now: Timestamp,
+    ) -> io::Result<bool> {
+        match segment.largest_timestamp()? {
+            Timestamp::NONE => Ok(self.dir.disk().age(segment.path())? > limit),
+            largest => Ok(now.0.saturating_sub(largest.0) > millis(limit)),
+        }
     }
 
     /// Gives the log its topic's id and writes `partition.metadata`.

@@ -108,3 +108,21 @@ fn a_segment_is_rolled_by_time() {
         log.files("log").iter().map(|p| p.file_stem().unwrap().to_owned()).collect();
     assert_eq!(names, ["00000000000000000000", "00000000000000000003"]);
 }
+
+#[test]
+fn the_time_of_the_file_counts_where_records_have_none() {
+    let retention_ms = Some(Duration::from_millis(HOUR as u64));
+    let log =
+        SingleLog::new(LogConfig { segment_bytes: 100, retention_ms, ..LogConfig::default() });
+    for value in ["a", "b", "c"] {
+        log.append(&batches::builder(Timestamp::NONE.0, &[value]).build()).unwrap();
+    }
+    log.log.set_high_watermark(Offset(3));
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.values(), ["a", "b", "c"]);
+    let old = std::time::SystemTime::now() - Duration::from_millis(2 * HOUR as u64);
+    let first = std::fs::File::options().write(true).open(&log.files("log")[0]).unwrap();
+    first.set_modified(old).unwrap();
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.values(), ["b", "c"]);
+}
