@@ -29,6 +29,13 @@ impl Log {
         if up_to <= self.recovery_point() {
             return Ok(());
         }
+        self.flush_open(up_to)
+    }
+
+    /// Syncs, unless the log was closed or deleted meanwhile: that its files are gone then is no
+    /// fault of the disk. Called with `flushing` held.
+    fn flush_open(&self, up_to: Offset) -> Result<(), LogDirFailure> {
+        self.writer.lock().active()?;
         self.flush_files(up_to).map_err(|error| self.dir.failed("syncing a log", &error))
     }
 
@@ -101,8 +108,7 @@ impl Log {
         match self.segments.load().as_slice() {
             [sealed @ .., active] if first_unsaved(sealed).is_some() => {
                 let _flushing = self.flushing.lock();
-                self.flush_files(active.base_offset())
-                    .map_err(|error| self.dir.failed("syncing a log", &error))
+                self.flush_open(active.base_offset())
             }
             _ => Ok(()),
         }
@@ -110,6 +116,8 @@ impl Log {
 
     fn delete_old_segments(&self, config: &LogConfig, now: Timestamp) -> Result<(), LogDirFailure> {
         let due = Timestamp(now.0.saturating_add(millis(config.file_delete_delay)));
+        // A sync under way must not find its segments gone: it would call that a failed disk.
+        let _flushing = self.flushing.lock();
         let mut writer = self.writer.lock();
         if writer.active.is_none() {
             return Err(LogDirFailure::Closed);

@@ -10,7 +10,8 @@ use ottla_protocol::{
     BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition, format_uuid,
 };
 use ottla_storage::{
-    AppendOrigin, CreateLogError, LeaderAppend, LogManager, LogManagerOptions, OpenError,
+    AppendOrigin, CreateLogError, LeaderAppend, LogDirFailure, LogManager, LogManagerOptions,
+    OpenError,
 };
 
 const TOPIC: TopicId = TopicId::from_bytes([7; 16]);
@@ -175,6 +176,18 @@ async fn a_deleted_log_is_gone_at_once_and_its_files_later() {
     assert_eq!(deleted_dirs(dir.path()), 1);
     manager.housekeeping(Timestamp(now.0 + 61_000));
     assert_eq!(deleted_dirs(dir.path()), 0);
+}
+
+#[tokio::test]
+async fn a_sync_that_comes_after_the_deletion_is_no_failure_of_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = open(dir.path()).await;
+    let orders = TopicPartition::new("orders", 0);
+    let log = manager.create_log(&orders, TOPIC, LogConfig::default()).unwrap();
+    append(&manager, &orders, &["a"]);
+    manager.delete_log(&orders).unwrap();
+    assert!(matches!(log.flush(Offset(1)), Err(LogDirFailure::Closed)));
+    assert!(log.log_dir().failure().is_none());
 }
 
 fn deleted_dirs(dir: &Path) -> usize {

@@ -126,3 +126,23 @@ fn the_time_of_the_file_counts_where_records_have_none() {
     log.log.housekeeping(NOW).unwrap();
     assert_eq!(log.values(), ["b", "c"]);
 }
+
+#[test]
+fn a_sync_does_not_take_a_deleted_segment_for_a_failed_disk() {
+    let retention_ms = Some(Duration::ZERO);
+    let log =
+        SingleLog::new(LogConfig { segment_bytes: 100, retention_ms, ..LogConfig::default() });
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for _ in 0..500 {
+                let end = log.append_values(&["x"]).log_end_offset;
+                log.log.set_high_watermark(end);
+                log.log.flush(end).unwrap();
+            }
+        });
+        while !writing.is_finished() {
+            log.log.housekeeping(Timestamp(NOW.0 + HOUR)).unwrap();
+        }
+    });
+    assert!(log.log.log_dir().failure().is_none());
+}
