@@ -8,7 +8,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 DEADLINE_SECONDS = 40
 POLL_SECONDS = 0.1
-FIRST_TIMESTAMP = 1_700_000_000_000
+# Recent, so that retention does not take the records away.
+FIRST_TIMESTAMP = int(time.time() * 1_000) - 3_600_000
 
 # Set once, before the first scenario.
 bootstrap = ""

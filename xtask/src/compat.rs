@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -78,9 +78,11 @@ pub(crate) fn run(
             Ok(Toolchain::Ready(program)) => {
                 let scenario = scenario.map_or("", |name| name);
                 let mut results = Results::default();
-                if let Err(error) = client.run(&program, scenario, &mut results) {
+                let scratch = Scratch::new(client.name)?;
+                if let Err(error) = client.run(&program, scenario, scratch.path(), &mut results) {
                     results.fail(client.name, &format!("{error:#}"));
                 }
+                client.keep_node_log(scratch.path(), &results)?;
                 ensure!(results.count() > 0, "{} has no scenario {scenario}", client.name);
                 tally.add(results.passed.len(), results.failed.len(), 0);
                 results.summary()
@@ -118,7 +120,8 @@ fn java(version: &str) -> Result<Toolchain> {
     Ok(Toolchain::Ready(vec![
         "java".to_owned(),
         "-Xmx512m".to_owned(),
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".to_owned(),
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=info".to_owned(),
+        "-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned(),
         "-cp".to_owned(),
         format!("{0}/classes:{0}/lib/*", target.display()),
         "ottla.compat.Main".to_owned(),
@@ -126,7 +129,7 @@ fn java(version: &str) -> Result<Toolchain> {
 }
 
 /// Compiles a Maven project; says what is missing if it cannot.
-pub(crate) fn compile_java(project: &std::path::Path, options: &[&str]) -> Result<Option<String>> {
+pub(crate) fn compile_java(project: &Path, options: &[&str]) -> Result<Option<String>> {
     for tool in ["java", "javac", "mvn"] {
         if !exists(tool) {
             return Ok(Some(format!("{tool} not found")));
@@ -169,9 +172,14 @@ pub(crate) fn python(program: &str) -> Result<Toolchain> {
 }
 
 impl Client {
-    fn run(&self, program: &[String], scenario: &str, results: &mut Results) -> Result<()> {
+    fn run(
+        &self,
+        program: &[String],
+        scenario: &str,
+        scratch: &Path,
+        results: &mut Results,
+    ) -> Result<()> {
         println!("{}:", self.name);
-        let scratch = Scratch::new(self.name)?;
         File::create(self.log()).context("the client's log")?;
         if matches!(self.kind, Kind::Seeds) {
             // Starts a node of its own, in a network of its own.
@@ -179,7 +187,7 @@ impl Client {
             return Ok(());
         }
         let settings = Settings::default();
-        let node = Node::start(scratch.path(), &settings)?;
+        let node = Node::start(scratch, &settings)?;
         if scenario != RESTART {
             self.listen(program, &[node.address(), scenario], results)?;
         }
@@ -192,7 +200,7 @@ impl Client {
         self.listen(program, &[node.address(), "--before", &run], &mut before)?;
         results.failed.append(&mut before.failed);
         node.stop()?;
-        let node = Node::start(scratch.path(), &settings)?;
+        let node = Node::start(scratch, &settings)?;
         self.listen(program, &[node.address(), "--after", &run], results)?;
         node.stop()?;
         Ok(())
@@ -212,6 +220,17 @@ impl Client {
         Ok(versions.map_or(self.library.to_owned(), |(kcat, librdkafka)| {
             format!("kcat {kcat} (librdkafka {librdkafka})")
         }))
+    }
+
+    /// What the node said, beside what the client said, if anything failed.
+    fn keep_node_log(&self, scratch: &Path, results: &Results) -> Result<()> {
+        let said = scratch.join("node.log");
+        if !results.failed.is_empty() && said.is_file() {
+            let kept = self.log().with_extension("node.log");
+            std::fs::copy(said, &kept)?;
+            println!("  what the node said: {}", kept.display());
+        }
+        Ok(())
     }
 
     /// Where the client's own complaints go.

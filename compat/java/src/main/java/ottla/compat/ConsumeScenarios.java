@@ -11,7 +11,8 @@ import org.apache.kafka.common.TopicPartition;
 /** Where reading begins. */
 final class ConsumeScenarios {
     private static final int COUNT = 100;
-    private static final long FIRST_TIMESTAMP = 1_700_000_000_000L;
+    /** Recent, so that retention does not take the records away. */
+    private static final long FIRST_TIMESTAMP = System.currentTimeMillis() - 3_600_000L;
 
     private ConsumeScenarios() {}
 

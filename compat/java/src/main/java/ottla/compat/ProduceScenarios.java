@@ -65,7 +65,7 @@ final class ProduceScenarios {
                 new RecordHeader("trace", "b".getBytes(StandardCharsets.UTF_8)),
                 new RecordHeader("none", (byte[]) null),
                 new RecordHeader("empty", new byte[0]));
-        long timestamp = 1_700_000_000_123L;
+        long timestamp = System.currentTimeMillis() - 3_600_123L;
         try (var producer = node.producer(Map.of())) {
             Node.answer(producer.send(new ProducerRecord<>(topic, 0, timestamp, "clé", "värde", headers)));
         }
