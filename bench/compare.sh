@@ -11,8 +11,8 @@
 #
 # Why the dummy file: on a virtual machine the first touch of memory that the host took back costs
 # seconds of processor time per gigabyte. With the page cache full, new pages come from the guest
-# itself. The first pair of runs is thrown away for the same reason, and every run truncates the same
-# files instead of making new ones where it can.
+# itself. The first pair of runs is thrown away for the same reason, and both servers begin with new
+# files on memory that was just given back.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -69,6 +69,7 @@ start() {
     sync
     case $1 in
     limit-sendfile | limit-copy)
+        rm -f "$dir/limit.log"
         $server_pin "$bin/ottla-limit" --listen 127.0.0.1:0 --file "$dir/limit.log" \
             --fetch "${1#limit-}" >"$dir/out" 2>"$dir/out.err" &
         ;;
