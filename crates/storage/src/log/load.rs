@@ -13,7 +13,7 @@ use ottla_protocol::{Offset, TopicPartition};
 use parking_lot::Mutex;
 
 use super::append::note_producer;
-use super::listing::{Listing, keep_useful_snapshots};
+use super::listing::{ListedFiles, Listing, keep_useful_snapshots};
 use super::{Log, Writer};
 use crate::batch_scanner::{HeaderScanner, read_exact};
 use crate::file_name::{INDEX, TIME_INDEX};
@@ -162,14 +162,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         outdated_indexes = files.index.is_some() || files.time_index.is_some();
         segments.push(segment);
         if damaged {
-            // What follows the damage no longer joins on: with the power the system may lose the
-            // end of a segment and keep the name of the next.
-            for (base_offset, files) in rest.by_ref() {
-                tracing::warn!(dir = %path.display(), %base_offset, "removing a segment after a torn one");
-                files.remove(dir, path, base_offset)?;
-            }
-            // Another power loss must not bring them back after new records took their offsets.
-            dir.disk().sync_dir(path)?;
+            remove_after_damage(dir, path, rest.by_ref())?;
         }
     }
     let log_end = begin_at_start(dir, path, options.log_start_offset, &mut segments, log_end)?;
@@ -186,6 +179,21 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         false => rebuild_producers(dir, snapshots, &segments, log_end)?,
     };
     Ok(Loaded { segments, log_end, epochs, producers, outdated_indexes })
+}
+
+/// What follows the damage no longer joins on: with the power the system may lose the end of a
+/// segment and keep the name of the next.
+fn remove_after_damage(
+    dir: &LogDir,
+    path: &Path,
+    rest: impl Iterator<Item = (Offset, ListedFiles)>,
+) -> io::Result<()> {
+    for (base_offset, files) in rest {
+        tracing::warn!(dir = %path.display(), %base_offset, "removing a segment after a torn one");
+        files.remove(dir, path, base_offset)?;
+    }
+    // Another power loss must not bring them back after new records took their offsets.
+    dir.disk().sync_dir(path)
 }
 
 /// Makes sure that there is a segment, and that the log does not end before its start; the log's
