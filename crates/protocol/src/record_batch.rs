@@ -113,7 +113,8 @@ impl RecordBatchError {
     /// What a producer is told of it.
     pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::UnsupportedMagic { magic: 0 | 1, .. } => ErrorCode::UnsupportedForMessageFormat,
+            // As ProduceRequest.validateRecords has it since version 3 (KIP-98).
+            Self::UnsupportedMagic { magic: 0 | 1, .. } => ErrorCode::InvalidRecord,
             Self::Truncated { .. } | Self::InvalidLength { .. } | Self::UnsupportedMagic { .. } => {
                 ErrorCode::CorruptMessage
             }

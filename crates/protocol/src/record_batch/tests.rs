@@ -278,8 +278,8 @@ fn batches_follow_each_other() {
 fn old_formats_and_impossible_lengths_are_refused() {
     let mut bytes = batch_of(1).to_vec();
     for (magic, code) in [
-        (0, ErrorCode::UnsupportedForMessageFormat),
-        (1, ErrorCode::UnsupportedForMessageFormat),
+        (0, ErrorCode::InvalidRecord),
+        (1, ErrorCode::InvalidRecord),
         (3, ErrorCode::CorruptMessage),
     ] {
         bytes[MAGIC_AT] = magic;

@@ -130,7 +130,7 @@ fn what_is_no_batch_is_refused() {
         ("cut short", with(&|b| b.truncate(70)), ErrorCode::CorruptMessage),
         ("bytes left over", with(&|b| b.extend([0; 9])), ErrorCode::CorruptMessage),
         ("flipped bit", with(&|b| b[65] ^= 1), ErrorCode::CorruptMessage),
-        ("old format", with(&|b| b[16] = 1), ErrorCode::UnsupportedForMessageFormat),
+        ("old format", with(&|b| b[16] = 1), ErrorCode::InvalidRecord),
         (
             "more records than it holds",
             with(&|b| {
