@@ -7,8 +7,14 @@ use anyhow::{Context, Result};
 
 use super::files;
 
-const DOCUMENTS: [&str; 4] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "compat/README.md"];
+const DOCUMENTS: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "compat/README.md",
+    "docs/durability.md",
+    "fuzz/README.md",
+];
 const DECISIONS: &str = "docs/adr";
 
 pub(super) fn violations(root: &Path) -> Result<Vec<String>> {
