@@ -11,19 +11,26 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Printed from the table in `crates/config/src/keys/`; `UPDATE_EXPECT=1 cargo test -p ottla-config`\n\
          writes it anew. Names, defaults and meanings are Kafka's, so a `server.properties` written for Kafka\n\
-         starts Ottla. A key marked *not yet used* is accepted and warns when it is set.\n\n\
+         starts Ottla. A key marked *not yet used* is accepted, and warns if it is not set to its default.\n\n\
+         *Changes* says how Kafka lets a key be changed while brokers run. Ottla changes the keys of topics so far;\n\
+         a change to a broker's is refused, and `DescribeConfigs` shows them all as read-only.\n\n\
          `ottla start` without a file is given:\n\n```properties\n",
     );
     page.push_str(crate::BrokerConfig::STANDALONE);
     page.push_str("```\n");
     for chapter in BROKER_CHAPTERS {
-        write_chapter(&mut page, chapter.title, chapter.keys);
+        write_chapter(&mut page, chapter.title, chapter.keys, |key| key.scope.to_string());
     }
-    write_chapter(&mut page, "Topics", TOPIC_KEYS);
+    write_chapter(&mut page, "Topics", TOPIC_KEYS, |_| "per topic".to_owned());
     page
 }
 
-fn write_chapter(page: &mut String, title: &str, keys: &[ConfigKey]) {
+fn write_chapter(
+    page: &mut String,
+    title: &str,
+    keys: &[ConfigKey],
+    changes: impl Fn(&ConfigKey) -> String,
+) {
     let header = "| Key | Type | Default | Meaning | Changes |\n|---|---|---|---|---|\n";
     let _ = write!(page, "\n## {title}\n\n{header}");
     for key in keys {
@@ -34,7 +41,7 @@ fn write_chapter(page: &mut String, title: &str, keys: &[ConfigKey]) {
             key.config_type,
             default(key),
             meaning(key),
-            if key.broker_twin.is_some() { "per topic".to_owned() } else { key.scope.to_string() },
+            changes(key),
         );
     }
 }
