@@ -56,6 +56,8 @@ enum Answer {
     Held(BoxFuture<'static, Response>),
     /// None is due (`acks=0`).
     Nothing,
+    /// None is due, but the request keeps its place until this is done; an error closes the connection.
+    Unanswered(BoxFuture<'static, Result<(), String>>),
     /// None can be given; the connection is closed for this reason.
     Close(String),
 }

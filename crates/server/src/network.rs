@@ -41,7 +41,8 @@ pub(crate) type PendingResponse = BoxFuture<'static, Result<Vec<Part>, String>>;
 pub(crate) enum Reply {
     /// The response, now.
     Ready(Vec<Part>),
-    /// The response, when the future is done. Later requests of the connection are handled meanwhile.
+    /// The response, when the future is done; no parts, if none is due. Later requests of the connection are handled
+    /// meanwhile.
     Later(PendingResponse),
     /// The response, when the future is done. Later requests of the connection wait, as all do in Kafka:
     /// they may build on what this one changes.

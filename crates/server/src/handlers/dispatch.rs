@@ -52,6 +52,9 @@ pub(crate) fn dispatch(
             Reply::Held(Box::pin(async move { encode(response.await, correlation_id, version) }))
         }
         Answer::Nothing => Reply::Nothing,
+        Answer::Unanswered(done) => {
+            Reply::Later(Box::pin(async move { done.await.map(|()| Vec::new()) }))
+        }
         Answer::Close(reason) => Reply::Close(reason),
     }
 }

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_env::BoxFuture;
 use ottla_protocol::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
-use ottla_protocol::{ErrorCode, Offset, StrBytes, TopicRef};
-use ottla_storage::{AppendOrigin, LogAppendInfo};
+use ottla_protocol::{ErrorCode, Monotonic, Offset, StrBytes, TopicRef};
+use ottla_storage::{AppendOrigin, LogAppendInfo, LogDirFailure};
 use tracing::error;
 
 use super::{Answer, RequestContext, endpoints_of};
@@ -37,19 +38,26 @@ pub(super) fn handle(
     }
     let mut unfinished = Vec::new();
     let response = append_all(broker, context, &request, &mut unfinished);
-    if request.acks == NO_ACKS {
-        return match failure(&response) {
-            // The producer expects no answer: closing the connection is how it learns that something is wrong.
-            Some(error) => Answer::Close(format!("Produce with acks=0 failed: {error}")),
-            None => Answer::Nothing,
+    let wants_answer = request.acks != NO_ACKS;
+    if unfinished.is_empty() {
+        return match wants_answer {
+            true => Answer::now(response),
+            false => check_unanswered(&response).map_or_else(Answer::Close, |()| Answer::Nothing),
         };
     }
-    if unfinished.is_empty() {
-        return Answer::now(response);
-    }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    let broker = Arc::clone(broker);
-    Answer::later(finish(broker, response, unfinished, timeout))
+    let deadline = broker.env().clock.now() + timeout;
+    let finished = finish(Arc::clone(broker), response, unfinished, deadline);
+    match wants_answer {
+        true => Answer::later(finished),
+        false => Answer::Unanswered(Box::pin(async { check_unanswered(&finished.await) })),
+    }
+}
+
+/// A producer that expects no answer learns that something is wrong when its connection is closed.
+fn check_unanswered(response: &ProduceResponse) -> Result<(), String> {
+    let failed = failure(response).map(|error| format!("Produce with acks=0 failed: {error}"));
+    failed.map_or(Ok(()), Err)
 }
 
 /// An append that is in the log, but not yet as safe as the producer asked for.
@@ -58,8 +66,45 @@ struct Unfinished {
     at: (usize, usize),
     partition: Arc<Partition>,
     last_offset: Offset,
-    /// It has to be on the disk first.
-    flush: bool,
+    /// It has to be on the disk first, and is on its way there.
+    flushing: Option<Flushing>,
+}
+
+type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
+
+impl Unfinished {
+    /// Waits until the append is on the disk, if it has to be, and committed.
+    async fn finish(self, broker: &Broker, deadline: Monotonic) -> Result<(), ErrorCode> {
+        let Self { partition, last_offset, flushing, .. } = self;
+        if let Some(flushing) = flushing {
+            flushing.await.map_err(|reason| {
+                error!(partition = %partition.name(), %reason, "could not flush");
+                ErrorCode::KafkaStorageError
+            })?;
+        }
+        let left = deadline.since(broker.env().clock.now());
+        let committed = wait_committed(&partition, last_offset);
+        broker.env().timeout(left, committed).await.unwrap_or(Err(ErrorCode::RequestTimedOut))
+    }
+}
+
+async fn wait_committed(partition: &Arc<Partition>, last_offset: Offset) -> Result<(), ErrorCode> {
+    let subscription = Subscription::new(vec![Arc::clone(partition)]);
+    loop {
+        if partition.high_watermark() > last_offset {
+            return Ok(());
+        }
+        if !partition.is_leader() {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        subscription.changed().await;
+    }
+}
+
+/// Begins to flush an append at once: only then may anybody read it, even if its producer goes away or waits for nothing.
+fn begin_flush(broker: &Broker, partition: &Arc<Partition>, last_offset: Offset) -> Flushing {
+    let partition = Arc::clone(partition);
+    Box::pin(broker.env().run_blocking(move || partition.flush(last_offset.next())))
 }
 
 fn append_all(
@@ -84,10 +129,13 @@ fn append_all(
             match partition.append(&records, AppendOrigin::Client, all_replicas, now) {
                 Ok(appended) => {
                     partitions.push(succeeded(data, &appended.info));
-                    let flush = appended.info.flush_due;
-                    if flush || (all_replicas && !appended.committed) {
-                        let last_offset = appended.info.last_offset;
-                        unfinished.push(Unfinished { at, partition, last_offset, flush });
+                    let last_offset = appended.info.last_offset;
+                    let flushing = appended
+                        .info
+                        .flush_due
+                        .then(|| begin_flush(broker, &partition, last_offset));
+                    if flushing.is_some() || (all_replicas && !appended.committed) {
+                        unfinished.push(Unfinished { at, partition, last_offset, flushing });
                     }
                 }
                 Err(error) => partitions.push(failed(data, &partition, &error)),
@@ -101,61 +149,22 @@ fn append_all(
     ProduceResponse { topics, throttle_time_ms: 0, node_endpoints }
 }
 
-/// Waits until every append is as safe as was asked for, or `timeout` is over.
+/// Waits until every append is as safe as was asked for, or `deadline` has passed.
 async fn finish(
     broker: Arc<Broker>,
     mut response: ProduceResponse,
     unfinished: Vec<Unfinished>,
-    timeout: Duration,
+    deadline: Monotonic,
 ) -> ProduceResponse {
-    let deadline = broker.env().clock.now() + timeout;
     for append in unfinished {
-        let left = deadline.since(broker.env().clock.now());
-        let safe = async {
-            if append.flush {
-                flush(&broker, &append).await?;
-            }
-            wait_committed(&broker, &append, left).await
-        };
-        let (topic, partition) = append.at;
+        let (topic, index) = append.at;
         let answer =
-            response.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(partition));
-        if let (Some(answer), Err(error)) = (answer, safe.await) {
+            response.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(index));
+        if let (Some(answer), Err(error)) = (answer, append.finish(&broker, deadline).await) {
             *answer = PartitionProduceResponse::failed(answer.index, error);
         }
     }
     response
-}
-
-async fn flush(broker: &Broker, append: &Unfinished) -> Result<(), ErrorCode> {
-    let (partition, last_offset) = (Arc::clone(&append.partition), append.last_offset);
-    let flushed = broker.env().run_blocking(move || partition.flush(last_offset.next())).await;
-    flushed.map_err(|reason| {
-        error!(partition = %append.partition.name(), %reason, "could not flush");
-        ErrorCode::KafkaStorageError
-    })
-}
-
-async fn wait_committed(
-    broker: &Broker,
-    append: &Unfinished,
-    timeout: Duration,
-) -> Result<(), ErrorCode> {
-    let subscription = Subscription::new(vec![Arc::clone(&append.partition)]);
-    let committed = async {
-        loop {
-            if append.partition.high_watermark() > append.last_offset {
-                return Ok(());
-            }
-            if !append.partition.is_leader() {
-                return Err(ErrorCode::NotLeaderOrFollower);
-            }
-            subscription.changed().await;
-        }
-    };
-    ottla_env::timeout(broker.env().clock.as_ref(), timeout, committed)
-        .await
-        .unwrap_or(Err(ErrorCode::RequestTimedOut))
 }
 
 fn succeeded(data: &PartitionProduceData, info: &LogAppendInfo) -> PartitionProduceResponse {

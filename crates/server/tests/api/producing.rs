@@ -1,13 +1,15 @@
 //! What producers rely on: order, acknowledgements, and that a batch sent twice is there once.
 
 use ottla_protocol::compression::Compression;
+use ottla_protocol::fetch::FetchRequest;
 use ottla_protocol::messages::InitProducerIdRequest;
+use ottla_protocol::produce::ProduceRequest;
 use ottla_protocol::{ErrorCode, TopicRef, message};
 
 use crate::client::Client;
 use crate::node::Node;
-use crate::records::{batch, compressed, sequenced};
-use crate::requests::{BY_ID, BY_NAME, named, produce};
+use crate::records::{batch, compressed, sequenced, values};
+use crate::requests::{BY_ID, BY_NAME, fetch, named, produce};
 
 async fn producer_id(client: &mut Client) -> i64 {
     let answer = client.call(4, &message!(InitProducerIdRequest { transactional_id: None })).await;
@@ -38,6 +40,29 @@ async fn pipelined_requests_are_appended_and_answered_in_order() {
     }
     let expected: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     assert_eq!(client.read_values("orders").await, expected);
+}
+
+#[tokio::test]
+async fn what_is_flushed_is_committed_whether_or_not_somebody_waits_for_it() {
+    let node = Node::start().await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic_with("orders", 1, &[("flush.messages", "1")]).await;
+    let mut consumer = Client::connect(&node).await;
+    let silent = ProduceRequest { acks: 0, ..produce(named("orders"), 0, batch(&["silent"])) };
+    client.send_produce(BY_NAME, &silent).await;
+    let from_first = FetchRequest { min_bytes: 1, max_wait_ms: i32::MAX, ..read_from(0) };
+    let first = consumer.fetch(BY_NAME, &from_first).await;
+    assert_eq!(values(&first.topics[0].partitions[0].records), ["silent"]);
+    // A producer that is gone before its answer is there.
+    client.send_produce(BY_NAME, &produce(named("orders"), 0, batch(&["gone"]))).await;
+    drop(client);
+    let from_second = FetchRequest { min_bytes: 1, max_wait_ms: i32::MAX, ..read_from(1) };
+    let second = consumer.fetch(BY_NAME, &from_second).await;
+    assert_eq!(values(&second.topics[0].partitions[0].records), ["gone"]);
+}
+
+fn read_from(offset: i64) -> FetchRequest {
+    fetch(named("orders"), 0, offset)
 }
 
 #[tokio::test]

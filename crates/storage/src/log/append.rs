@@ -87,7 +87,7 @@ impl Log {
         let mut writer = self.writer.lock();
         writer.active()?;
         if let Some(duplicate) = check_producers(&writer, &valid, origin)? {
-            return Ok(self.duplicate_info(duplicate, log_append_time));
+            return Ok(self.duplicate_info(&config, duplicate, log_append_time));
         }
         let first_offset = self.log_end_offset();
         let stamp = Stamp { next_offset: first_offset, leader_epoch, log_append_time };
@@ -223,7 +223,6 @@ impl Log {
         log_append_time: Option<Timestamp>,
     ) -> LogAppendInfo {
         let log_end_offset = self.log_end_offset();
-        let unflushed = log_end_offset.0.saturating_sub(self.recovery_point().0);
         LogAppendInfo {
             first_offset,
             last_offset: Offset(log_end_offset.0 - 1),
@@ -231,12 +230,19 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             log_end_offset,
             duplicate: false,
-            flush_due: u64::try_from(unflushed).unwrap_or(0) >= config.flush_messages,
+            flush_due: self.is_flush_due(config),
         }
+    }
+
+    /// Whether `flush.messages` records are there that a power loss could take back.
+    fn is_flush_due(&self, config: &LogConfig) -> bool {
+        let unflushed = self.log_end_offset().0.saturating_sub(self.recovery_point().0);
+        u64::try_from(unflushed).unwrap_or(0) >= config.flush_messages
     }
 
     fn duplicate_info(
         &self,
+        config: &LogConfig,
         batch: AppendedBatch,
         log_append_time: Option<Timestamp>,
     ) -> LogAppendInfo {
@@ -247,7 +253,8 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             log_end_offset: self.log_end_offset(),
             duplicate: true,
-            flush_due: false,
+            // The first of the two may still be on its way to the disk.
+            flush_due: self.is_flush_due(config),
         }
     }
 
