@@ -11,6 +11,7 @@ use ottla_protocol::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
+use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{ErrorCode, Monotonic, Offset, StrBytes, TopicRef};
 use ottla_storage::{AppendOrigin, LogAppendInfo, LogDirFailure};
 use tracing::error;
@@ -125,6 +126,12 @@ fn append_all(
                 partitions.push(PartitionProduceResponse::failed(data.index, error));
                 continue;
             };
+            if is_internal(&partition.name().topic) {
+                // A record that is none of the coordinator's would keep it from loading its groups.
+                let error = ErrorCode::InvalidTopicException;
+                partitions.push(PartitionProduceResponse::failed(data.index, error));
+                continue;
+            }
             let records = data.records.clone().unwrap_or_default();
             match partition.append(&records, AppendOrigin::Client, all_replicas, now) {
                 Ok(appended) => {

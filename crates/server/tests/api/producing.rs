@@ -66,6 +66,15 @@ fn read_from(offset: i64) -> FetchRequest {
 }
 
 #[tokio::test]
+async fn nobody_but_the_coordinator_appends_to_internal_topics() {
+    let node = Node::start().await;
+    let mut client = Client::connect(&node).await;
+    client.find_coordinator("billing").await;
+    let refused = client.append("__consumer_offsets", 0, batch(&["poison"])).await;
+    assert_eq!(refused.error_code, ErrorCode::InvalidTopicException);
+}
+
+#[tokio::test]
 async fn every_codec_comes_back_as_it_was_sent() {
     let node = Node::start().await;
     let mut client = Client::connect(&node).await;
