@@ -39,6 +39,8 @@ pub(super) fn handle(
             });
         }
     };
+    let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
+    let max_bytes = max_bytes.min(broker.config().fetch.max_bytes as usize);
     let fetch = Fetch {
         listener: Arc::clone(&context.connection.listener),
         is_follower: request.replica_id.0 >= 0,
@@ -46,10 +48,9 @@ pub(super) fn handle(
             READ_COMMITTED => ReadBound::LastStableOffset,
             _ => ReadBound::HighWatermark,
         },
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
-        max_bytes: usize::try_from(request.max_bytes)
-            .unwrap_or(0)
-            .min(broker.config().fetch.max_bytes as usize),
+        // More than may be sent is not waited for.
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        max_bytes,
         session,
     };
     let read = fetch.read(broker);
@@ -83,13 +84,16 @@ struct Read {
 
 impl Fetch {
     fn read(&self, broker: &Broker) -> Read {
-        let mut bytes = 0;
+        let (mut bytes, mut readable) = (0, 0);
         let mut failed = false;
         let mut answers = Vec::with_capacity(self.session.partitions.len());
         for (topic, fetch) in &self.session.partitions {
             let left = self.max_bytes.saturating_sub(bytes);
             let data = match self.read_partition(broker, topic, fetch, (left, bytes == 0)) {
-                Ok(data) => data,
+                Ok((data, bytes_readable)) => {
+                    readable += bytes_readable;
+                    data
+                }
                 Err(data) => {
                     failed = true;
                     data
@@ -98,10 +102,13 @@ impl Fetch {
             bytes += data.records.len();
             answers.push((topic.clone(), data));
         }
-        Read { answers, enough: failed || bytes >= self.min_bytes }
+        Read { answers, enough: failed || readable >= self.min_bytes }
     }
 
     /// `left` is how many bytes the answer may still grow by; the first records are sent whatever their size (KIP-74).
+    ///
+    /// The number is what counts against `min_bytes`: where limits cut batches off, all that they allow, since waiting
+    /// would bring no more.
     #[allow(clippy::result_large_err, reason = "both sides are the same answer")]
     fn read_partition(
         &self,
@@ -109,7 +116,7 @@ impl Fetch {
         topic: &TopicRef,
         fetch: &FetchPartition,
         (left, first): (usize, bool),
-    ) -> Result<PartitionData<FetchedRecords>, PartitionData<FetchedRecords>> {
+    ) -> Result<(PartitionData<FetchedRecords>, usize), PartitionData<FetchedRecords>> {
         let failed = |error| PartitionData::failed(fetch.partition, error);
         let Some(partition) = broker.replicas().find(topic, fetch.partition) else {
             return Err(failed(missing(broker, topic, fetch.partition)));
@@ -133,8 +140,12 @@ impl Fetch {
         let upper = partition.upper_bound(self.bound);
         let high_watermark = partition.high_watermark();
         let mut data = failed(ErrorCode::None);
+        let mut readable = 0;
         match log.read(fetch.fetch_offset, max_bytes, first, upper) {
-            Ok(read) => data.records = FetchedRecords::new(read.slices),
+            Ok(read) => {
+                readable = read.len().max(if read.is_limited { max_bytes } else { 0 });
+                data.records = FetchedRecords::new(read.slices);
+            }
             Err(ReadError::OffsetOutOfRange { .. }) => {
                 data = failed(ErrorCode::OffsetOutOfRange);
             }
@@ -150,7 +161,7 @@ impl Fetch {
             // No transaction was ever begun here, so none was aborted.
             data.aborted_transactions = Some(Vec::new());
         }
-        if data.error_code == ErrorCode::None { Ok(data) } else { Err(data) }
+        if data.error_code == ErrorCode::None { Ok((data, readable)) } else { Err(data) }
     }
 
     /// Reads again whenever something changed, until there is enough or the time is over.

@@ -66,6 +66,27 @@ async fn min_bytes_are_waited_for() {
 }
 
 #[tokio::test]
+async fn more_than_the_limits_allow_is_not_waited_for() {
+    let (_node, mut client) = node_and_client().await;
+    let one = batch(&[&"x".repeat(1000)]);
+    for _ in 0..3 {
+        client.append_ok("orders", one.clone()).await;
+    }
+    let size = one.len() as i32;
+    // Between whole batches: the limits are never filled to the last byte.
+    for (partition_max, max) in [(size * 3 / 2, size * 9), (size * 9, size * 3 / 2)] {
+        let mut request = waiting(0, size * 3 / 2, LONG);
+        request.topics[0].partitions[0].partition_max_bytes = partition_max;
+        request.max_bytes = max;
+        let answer = client.fetch(BY_NAME, &request).await;
+        assert_eq!(values(&answer.topics[0].partitions[0].records).len(), 1);
+    }
+    let request = FetchRequest { max_bytes: size * 2, ..waiting(0, size * 9, LONG) };
+    let answer = client.fetch(BY_NAME, &request).await;
+    assert_eq!(values(&answer.topics[0].partitions[0].records).len(), 2);
+}
+
+#[tokio::test]
 async fn an_error_is_told_at_once() {
     let (_node, mut client) = node_and_client().await;
     let answer = client.fetch(BY_NAME, &waiting(7, 1, LONG)).await;

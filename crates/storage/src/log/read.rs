@@ -37,6 +37,8 @@ pub struct FetchData {
     pub log_start_offset: Offset,
     /// End of the log.
     pub log_end_offset: Offset,
+    /// More batches follow, which `max_bytes` left no room for.
+    pub is_limited: bool,
 }
 
 /// Why nothing was read.
@@ -165,8 +167,12 @@ impl Log {
             let error = ReadError::OffsetOutOfRange { offset: from, log_start, log_end };
             return Ok(Err(error));
         }
-        let mut data =
-            FetchData { slices: Vec::new(), log_start_offset: log_start, log_end_offset: log_end };
+        let mut data = FetchData {
+            slices: Vec::new(),
+            log_start_offset: log_start,
+            log_end_offset: log_end,
+            is_limited: false,
+        };
         if from >= wanted.upper_bound.min(log_end) {
             return Ok(Ok(data));
         }
@@ -195,6 +201,7 @@ impl Log {
                 left = left.saturating_sub(end - start);
             }
             let bounded = next_base.is_none_or(|base| base >= wanted.upper_bound);
+            data.is_limited = end < limit || (left == 0 && !bounded);
             if end < segment.size() || left == 0 || bounded {
                 break;
             }
