@@ -230,11 +230,14 @@ impl CachedPartition {
     }
 }
 
+/// What a request names, each partition once: the last word on it counts, as in Kafka's map.
 fn requested(request: &FetchRequest) -> Vec<(TopicRef, FetchPartition)> {
-    let topics = request.topics.iter();
-    topics
-        .flat_map(|topic| topic.partitions.iter().map(|fetch| (topic.topic.clone(), fetch.clone())))
-        .collect()
+    let named = request.topics.iter().flat_map(|topic| {
+        let fetches = topic.partitions.iter();
+        fetches.map(|fetch| ((topic.topic.clone(), fetch.partition), fetch.clone()))
+    });
+    let once: IndexMap<_, _> = named.collect();
+    once.into_iter().map(|((topic, _), fetch)| (topic, fetch)).collect()
 }
 
 #[cfg(test)]

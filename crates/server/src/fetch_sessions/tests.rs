@@ -149,3 +149,13 @@ fn a_session_names_topics_one_way() {
     let refused = sessions.begin(&by_id, NOW, ids()).unwrap_err();
     assert_eq!(refused, ErrorCode::FetchSessionTopicIdError);
 }
+
+#[test]
+fn a_partition_named_twice_is_read_once() {
+    let sessions = FetchSessions::new(10);
+    let mut twice = request(0, FINAL_EPOCH, &[1, 0, 1]);
+    twice.topics[0].partitions[2].fetch_offset = Offset(7);
+    let context = sessions.begin(&twice, NOW, ids()).unwrap();
+    assert_eq!(order(&context), [1, 0]);
+    assert_eq!(context.partitions[0].1.fetch_offset, Offset(7));
+}
