@@ -26,6 +26,8 @@ const SMALL_BUFFER: usize = 4 * 1024;
 const BUSY_BUFFER: usize = 64 * 1024;
 /// A large frame's buffer grows by this much, or doubles: memory follows what was sent, not what was announced.
 const GROWTH: usize = 1024 * 1024;
+/// Bytes of responses in memory beyond which no further request is handled before some have left.
+const MAX_READY_BYTES: usize = 1024 * 1024;
 /// A buffer that a large frame left behind is given back after this long.
 const SHRINK_AFTER: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,8 @@ struct Responses {
     pending: VecDeque<Pending>,
     /// The last request is one that later ones must not overtake.
     held: bool,
+    /// Bytes in memory of the responses that are ready.
+    ready_bytes: usize,
     /// Parts gathered for the next write; kept for its capacity.
     parts: Vec<Part>,
     writer: ResponseWriter,
@@ -78,8 +82,9 @@ impl Processor {
         channel: Arc<RequestChannel>,
     ) -> Self {
         let writer = ResponseWriter::new(channel.sendfile());
+        let pending = VecDeque::new();
         let responses =
-            Responses { pending: VecDeque::new(), held: false, parts: Vec::new(), writer };
+            Responses { pending, held: false, ready_bytes: 0, parts: Vec::new(), writer };
         Self { env: env.clone(), stream, context, channel, responses }
     }
 
@@ -141,12 +146,15 @@ impl Processor {
 impl Responses {
     /// Whether another request may be handled before a response has left.
     fn room(&self, bound: usize) -> bool {
-        self.pending.len() < bound && !self.held
+        self.pending.len() < bound && !self.held && self.ready_bytes < MAX_READY_BYTES
     }
 
     fn push(&mut self, reply: Reply) -> Result<(), ConnectionError> {
         match reply {
-            Reply::Ready(parts) => self.pending.push_back(Pending::Ready(parts)),
+            Reply::Ready(parts) => {
+                self.ready_bytes += bytes_in_memory(&parts);
+                self.pending.push_back(Pending::Ready(parts));
+            }
             Reply::Later(response) => self.pending.push_back(Pending::Waiting(response)),
             Reply::Held(response) => {
                 self.pending.push_back(Pending::Waiting(response));
@@ -170,6 +178,7 @@ impl Responses {
     fn resolve_head(&mut self, response: Result<Vec<Part>, String>) -> Result<(), ConnectionError> {
         let parts = response.map_err(ConnectionError::Refused)?;
         if let Some(head) = self.pending.front_mut() {
+            self.ready_bytes += bytes_in_memory(&parts);
             *head = Pending::Ready(parts);
         }
         // A held request is always the last one: when it is answered at the head, nothing waits behind it.
@@ -182,6 +191,7 @@ impl Responses {
         loop {
             match self.pending.front_mut() {
                 Some(Pending::Ready(parts)) => {
+                    self.ready_bytes -= bytes_in_memory(parts);
                     self.parts.append(parts);
                     self.pending.pop_front();
                 }
@@ -198,6 +208,14 @@ impl Responses {
         }
         Ok(self.writer.write_all(stream, &mut self.parts).await?)
     }
+}
+
+fn bytes_in_memory(parts: &[Part]) -> usize {
+    let lens = parts.iter().map(|part| match part {
+        Part::Bytes(bytes) => bytes.len(),
+        Part::File(_) => 0,
+    });
+    lens.sum()
 }
 
 /// Cuts frames out of the bytes that arrive.

@@ -155,6 +155,24 @@ async fn a_held_request_is_not_overtaken() {
 }
 
 #[tokio::test]
+async fn small_requests_do_not_pile_large_responses_up() {
+    let handled = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&handled);
+    let response = Bytes::from(frame(&vec![7; 4 << 20]));
+    let (env, server, address) = serve(&config(), move |_, _| {
+        *count.lock() += 1;
+        Reply::Ready(vec![Part::Bytes(response.clone())])
+    })
+    .await;
+    let mut stream = connect(&env, address).await;
+    stream.write_all(&frame(b"all").repeat(400)).await.unwrap();
+    assert_eq!(receive(&mut stream).await.len(), 4 << 20);
+    // Some fit into the sockets' buffers; the others wait to be handled.
+    assert!(*handled.lock() < 100);
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_absurd_length_closes_that_connection_only() {
     let (env, server, address) = serve(&config(), echo).await;
     let mut good = connect(&env, address).await;
