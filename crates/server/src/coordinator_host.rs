@@ -66,8 +66,11 @@ impl CoordinatorHost {
     pub(crate) fn elected(self: &Arc<Self>, partition: Arc<Partition>) {
         let index = partition.name().partition;
         let shard = Arc::new(Shard::loading(partition));
-        if self.shards.lock().insert(index, Arc::clone(&shard)).is_some() {
-            // A new epoch of the same leader: what was replayed before is replayed again, from the log.
+        let before = self.shards.lock().insert(index, Arc::clone(&shard));
+        if let Some(before) = before {
+            // A new epoch of the same leader: what was replayed before is replayed again, from the log. Nobody who still
+            // holds the old shard may append behind what the new one replays.
+            before.resign();
             info!(partition = index, "reloading groups");
         }
         let host = Arc::clone(self);
@@ -174,10 +177,10 @@ impl CoordinatorHost {
     ) {
         let shards: Vec<_> = self.shards.lock().values().cloned().collect();
         for shard in shards {
-            let changed = shard.decide(self.now(), &mut change);
+            let changed = shard.sweep(self.now(), &mut change);
             match changed {
-                // A shard that loads or resigns now is swept the next time.
-                Ok(_) | Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator) => {}
+                // What a shard that loads or resigns now would have removed expires in the end.
+                Ok(()) | Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator) => {}
                 Err(reason) => {
                     error!(partition = shard.index(), %reason, "could not remove {what}")
                 }

@@ -144,6 +144,8 @@ impl Partition {
 
     /// Has everybody who waits for this partition look again.
     pub(super) fn wake_waiters(&self) {
+        // Under the lock, as all publications are: an older high watermark must not follow a newer one.
+        let _replica = self.replica.lock();
         self.watermarks.publish(self.high_watermark());
     }
 

@@ -135,13 +135,14 @@ impl ReplicaManager {
                 continue;
             }
             let known = here.partitions.get(&index).cloned();
+            let epoch_before = known.as_ref().map(|partition| partition.leader_epoch());
             let partition = known.or_else(|| self.open(topic, index, registration, &config));
             let Some(partition) = partition else { continue };
             partition.replicas_changed(replicas_of(registration));
-            if partition.is_leader() {
-                applied.leading.push(Arc::clone(&partition));
-            } else {
+            if !partition.is_leader() {
                 applied.resigned.push(partition.name().clone());
+            } else if epoch_before != Some(partition.leader_epoch()) {
+                applied.leading.push(Arc::clone(&partition));
             }
             here.partitions.insert(index, partition);
         }
