@@ -149,6 +149,7 @@ impl ControllerHost {
         decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
     ) -> Result<A, ControllerError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
+        self.check_applied()?;
         let Outcome { records, answer } = {
             let controller = self.state.controller.lock();
             decide(&controller, &mut || self.env.rng.next_u64())
@@ -167,10 +168,13 @@ impl ControllerHost {
         };
         self.env.spawner.spawn("metadata proposal", Box::pin(proposal));
         applied.await.map_err(|_stopped| ProposeError::ShuttingDown)??;
-        match self.state.fault.lock().clone() {
-            Some(fault) => Err(ControllerError::Fault(fault)),
-            None => Ok(answer),
-        }
+        self.check_applied()?;
+        Ok(answer)
+    }
+
+    /// Refuses to decide on an image that stands still in the middle of a batch.
+    fn check_applied(&self) -> Result<(), ControllerError> {
+        self.state.fault.lock().clone().map_or(Ok(()), |fault| Err(ControllerError::Fault(fault)))
     }
 
     /// Creates those of `topics` that are missing, with the cluster's defaults. Failures are logged: whoever needs a topic

@@ -137,8 +137,9 @@ impl Server {
             task.abort();
             task.wait().await;
         }
-        self.logs.shutdown(self.epoch.0).await;
+        // First the quorum: a topic that is still being created must not get a log behind the mark of a clean stop.
         self.broker.controller().shutdown().await;
+        self.logs.shutdown(self.epoch.0).await;
         info!("stopped");
     }
 }
