@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics, partitions and their leaders; creates topics on first use.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_metadata::{MetadataImage, PartitionRegistration, TopicImage};
@@ -34,7 +35,7 @@ pub(super) fn handle(
     })
 }
 
-/// Topics to create: asked for by name, unknown, with a name that a topic may have.
+/// Topics to create: asked for by name, unknown, with a name that a topic may have; each once.
 fn missing_topics(
     broker: &Broker,
     context: &RequestContext,
@@ -47,7 +48,9 @@ fn missing_topics(
     let image = broker.image();
     let topics = request.topics.iter().flatten();
     let names = topics.filter(|topic| topic.topic_id.is_zero()).filter_map(|t| t.name.clone());
-    names.filter(|name| image.topic(name).is_none() && check_topic_name(name).is_ok()).collect()
+    let missing =
+        names.filter(|name| image.topic(name).is_none() && check_topic_name(name).is_ok());
+    missing.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn answer(
