@@ -139,11 +139,11 @@ impl Connection {
     ) -> Result<Option<ProduceResponse>, ClientError> {
         let version = self.records_version(ApiKey::Produce)?;
         let encode = |header: &RequestHeader| request.encode(header);
+        let limit = self.channel.options.request_timeout;
         if request.acks == 0 {
-            self.channel.send_only((ApiKey::Produce, version), encode).await?;
+            self.channel.send_only((ApiKey::Produce, version), encode, limit).await?;
             return Ok(None);
         }
-        let limit = self.channel.options.request_timeout;
         let body = self.channel.exchange((ApiKey::Produce, version), encode, limit).await?;
         Ok(Some(ProduceResponse::decode(&body, version)?))
     }
@@ -260,11 +260,7 @@ impl Channel {
             self.enqueue(Outgoing::Request(frame, expected))?;
             body.await.map_err(|_| self.closed())
         };
-        self.env.timeout(limit, waiting).await.unwrap_or_else(|Elapsed| {
-            // Nobody knows any more which responses are to come.
-            self.driver.abort();
-            Err(ClientError::TimedOut { address: self.address.clone(), api, limit })
-        })
+        self.within(limit, api, waiting).await
     }
 
     /// Sends a request that has no response, and waits until the socket has taken it.
@@ -272,12 +268,30 @@ impl Channel {
         &self,
         (api, version): (ApiKey, i16),
         encode: impl FnOnce(&RequestHeader) -> Result<Frame, EncodeError>,
+        limit: Duration,
     ) -> Result<(), ClientError> {
-        let frame = encode(&self.header(api, version))?;
-        let permit = self.permit().await?;
-        let (sent, done) = oneshot::channel();
-        self.enqueue(Outgoing::OneWay { frame, sent, _permit: permit })?;
-        done.await.map_err(|_| self.closed())
+        let sending = async {
+            let frame = encode(&self.header(api, version))?;
+            let permit = self.permit().await?;
+            let (sent, done) = oneshot::channel();
+            self.enqueue(Outgoing::OneWay { frame, sent, _permit: permit })?;
+            done.await.map_err(|_| self.closed())
+        };
+        self.within(limit, api, sending).await
+    }
+
+    /// Ends the connection if `call` takes longer than `limit`.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        api: ApiKey,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        self.env.timeout(limit, call).await.unwrap_or_else(|Elapsed| {
+            // Nobody knows any more which responses are to come, or how much of a request has left.
+            self.driver.abort();
+            Err(ClientError::TimedOut { address: self.address.clone(), api, limit })
+        })
     }
 
     fn header(&self, api_key: ApiKey, api_version: i16) -> RequestHeader {
