@@ -4,9 +4,13 @@
 //! high watermark moved. The shell around it owns the log, the clock and the wire.
 //!
 //! ```text
-//!                     make_leader(epoch + 1, isr)
-//!   NonExistent ──────────────────────────────────► Leader ──┐ make_leader(epoch + 1, …)
-//!                                                     ▲──────┘
+//!                replicas_changed(leader = this broker)
+//!             ┌───────────────────────────────────────────┐
+//!             │                                           ▼
+//!   NotLeader (another leads, or nobody)               Leader ──┐ appended(LEO): HW = LEO if alone in the ISR
+//!             ▲                                           │ ▲───┘
+//!             └───────────────────────────────────────────┘
+//!                replicas_changed(leader = another or none)
 //! ```
 //!
 //! # Invariants
