@@ -213,6 +213,10 @@ async fn topics_are_created_on_first_use_if_they_may() {
     assert_eq!(metadata(&mut client, Some(&["t"]), true).await[0].0, "t");
     let seen = metadata(&mut client, Some(&["t"]), false).await;
     assert_eq!(seen, [("t".to_owned(), 0)]);
+    // Named twice it is created once.
+    assert_eq!(metadata(&mut client, Some(&["u", "u"]), true).await.len(), 2);
+    let seen = metadata(&mut client, Some(&["u"]), false).await;
+    assert_eq!(seen, [("u".to_owned(), 0)]);
     let strict = Node::start_with("auto.create.topics.enable=false\n").await;
     let mut client = Client::connect(&strict).await;
     for _ in 0..2 {

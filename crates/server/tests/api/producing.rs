@@ -85,7 +85,7 @@ async fn every_codec_comes_back_as_it_was_sent() {
         let offset = client.append_ok("orders", records.clone()).await;
         assert_eq!(offset, 2 * number as i64, "{codec}");
         let read = client.read("orders", offset).await.records;
-        assert_eq!(crate::records::values(&read), ["short", &long], "{codec}");
+        assert_eq!(values(&read), ["short", &long], "{codec}");
         // The records themselves are the producer's bytes: only the first 16 of a batch are the leader's.
         assert_eq!(read.slice(17..), records.slice(17..), "{codec}");
     }
