@@ -152,8 +152,5 @@ async fn fetch(client: &Client, topic_id: TopicId) -> Result<i64> {
 }
 
 fn ok(code: i16) -> Result<()> {
-    match ErrorCode::from_wire(code) {
-        ErrorCode::None => Ok(()),
-        code => Err(anyhow!("{}", code.name())),
-    }
+    ErrorCode::from_wire(code).ok().map_err(|error| anyhow!("{}", error.name()))
 }
