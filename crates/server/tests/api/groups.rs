@@ -112,14 +112,12 @@ async fn committed(client: &mut Client, topic: &str) -> i64 {
     loop {
         let mut answer = client.call(9, &request).await;
         let group = answer.groups.remove(0);
-        match ErrorCode::from_wire(group.error_code) {
-            ErrorCode::None => {
-                let partition = &group.topics[0].partitions[0];
-                assert_eq!(partition.error_code, 0);
-                return partition.committed_offset;
-            }
-            error => assert_eq!(error, ErrorCode::CoordinatorLoadInProgress),
-        }
+        let Err(error) = ErrorCode::from_wire(group.error_code).ok() else {
+            let partition = &group.topics[0].partitions[0];
+            assert_eq!(partition.error_code, 0);
+            return partition.committed_offset;
+        };
+        assert_eq!(error, ErrorCode::CoordinatorLoadInProgress);
     }
 }
 
