@@ -10,6 +10,11 @@ use super::offset_commit::{Subscribed, offset_tombstone};
 use super::{GroupCoordinator, Outcome, StoredGroup};
 use crate::records::{CoordinatorRecord, OffsetCommitValue};
 
+/// Bytes of tombstones that may be in one batch. More could be beyond `max.message.bytes`, and then none would ever go.
+const MAX_BATCH: usize = 256 * 1024;
+/// What a tombstone takes beside its names, at most.
+const TOMBSTONE_OVERHEAD: usize = 32;
+
 /// From when an offset's retention counts.
 #[derive(Clone, Copy)]
 enum Since {
@@ -21,7 +26,7 @@ enum Since {
 
 impl GroupCoordinator {
     /// Removes offsets whose retention is over, and empty groups without offsets. Due every
-    /// `offsets.retention.check.interval.ms`.
+    /// `offsets.retention.check.interval.ms`. What does not fit into one batch is left for the next time.
     pub fn expire_offsets(&self, now: Timestamp) -> Outcome<()> {
         let mut records = Vec::new();
         for (group_id, stored) in self.store.groups() {
@@ -33,7 +38,7 @@ impl GroupCoordinator {
                 records.push(group_tombstone(group_id));
             }
         }
-        Outcome { records, answer: () }
+        Outcome { records: first_batch(records), answer: () }
     }
 
     /// Answers whether nothing is left.
@@ -72,7 +77,7 @@ impl GroupCoordinator {
         age >= self.config.offsets_retention.as_millis()
     }
 
-    /// Removes the offsets of topics that were deleted.
+    /// Removes the offsets of topics that were deleted, as many as fit into one batch; the others expire.
     pub fn topics_deleted(&self, topics: &BTreeSet<StrBytes>) -> Outcome<()> {
         let mut records = Vec::new();
         for (group_id, stored) in self.store.groups() {
@@ -82,8 +87,24 @@ impl GroupCoordinator {
                 records.extend(partitions.keys().map(tombstone));
             }
         }
-        Outcome { records, answer: () }
+        Outcome { records: first_batch(records), answer: () }
     }
+}
+
+/// The first of `tombstones`, as many as fit into a batch. A group goes after its offsets, so any of the first will do.
+fn first_batch(mut tombstones: Vec<CoordinatorRecord>) -> Vec<CoordinatorRecord> {
+    let mut bytes = 0;
+    let fits = tombstones.iter().take_while(|tombstone| {
+        let topic = match tombstone {
+            CoordinatorRecord::OffsetCommit { key, .. } => key.topic.len(),
+            CoordinatorRecord::GroupMetadata { .. } => 0,
+        };
+        bytes += TOMBSTONE_OVERHEAD + tombstone.group_id().len() + topic;
+        bytes <= MAX_BATCH
+    });
+    let count = fits.count();
+    tombstones.truncate(count);
+    tombstones
 }
 
 /// `None` if the group's offsets must be kept for now.
@@ -95,5 +116,46 @@ fn since(group: &ClassicGroup, subscribed: &Subscribed) -> Option<Since> {
         GroupState::Empty => Some(Since::Empty(group.state_since())),
         GroupState::Stable => subscribed.is_known().then_some(Since::Commit),
         GroupState::PreparingRebalance | GroupState::CompletingRebalance => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_protocol::{LeaderEpoch, Offset};
+
+    use super::super::GroupCoordinatorConfig;
+    use super::*;
+    use crate::records::OffsetCommitKey;
+
+    #[test]
+    fn more_offsets_than_fit_into_a_batch_expire_one_batch_after_the_other() {
+        const PARTITIONS: i32 = 20_000;
+        let mut shard = GroupCoordinator::new(GroupCoordinatorConfig::default());
+        for partition in 0..PARTITIONS {
+            shard.replay(&CoordinatorRecord::OffsetCommit {
+                key: OffsetCommitKey { group: "group".into(), topic: "topic".into(), partition },
+                value: Some(OffsetCommitValue {
+                    offset: Offset(7),
+                    leader_epoch: LeaderEpoch::NONE,
+                    metadata: "".into(),
+                    commit_timestamp: Timestamp(0),
+                    expire_timestamp: None,
+                }),
+            });
+        }
+        let year_later = Timestamp(365 * 24 * 3_600_000);
+        let mut batches = Vec::new();
+        loop {
+            let records = shard.expire_offsets(year_later).records;
+            let sizes = records.iter().map(|it| it.encode().unwrap().key.len() + 16);
+            assert!(sizes.sum::<usize>() <= MAX_BATCH);
+            records.iter().for_each(|record| shard.replay(record));
+            match records.len() {
+                0 => break,
+                len => batches.push(len),
+            }
+        }
+        assert!(batches.len() > 1, "{batches:?}");
+        assert_eq!(batches.iter().sum::<usize>(), PARTITIONS as usize + 1, "and the group");
     }
 }
