@@ -8,15 +8,14 @@ use anyhow::{Context, Result};
 const ROWS: [&[&str]; 7] = [
     &["protocol"],
     &["env"],
-    &["config", "security", "replication"],
+    &["config", "replication"],
     &["metadata", "storage", "client"],
     &["coordinator"],
     &["server"],
     &["cli", "sim"],
 ];
 /// They decide and do nothing: time and randomness come in as arguments.
-const PURE: [&str; 6] =
-    ["protocol", "config", "security", "replication", "metadata", "coordinator"];
+const PURE: [&str; 5] = ["protocol", "config", "replication", "metadata", "coordinator"];
 /// What would let a pure crate out into the world.
 const WORLDLY: [&str; 10] = [
     "ottla-env",
