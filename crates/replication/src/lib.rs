@@ -23,4 +23,4 @@
 
 mod partition;
 
-pub use partition::{Appended, EpochCheckError, LeadershipError, Partition, Replicas};
+pub use partition::{Appended, EpochCheckError, Leadership, LeadershipError, Partition, Replicas};

@@ -17,6 +17,48 @@ pub struct Replicas {
     pub in_sync: BTreeSet<BrokerId>,
 }
 
+/// Who leads, as one replica knows it: all that a reader is checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    local: BrokerId,
+    leader: BrokerId,
+    epoch: LeaderEpoch,
+}
+
+impl Leadership {
+    /// Compares the leader epoch that a client believes in with ours; [`LeaderEpoch::NONE`] is not checked.
+    pub fn check_epoch(&self, requested: LeaderEpoch) -> Result<(), EpochCheckError> {
+        let current = self.epoch;
+        if requested == LeaderEpoch::NONE || requested == current {
+            Ok(())
+        } else if requested < current {
+            Err(EpochCheckError::Fenced { current })
+        } else {
+            Err(EpochCheckError::Unknown { current })
+        }
+    }
+
+    /// Refuses what only the leader may do.
+    pub fn check_leader(&self) -> Result<(), LeadershipError> {
+        if self.is_leader() { Ok(()) } else { Err(LeadershipError::NotLeader) }
+    }
+
+    /// Whether this broker leads.
+    pub fn is_leader(&self) -> bool {
+        self.leader == self.local
+    }
+
+    /// The current leader.
+    pub fn leader(&self) -> BrokerId {
+        self.leader
+    }
+
+    /// The current leader epoch.
+    pub fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+}
+
 /// What an append changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -110,9 +152,10 @@ impl Partition {
         Appended { high_watermark: self.high_watermark, advanced }
     }
 
-    /// Refuses what only the leader may do.
-    pub fn check_leader(&self) -> Result<(), LeadershipError> {
-        if self.is_leader() { Ok(()) } else { Err(LeadershipError::NotLeader) }
+    /// Who leads. A copy, for readers who must not wait for an append.
+    pub fn leadership(&self) -> Leadership {
+        let Replicas { leader, leader_epoch: epoch, .. } = self.replicas;
+        Leadership { local: self.local, leader, epoch }
     }
 
     /// Refuses an `acks=all` append that too few replicas would hold (before the append; KIP-497 names the error).
@@ -122,33 +165,6 @@ impl Partition {
             return Err(LeadershipError::NotEnoughReplicas { in_sync, required });
         }
         Ok(())
-    }
-
-    /// Compares the leader epoch that a client believes in with ours; [`LeaderEpoch::NONE`] is not checked.
-    pub fn check_epoch(&self, requested: LeaderEpoch) -> Result<(), EpochCheckError> {
-        let current = self.replicas.leader_epoch;
-        if requested == LeaderEpoch::NONE || requested == current {
-            Ok(())
-        } else if requested < current {
-            Err(EpochCheckError::Fenced { current })
-        } else {
-            Err(EpochCheckError::Unknown { current })
-        }
-    }
-
-    /// Whether this broker leads.
-    pub fn is_leader(&self) -> bool {
-        self.replicas.leader == self.local
-    }
-
-    /// The current leader epoch.
-    pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.replicas.leader_epoch
-    }
-
-    /// The current leader.
-    pub fn leader(&self) -> BrokerId {
-        self.replicas.leader
     }
 
     /// The end of the local log, as far as it was [`appended`](Self::appended).
@@ -164,7 +180,7 @@ impl Partition {
     /// The HW is the smallest log end in the ISR. The leader is the only member whose log end it knows,
     /// so with others in the ISR it stays where it is.
     fn advance_high_watermark(&mut self) -> bool {
-        let sole = self.is_leader() && self.replicas.in_sync.len() == 1;
+        let sole = self.leadership().is_leader() && self.replicas.in_sync.len() == 1;
         if !sole || self.log_end == self.high_watermark {
             return false;
         }
@@ -179,7 +195,7 @@ impl Partition {
             "the ISR holds a broker that is no replica"
         );
         assert!(
-            !self.is_leader() || self.replicas.in_sync.contains(&self.local),
+            !self.leadership().is_leader() || self.replicas.in_sync.contains(&self.local),
             "a leader outside its ISR"
         );
     }
@@ -219,12 +235,15 @@ mod tests {
     #[test]
     fn epochs_tell_old_clients_from_new_ones() {
         let partition = Partition::new(BrokerId(1), replicas(1, 4, &[1]), Offset(0), Offset(0));
-        assert_eq!(partition.check_epoch(LeaderEpoch::NONE), Ok(()));
-        assert_eq!(partition.check_epoch(LeaderEpoch(4)), Ok(()));
+        assert_eq!(partition.leadership().check_epoch(LeaderEpoch::NONE), Ok(()));
+        assert_eq!(partition.leadership().check_epoch(LeaderEpoch(4)), Ok(()));
         let current = LeaderEpoch(4);
-        assert_eq!(partition.check_epoch(LeaderEpoch(3)), Err(EpochCheckError::Fenced { current }));
         assert_eq!(
-            partition.check_epoch(LeaderEpoch(5)),
+            partition.leadership().check_epoch(LeaderEpoch(3)),
+            Err(EpochCheckError::Fenced { current })
+        );
+        assert_eq!(
+            partition.leadership().check_epoch(LeaderEpoch(5)),
             Err(EpochCheckError::Unknown { current })
         );
     }
@@ -233,9 +252,9 @@ mod tests {
     fn old_news_is_ignored_and_a_lost_leadership_is_noticed() {
         let mut partition = Partition::new(BrokerId(1), replicas(1, 4, &[1]), Offset(0), Offset(0));
         assert!(!partition.replicas_changed(replicas(2, 3, &[2])));
-        assert_eq!(partition.check_leader(), Ok(()));
+        assert_eq!(partition.leadership().check_leader(), Ok(()));
         assert!(partition.replicas_changed(replicas(2, 5, &[2])));
-        assert_eq!(partition.check_leader(), Err(LeadershipError::NotLeader));
+        assert_eq!(partition.leadership().check_leader(), Err(LeadershipError::NotLeader));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_protocol::{ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicPartition};
-use ottla_replication::{EpochCheckError, LeadershipError, Partition as Replica, Replicas};
+use ottla_replication::{
+    EpochCheckError, Leadership, LeadershipError, Partition as Replica, Replicas,
+};
 use ottla_storage::{
     AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo, LogDirFailure,
 };
@@ -18,6 +21,8 @@ pub(crate) struct Partition {
     name: TopicPartition,
     log: Arc<Log>,
     replica: Mutex<Replica>,
+    /// What `replica` says of it, for readers: they must not wait while an append holds the lock.
+    leadership: ArcSwap<Leadership>,
     watermarks: Watermarks,
 }
 
@@ -68,6 +73,7 @@ impl Partition {
         Self {
             name,
             log,
+            leadership: ArcSwap::from_pointee(replica.leadership()),
             replica: Mutex::new(replica),
             watermarks: Watermarks::new(high_watermark),
         }
@@ -93,11 +99,11 @@ impl Partition {
         now: Timestamp,
     ) -> Result<Appended, ProduceError> {
         let mut replica = self.replica.lock();
-        replica.check_leader()?;
+        replica.leadership().check_leader()?;
         if all_replicas {
             replica.check_min_isr(self.log.config().min_insync_replicas as usize)?;
         }
-        let leader_epoch = replica.leader_epoch();
+        let leader_epoch = replica.leadership().epoch();
         let info =
             self.log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
         if info.flush_due {
@@ -113,7 +119,7 @@ impl Partition {
     pub(crate) fn flush(&self, end: Offset) -> Result<(), LogDirFailure> {
         self.log.flush(end)?;
         let mut replica = self.replica.lock();
-        if replica.is_leader() {
+        if replica.leadership().is_leader() {
             let end = end.max(replica.log_end());
             self.log_ends_at(&mut replica, end);
         }
@@ -132,11 +138,14 @@ impl Partition {
     /// Takes over what the controller recorded; a change of hands wakes everybody who waits.
     pub(super) fn replicas_changed(&self, replicas: Replicas) {
         let mut replica = self.replica.lock();
-        let epoch_before = replica.leader_epoch();
+        let before = replica.leadership();
         if replica.replicas_changed(replicas) {
-            if replica.is_leader() && replica.leader_epoch() != epoch_before {
-                self.log.assign_epoch_start(replica.leader_epoch());
+            let now = replica.leadership();
+            if now.is_leader() && now.epoch() != before.epoch() {
+                self.log.assign_epoch_start(now.epoch());
             }
+            // Before the watermarks: whoever they wake looks at it.
+            self.leadership.store(Arc::new(now));
             self.log.set_high_watermark(replica.high_watermark());
             self.watermarks.publish(replica.high_watermark());
         }
@@ -155,26 +164,26 @@ impl Partition {
 
     /// Refuses a reader who knows another leader epoch (KIP-320), or this broker if it does not lead.
     pub(crate) fn check_reader(&self, epoch: LeaderEpoch) -> Result<(), ErrorCode> {
-        let replica = self.replica.lock();
-        replica.check_epoch(epoch).map_err(|error| match error {
+        let leadership = self.leadership.load();
+        leadership.check_epoch(epoch).map_err(|error| match error {
             EpochCheckError::Fenced { .. } => ErrorCode::FencedLeaderEpoch,
             EpochCheckError::Unknown { .. } => ErrorCode::UnknownLeaderEpoch,
         })?;
-        replica.check_leader().map_err(|_not_leader| ErrorCode::NotLeaderOrFollower)
+        leadership.check_leader().map_err(|_not_leader| ErrorCode::NotLeaderOrFollower)
     }
 
     pub(crate) fn is_leader(&self) -> bool {
-        self.replica.lock().is_leader()
+        self.leadership.load().is_leader()
     }
 
     /// Who leads, for a client that has to look elsewhere.
     pub(crate) fn current_leader(&self) -> LeaderIdAndEpoch {
-        let replica = self.replica.lock();
-        LeaderIdAndEpoch { leader_id: replica.leader(), leader_epoch: replica.leader_epoch() }
+        let leadership = self.leadership.load();
+        LeaderIdAndEpoch { leader_id: leadership.leader(), leader_epoch: leadership.epoch() }
     }
 
     pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
-        self.replica.lock().leader_epoch()
+        self.leadership.load().epoch()
     }
 
     /// Where the largest epoch up to `epoch` ended (KIP-101); nothing is known of epochs from the future.
