@@ -84,7 +84,7 @@ pub(crate) fn run(
                 }
                 client.keep_node_log(scratch.path(), &results)?;
                 ensure!(results.count() > 0, "{} has no scenario {scenario}", client.name);
-                tally.add(results.passed.len(), results.failed.len(), 0);
+                tally.add(results.passed.len(), results.failed.len());
                 results.summary()
             }
         };
