@@ -168,7 +168,7 @@ impl ProducerStates {
         }
         let Some(entry) = self.producers.get(&batch.producer_id.0) else {
             // KIP-360: nothing is known of it any more, so any sequence may follow.
-            return Ok(Checked::Next);
+            return check_transaction(None, batch, origin).map(|()| Checked::Next);
         };
         let from_client = origin == AppendOrigin::Client;
         if from_client
@@ -187,13 +187,7 @@ impl ProducerStates {
         if from_client && !batch.is_control() {
             check_sequence(entry, batch)?;
         }
-        if entry.current_txn_first_offset.is_some()
-            && !batch.is_transactional()
-            && batch.producer_epoch.0 == entry.epoch
-        {
-            return Err(ProducerStateError::InvalidTxnState { producer: batch.producer_id });
-        }
-        Ok(Checked::Next)
+        check_transaction(Some(entry), batch, origin).map(|()| Checked::Next)
     }
 
     /// Takes note of a batch of records that was appended.
@@ -264,6 +258,24 @@ fn find_duplicate(entry: &ProducerStateEntry, batch: &BatchHeader) -> Option<App
         held.first_sequence() == batch.base_sequence && held.last_sequence == batch.last_sequence()
     };
     entry.batches().iter().find(same).map(BatchMetadata::appended)
+}
+
+/// While a transaction is open only its batches may follow (KIP-98). A client cannot begin one by
+/// writing: its coordinator has to vouch for it first (KIP-890), and none is served yet. Nobody
+/// would ever end it, and `read_committed` consumers would wait forever.
+fn check_transaction(
+    entry: Option<&ProducerStateEntry>,
+    batch: &BatchHeader,
+    origin: AppendOrigin,
+) -> Result<(), ProducerStateError> {
+    let open = entry.is_some_and(|entry| {
+        entry.current_txn_first_offset.is_some() && entry.epoch == batch.producer_epoch.0
+    });
+    let begins = !open && batch.is_transactional() && origin == AppendOrigin::Client;
+    match begins || (open && !batch.is_transactional()) {
+        true => Err(ProducerStateError::InvalidTxnState { producer: batch.producer_id }),
+        false => Ok(()),
+    }
 }
 
 fn check_sequence(

@@ -122,6 +122,21 @@ fn a_transaction_takes_transactional_batches_only() {
     assert_eq!(states.first_unstable_offset(), Some(Offset(7)));
     let plain = states.check(&batch(0, 1, 1, 8), AppendOrigin::Client);
     assert_eq!(plain, Err(ProducerStateError::InvalidTxnState { producer: ProducerId(1) }));
+    let mut more = batch(0, 1, 1, 8);
+    more.attributes = 1 << 4;
+    assert_eq!(states.check(&more, AppendOrigin::Client), Ok(Checked::Next));
+}
+
+#[test]
+fn a_client_cannot_begin_a_transaction_by_writing() {
+    let mut begin = batch(0, 0, 1, 0);
+    begin.attributes = 1 << 4;
+    for states in [ProducerStates::default(), after(&[(0, 0)])] {
+        let refused = Err(ProducerStateError::InvalidTxnState { producer: ProducerId(1) });
+        begin.base_sequence = i32::from(!states.is_empty());
+        assert_eq!(states.check(&begin, AppendOrigin::Client), refused);
+        assert_eq!(states.check(&begin, AppendOrigin::Coordinator), Ok(Checked::Next));
+    }
 }
 
 #[test]

@@ -263,7 +263,10 @@ fn an_open_transaction_holds_read_committed_back() {
         builder.transactional().producer(ProducerId(1), ProducerEpoch(0), sequence)
     };
     log.append_values(&["plain"]);
-    log.append(&producer(builder(NOW.0, &["in transaction"]), 0).build()).unwrap();
+    let begin = producer(builder(NOW.0, &["in transaction"]), 0).build();
+    let refused = log.append(&begin).unwrap_err();
+    assert_eq!(refused.error_code(), ErrorCode::InvalidTxnState, "nobody would ever end it");
+    log.append_as(&begin, AppendOrigin::Coordinator, 0).unwrap();
     log.log.set_high_watermark(Offset(2));
     assert_eq!(log.log.last_stable_offset(Offset(2)), Offset(1));
     let mut marker = producer(RecordBatchBuilder::new().control(), -1);
