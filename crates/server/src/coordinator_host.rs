@@ -170,6 +170,7 @@ impl CoordinatorHost {
         self.change_all("expired offsets", |coordinator, now| coordinator.expire_offsets(now.wall));
     }
 
+    /// Removes batch after batch until nothing is left to remove.
     fn change_all(
         &self,
         what: &str,
@@ -177,13 +178,23 @@ impl CoordinatorHost {
     ) {
         let shards: Vec<_> = self.shards.lock().values().cloned().collect();
         for shard in shards {
-            let changed = shard.sweep(self.now(), &mut change);
-            match changed {
-                // What a shard that loads or resigns now would have removed expires in the end.
-                Ok(()) | Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator) => {}
-                Err(reason) => {
-                    error!(partition = shard.index(), %reason, "could not remove {what}")
+            loop {
+                let mut removed = false;
+                let changed = shard.decide(self.now(), |coordinator, now| {
+                    let outcome = change(coordinator, now);
+                    removed = !outcome.records.is_empty();
+                    outcome
+                });
+                match changed {
+                    Ok(_) if removed => continue,
+                    Ok(_) => {}
+                    // What a shard that loads or resigns now would have removed expires in the end.
+                    Err(ErrorCode::CoordinatorLoadInProgress | ErrorCode::NotCoordinator) => {}
+                    Err(reason) => {
+                        error!(partition = shard.index(), %reason, "could not remove {what}")
+                    }
                 }
+                break;
             }
         }
     }

@@ -26,7 +26,7 @@ enum Since {
 
 impl GroupCoordinator {
     /// Removes offsets whose retention is over, and empty groups without offsets. Due every
-    /// `offsets.retention.check.interval.ms`. What does not fit into one batch is left for the next time.
+    /// `offsets.retention.check.interval.ms`. What does not fit into one batch is left for the next call.
     pub fn expire_offsets(&self, now: Timestamp) -> Outcome<()> {
         let mut records = Vec::new();
         for (group_id, stored) in self.store.groups() {
@@ -77,7 +77,7 @@ impl GroupCoordinator {
         age >= self.config.offsets_retention.as_millis()
     }
 
-    /// Removes the offsets of topics that were deleted, as many as fit into one batch; the others expire.
+    /// Removes the offsets of topics that were deleted, as many as fit into one batch; the next call brings more.
     pub fn topics_deleted(&self, topics: &BTreeSet<StrBytes>) -> Outcome<()> {
         let mut records = Vec::new();
         for (group_id, stored) in self.store.groups() {

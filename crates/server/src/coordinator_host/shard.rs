@@ -18,9 +18,6 @@ use tracing::{error, warn};
 
 use crate::replica::Partition;
 
-/// Records of one batch in a sweep.
-const SWEPT_AT_ONCE: usize = 500;
-
 /// See the states drawn in [`coordinator_host`](super).
 pub(super) struct Shard {
     partition: Arc<Partition>,
@@ -92,22 +89,6 @@ impl Shard {
         append(&self.partition, coordinator, &records, now.wall)
             .map_err(ottla_coordinator::group::append_error)?;
         Ok((answer, coordinator.next_deadline()))
-    }
-
-    /// Appends and replays what is to be removed, in several batches: each record stands for itself, and all of them
-    /// may be more than `max.message.bytes`.
-    pub(super) fn sweep(
-        &self,
-        now: Now,
-        decide: impl FnOnce(&mut GroupCoordinator, Now) -> Outcome<()>,
-    ) -> Result<(), ErrorCode> {
-        let mut state = self.state.lock();
-        let coordinator = state.phase.active()?;
-        let Outcome { records, answer: () } = decide(coordinator, now);
-        records.chunks(SWEPT_AT_ONCE).try_for_each(|some| {
-            append(&self.partition, coordinator, some, now.wall)
-                .map_err(ottla_coordinator::group::append_error)
-        })
     }
 
     /// Like [`decide`](Self::decide), for requests that may wait; the reply comes by the receiver.
