@@ -25,7 +25,7 @@ client_pin=${CLIENT_CPUS:+taskset -c $CLIENT_CPUS}
 
 for program in ottla ottla-limit; do
     if [[ ! -x $bin/$program ]]; then
-        echo "$bin/$program is missing: cargo build --release -p ottla --features jemalloc -p ottla-limit" >&2
+        echo "$bin/$program is missing: cargo build --release -p ottla -p ottla-limit" >&2
         exit 1
     fi
 done

@@ -93,7 +93,7 @@ pub(crate) fn binary() -> Result<PathBuf> {
         return Ok(path.clone());
     }
     let status = Command::new("cargo")
-        .args(["build", "--release", "--package", "ottla", "--features", "jemalloc"])
+        .args(["build", "--release", "--package", "ottla"])
         .current_dir(crate::root())
         .status()?;
     ensure!(status.success(), "the release build failed");

@@ -9,10 +9,6 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{bench, start};
 
-#[cfg(all(feature = "jemalloc", not(debug_assertions)))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// An event-streaming broker that speaks Apache Kafka's protocol.
 #[derive(Parser)]
 #[command(name = "ottla", version, propagate_version = true, arg_required_else_help = true)]
