@@ -107,7 +107,7 @@ impl Partition {
         let info =
             self.log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
         if info.flush_due {
-            // Nobody may read what a power loss could still take back: see `flushed`.
+            // Nobody may read what a power loss could still take back: see `flush`.
             return Ok(Appended { info, committed: false });
         }
         let high_watermark = self.log_ends_at(&mut replica, info.log_end_offset);
