@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_config::{LogConfig, MessageTimestampType};
-use ottla_protocol::Timestamp;
 use ottla_protocol::compression::Compression;
 use ottla_protocol::record_batch::{Record, RecordBatch, TimestampType, batches};
+use ottla_protocol::{Offset, Timestamp};
 
 use crate::append::{AppendError, AppendOrigin, RecordError};
 use crate::log_dir::LentDecompressor;
@@ -134,6 +134,12 @@ fn check_header(batch: &RecordBatch<'_>, origin: AppendOrigin) -> Result<(), App
     if last_delta != count - 1 {
         return Err(AppendError::invalid(format!(
             "the last offset delta {last_delta} does not fit {count} records"
+        )));
+    }
+    if origin == AppendOrigin::Client && batch.base_offset() != Offset(0) {
+        return Err(AppendError::invalid(format!(
+            "a producer's batch starts at offset 0, not {}",
+            batch.base_offset()
         )));
     }
     if origin == AppendOrigin::Client && batch.is_control() {

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_env::BoxFuture;
+use ottla_protocol::compression::Compression;
 use ottla_protocol::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
     ProduceResponse, TopicProduceResponse,
 };
+use ottla_protocol::record_batch::batches;
 use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{ErrorCode, Monotonic, Offset, StrBytes, TopicRef};
 use ottla_storage::{AppendOrigin, LogAppendInfo, LogDirFailure};
@@ -22,6 +24,8 @@ use crate::replica::{Partition, ProduceError, Subscription};
 
 /// `acks=all`.
 const ALL_REPLICAS: i16 = -1;
+/// From this version on a client knows zstd (KIP-110).
+const FIRST_VERSION_WITH_ZSTD: i16 = 7;
 /// `acks=0`: no answer at all.
 const NO_ACKS: i16 = 0;
 
@@ -133,6 +137,11 @@ fn append_all(
                 continue;
             }
             let records = data.records.clone().unwrap_or_default();
+            if context.version() < FIRST_VERSION_WITH_ZSTD && uses_zstd(&records) {
+                let error = ErrorCode::UnsupportedCompressionType;
+                partitions.push(PartitionProduceResponse::failed(data.index, error));
+                continue;
+            }
             match partition.append(&records, AppendOrigin::Client, all_replicas, now) {
                 Ok(appended) => {
                     partitions.push(succeeded(data, &appended.info));
@@ -172,6 +181,11 @@ async fn finish(
         }
     }
     response
+}
+
+fn uses_zstd(records: &[u8]) -> bool {
+    let mut readable = batches(records).map_while(Result::ok);
+    readable.any(|batch| matches!(batch.compression(), Ok(Compression::Zstd)))
 }
 
 fn succeeded(data: &PartitionProduceData, info: &LogAppendInfo) -> PartitionProduceResponse {

@@ -118,11 +118,24 @@ async fn what_a_producer_may_not_send_is_refused() {
     let two = [batch(&["a"]), batch(&["b"])].concat();
     assert_refused(&mut client, two.into(), ErrorCode::InvalidRecord).await;
     assert_refused(&mut client, Bytes::new(), ErrorCode::InvalidRecord).await;
+    let elsewhere = forged(&good, at::BASE_OFFSET, &7_i64.to_be_bytes());
+    assert_refused(&mut client, elsewhere, ErrorCode::InvalidRecord).await;
     let unknown_codec = forged(&good, at::ATTRIBUTES + 1, &[7]);
     let answer = client.append("orders", 0, unknown_codec).await;
     assert_ne!(answer.error_code, ErrorCode::None);
     let sequence_without_number = records::sequenced((5, 0), -1, &["a"]);
     assert_refused(&mut client, sequence_without_number, ErrorCode::InvalidRecord).await;
+}
+
+#[tokio::test]
+async fn zstd_is_for_clients_that_know_it() {
+    let (_node, mut client) = node_and_client().await;
+    let zstd = records::compressed(Compression::Zstd, &["a"]);
+    for (version, expected) in [(6, ErrorCode::UnsupportedCompressionType), (7, ErrorCode::None)] {
+        let request = produce(named("orders"), 0, zstd.clone());
+        let answer = client.produce(version, &request).await;
+        assert_eq!(answer.topics[0].partitions[0].error_code, expected, "version {version}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ pub(crate) const NOON: i64 = 1_700_000_000_000;
 
 /// Where the fields of a batch's header lie (KIP-98).
 pub(crate) mod at {
+    pub(crate) const BASE_OFFSET: usize = 0;
     pub(crate) const LENGTH: usize = 8;
     pub(crate) const MAGIC: usize = 16;
     pub(crate) const CRC: usize = 17;
