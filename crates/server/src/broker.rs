@@ -38,17 +38,13 @@ impl Broker {
         controller: ControllerHost,
         logs: Arc<LogManager>,
     ) -> Self {
-        let groups = ottla_coordinator::group::GroupCoordinatorConfig::new(
-            &config.group_coordinator,
-            &config.offsets,
-        );
         Self {
             env: env.clone(),
             cluster_id,
             epoch,
             controller,
             replicas: ReplicaManager::new(config.node.node_id, Arc::clone(&config), logs),
-            groups: Arc::new(CoordinatorHost::new(env.clone(), groups)),
+            groups: Arc::new(CoordinatorHost::new(env.clone(), &config)),
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
             producer_ids: ProducerIds::new(),
             config,

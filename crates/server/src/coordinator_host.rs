@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ottla_config::BrokerConfig;
 use ottla_coordinator::group::{
     Effects, GroupCoordinator, GroupCoordinatorConfig, Now, Outcome, Reply, ReplyToken,
 };
@@ -42,6 +43,8 @@ use shard::Shard;
 pub(crate) struct CoordinatorHost {
     env: Env,
     config: GroupCoordinatorConfig,
+    /// `offsets.load.buffer.size`.
+    load_buffer_bytes: usize,
     /// Partitions of `__consumer_offsets` (`offsets.topic.num.partitions` when it was created).
     shards: Mutex<BTreeMap<i32, Arc<Shard>>>,
     next_token: AtomicU64,
@@ -51,10 +54,12 @@ pub(crate) struct CoordinatorHost {
 }
 
 impl CoordinatorHost {
-    pub(crate) fn new(env: Env, config: GroupCoordinatorConfig) -> Self {
+    pub(crate) fn new(env: Env, config: &BrokerConfig) -> Self {
+        let offsets = &config.offsets;
         Self {
             env,
-            config,
+            config: GroupCoordinatorConfig::new(&config.group_coordinator, offsets),
+            load_buffer_bytes: offsets.load_buffer_bytes,
             shards: Mutex::default(),
             next_token: AtomicU64::new(1),
             armed: Mutex::new(None),
@@ -75,8 +80,10 @@ impl CoordinatorHost {
         }
         let host = Arc::clone(self);
         let load = async move {
-            let loading = (Arc::clone(&shard), host.config.clone());
-            let loaded = host.env.run_blocking(move || shard::load(&loading.0, loading.1)).await;
+            let (loading, config) = (Arc::clone(&shard), host.config.clone());
+            let buffer_bytes = host.load_buffer_bytes;
+            let load = move || shard::load(&loading, config, buffer_bytes);
+            let loaded = host.env.run_blocking(load).await;
             match loaded {
                 Ok(coordinator) => {
                     let deadline = shard.activate(coordinator, host.now());

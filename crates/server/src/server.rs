@@ -25,7 +25,8 @@ use crate::handlers::dispatch;
 use crate::network::{BoundSockets, ListenError, SocketServer};
 use crate::quorum::QuorumOptions;
 
-/// Most files of segments and indexes that are kept open at once; the system's limit is checked against it at the start.
+/// Most files of segments and indexes that are kept open at once. The process's limit of open files (`ulimit -n`, which
+/// `ottla start` raises as far as it may) has to leave room for them beside the connections.
 const MAX_OPEN_FILES: usize = 4096;
 /// How often retention, flushes and checkpoints are looked at; each has its own interval.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);

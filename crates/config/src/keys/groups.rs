@@ -10,7 +10,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("offsets.topic.compression.codec", "0", Valid::Between(0, 4), "How __consumer_offsets is compressed: 0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd.").high().not_yet(),
     int("offsets.retention.minutes", "10080", Valid::AtLeast(1), "Minutes after which the offsets of an empty group expire.").high(),
     long("offsets.retention.check.interval.ms", "600000", Valid::AtLeast(1), "Milliseconds between two looks for expired offsets.").high(),
-    int("offsets.load.buffer.size", "5242880", Valid::AtLeast(1), "Bytes read at once when a coordinator loads its groups.").high().not_yet(),
+    int("offsets.load.buffer.size", "5242880", Valid::AtLeast(1), "Bytes read at once when a coordinator loads its groups.").high(),
     int("offsets.commit.timeout.ms", "5000", Valid::AtLeast(1), "Milliseconds that a commit waits for its replicas.").high().not_yet(),
     int("offset.metadata.max.bytes", "4096", Valid::AtLeast(0), "The longest text in bytes that a commit may carry.").high(),
     int("group.initial.rebalance.delay.ms", "3000", Valid::AtLeast(0), "Milliseconds that an empty group waits for more members (KIP-134)."),

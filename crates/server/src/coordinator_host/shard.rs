@@ -215,20 +215,21 @@ pub(super) enum LoadError {
     Record(#[from] ottla_coordinator::records::RecordError),
 }
 
-/// Bytes read at once (`offsets.load.buffer.size`).
-const LOAD_BYTES: usize = 5 << 20;
+/// The most that one batch may hold once it is decompressed, in bytes; batches written here are not compressed.
+const MAX_DECOMPRESSED: usize = 5 << 20;
 
-/// Replays a whole partition. Blocks on the disk.
+/// Replays a whole partition, reading `buffer_bytes` at once (`offsets.load.buffer.size`). Blocks on the disk.
 pub(super) fn load(
     shard: &Shard,
     config: GroupCoordinatorConfig,
+    buffer_bytes: usize,
 ) -> Result<GroupCoordinator, LoadError> {
     let log = shard.partition.log();
     let mut coordinator = GroupCoordinator::new(config);
     let mut decompressor = Decompressor::new();
     let (mut next, end) = (log.log_start_offset(), shard.partition.high_watermark());
     while next < end {
-        let bytes = log.read(next, LOAD_BYTES, true, end)?.read()?;
+        let bytes = log.read(next, buffer_bytes, true, end)?.read()?;
         if bytes.is_empty() {
             // Compaction took what was between here and the end.
             break;
@@ -237,11 +238,11 @@ pub(super) fn load(
             let batch = batch?;
             next = batch.next_offset();
             if !batch.is_control() {
-                batch.visit_records(&mut decompressor, LOAD_BYTES, |record| {
-                    let (key, value) = (record.key, record.value);
-                    let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-                    let key = key.map(copy);
-                    let value = value.map(copy);
+                batch.visit_records(&mut decompressor, MAX_DECOMPRESSED, |record| {
+                    let (key, value) = (
+                        record.key.map(Bytes::copy_from_slice),
+                        record.value.map(Bytes::copy_from_slice),
+                    );
                     if let Some(record) = CoordinatorRecord::decode(key.as_ref(), value.as_ref())? {
                         coordinator.replay(&record);
                     }

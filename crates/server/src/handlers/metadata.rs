@@ -10,7 +10,7 @@ use ottla_protocol::messages::metadata_response::{
 };
 use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
 use ottla_protocol::topic_name::{check_topic_name, is_internal};
-use ottla_protocol::{BrokerId, ErrorCode, StrBytes, TopicId, message};
+use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
 
 use super::{Answer, RequestContext, authorized_operations, endpoint};
 use crate::broker::Broker;
@@ -70,9 +70,7 @@ fn answer(
     } else {
         authorized_operations::NOT_ASKED
     };
-    let describe = |topic: &Arc<TopicImage>| {
-        describe_topic(&image, topic, listener, context.version(), operations)
-    };
+    let describe = |topic: &Arc<TopicImage>| describe_topic(&image, topic, listener, operations);
     // Version 0 has no null: there an empty list asks for everything.
     let everything = context.version() == 0 && request.topics.as_ref().is_some_and(Vec::is_empty);
     let topics = match &request.topics {
@@ -148,13 +146,11 @@ fn describe_topic(
     image: &MetadataImage,
     topic: &TopicImage,
     listener: &str,
-    version: i16,
     operations: i32,
 ) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().map(|(&index, partition)| {
         let state = PartitionState::of(image, partition, listener);
         message!(MetadataResponsePartition {
-            // Versions before 1 let a client choke on a replica it does not know; none of them is that old any more.
             error_code: state.error.code(),
             partition_index: index,
             leader_id: state.leader,
@@ -166,7 +162,7 @@ fn describe_topic(
     });
     message!(MetadataResponseTopic {
         name: Some(StrBytes::from(&*topic.name)),
-        topic_id: if version >= 10 { topic.id } else { TopicId::ZERO },
+        topic_id: topic.id,
         is_internal: is_internal(&topic.name),
         partitions: partitions.collect(),
         topic_authorized_operations: operations,

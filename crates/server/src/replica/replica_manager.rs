@@ -75,25 +75,31 @@ impl ReplicaManager {
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) -> Applied {
         let mut applied = Applied::default();
+        if !(delta.deleted.is_empty() && delta.created.is_empty() && delta.changed.is_empty()) {
+            self.apply_topics(delta, image, &mut applied);
+        }
+        self.apply_configs(&delta.configs, image);
+        applied
+    }
+
+    fn apply_topics(&self, delta: &MetadataDelta, image: &MetadataImage, applied: &mut Applied) {
         let mut table = PartitionTable::clone(&self.partitions.load());
         let deleted = delta.deleted.iter();
         let gone: Vec<_> =
-            deleted.filter_map(|topic| self.delete(&mut table, topic, &mut applied)).collect();
+            deleted.filter_map(|topic| self.delete(&mut table, topic, applied)).collect();
         for topic in &delta.created {
             let all = topic.partitions.keys().copied();
-            self.update(&mut table, topic, all, image, &mut applied);
+            self.update(&mut table, topic, all, image, applied);
         }
         for change in &delta.changed {
             let changed = change.partitions.iter().copied();
-            self.update(&mut table, &change.topic, changed, image, &mut applied);
+            self.update(&mut table, &change.topic, changed, image, applied);
         }
         self.partitions.store(Arc::new(table));
         // Only now does whoever looks again find that they are gone.
         for partition in gone.iter().flat_map(|topic| topic.partitions.values()) {
             partition.wake_waiters();
         }
-        self.apply_configs(&delta.configs, image);
-        applied
     }
 
     /// Deletes the logs of a topic, and answers its partitions here.

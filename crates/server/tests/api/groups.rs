@@ -230,6 +230,20 @@ async fn members_and_offsets_survive_a_stop_and_a_crash() {
 }
 
 #[tokio::test]
+async fn groups_are_loaded_through_a_buffer_smaller_than_any_record() {
+    let node = Node::start_with("offsets.load.buffer.size=1").await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("orders", 1).await;
+    client.find_coordinator("readers").await;
+    for offset in [7, 8] {
+        assert_eq!(commit(&mut client, ("", -1), ("orders", offset)).await, ErrorCode::None);
+    }
+    let node = node.restart().await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(committed(&mut client, "orders").await, 8);
+}
+
+#[tokio::test]
 async fn a_topic_takes_what_was_committed_for_it_along() {
     let (node, mut client) = node_and_client().await;
     client.create_topic("kept", 1).await;
