@@ -8,6 +8,7 @@ pub(crate) const LOG: &str = "log";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const TIME_INDEX: &str = "timeindex";
 pub(crate) const SNAPSHOT: &str = "snapshot";
+pub(crate) const TXN_INDEX: &str = "txnindex";
 /// Added to a file that waits to be removed.
 pub(crate) const DELETED: &str = "deleted";
 /// Ends the name of a partition's directory that waits to be removed.

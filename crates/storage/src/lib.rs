@@ -40,6 +40,7 @@ mod partition_metadata;
 mod producer_state;
 mod recovery;
 mod time_index;
+mod transaction_index;
 
 pub use append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo, RecordError};
 pub use leader_epoch_cache::EpochEndOffset;
@@ -48,3 +49,4 @@ pub use log_dir::{LogDir, LogDirFailure};
 pub use log_manager::{CreateLogError, LogManager, LogManagerOptions, OpenError};
 pub use meta_properties::MetaPropertiesError;
 pub use producer_state::ProducerStateError;
+pub use transaction_index::AbortedTxn;

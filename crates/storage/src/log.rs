@@ -5,6 +5,7 @@ mod listing;
 mod load;
 mod lookup;
 mod maintenance;
+mod producer_recovery;
 mod read;
 mod truncate;
 

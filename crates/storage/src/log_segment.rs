@@ -1,5 +1,6 @@
-//! One segment: a `.log` file and its two indexes. Kafka's `LogSegment`.
+//! One segment: a `.log` file and its indexes. Kafka's `LogSegment`.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use ottla_protocol::{Offset, Timestamp};
 
 use crate::batch_header::BatchHeader;
 use crate::batch_scanner::{FoundBatch, HeaderScanner};
-use crate::file_name::{self, INDEX, LOG, TIME_INDEX, segment_file};
+use crate::file_name::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_file};
 use crate::log_dir::LogDir;
 use crate::offset_index::{self, OffsetIndex, OffsetPosition};
 use crate::open_files::CachedFile;
 use crate::time_index::{self, TimeIndex, TimestampOffset};
+use crate::transaction_index::TransactionIndex;
 
 /// A timestamp not yet read from disk.
 const UNKNOWN: i64 = i64::MIN;
@@ -27,6 +29,7 @@ pub(crate) struct LogSegment {
     size: AtomicU64,
     offset_index: OffsetIndex,
     time_index: TimeIndex,
+    txn_index: Arc<TransactionIndex>,
     /// Largest timestamp of the first batch: the age that `segment.ms` counts from.
     first_timestamp: AtomicI64,
     largest_timestamp: AtomicI64,
@@ -68,11 +71,13 @@ impl LogSegment {
         parts: SegmentParts,
     ) -> Arc<Self> {
         let log = dir.cached_file(segment_file(path, base_offset, LOG));
-        Self::with_file(log, base_offset, dir.now(), parts)
+        let txn_index = dir.cached_file(segment_file(path, base_offset, TXN_INDEX));
+        let txn_index = Arc::new(TransactionIndex::empty(base_offset, txn_index));
+        Self::with_files((log, txn_index), base_offset, dir.now(), parts)
     }
 
-    fn with_file(
-        log: Arc<CachedFile>,
+    fn with_files(
+        (log, txn_index): (Arc<CachedFile>, Arc<TransactionIndex>),
         base_offset: Offset,
         created: Timestamp,
         parts: SegmentParts,
@@ -85,6 +90,7 @@ impl LogSegment {
             size: AtomicU64::new(parts.size),
             offset_index: parts.offset_index,
             time_index: parts.time_index,
+            txn_index,
             first_timestamp: AtomicI64::new(unknown),
             largest_timestamp: AtomicI64::new(largest.map_or(unknown, |l| l.timestamp.0)),
             offset_of_largest: AtomicI64::new(largest.map_or(base_offset.0, |l| l.offset.0)),
@@ -127,6 +133,12 @@ impl LogSegment {
 
     pub(crate) fn file(&self) -> io::Result<Arc<dyn File>> {
         self.log.get()
+    }
+
+    /// The transactions that markers in this segment aborted. Made without entries; who opens a
+    /// segment loads them.
+    pub(crate) fn txn_index(&self) -> &TransactionIndex {
+        &self.txn_index
     }
 
     /// When this object was made: since when an empty segment, or one without timestamps, waits.
@@ -242,6 +254,18 @@ impl LogSegment {
         Ok(batch.map_or(start, |batch| batch.end()))
     }
 
+    /// The offset after the batch that ends at byte `end`.
+    pub(crate) fn offset_at(&self, end: u64) -> io::Result<Offset> {
+        let before = end.saturating_sub(1);
+        let hint = self.offset_index.lookup_position(before).unwrap_or(self.start());
+        let offset = Cell::new(self.base_offset);
+        self.find(hint, end, |batch| {
+            offset.set(batch.next_offset());
+            false
+        })?;
+        Ok(offset.get())
+    }
+
     /// The first batch before byte `limit`, at or after `start`, with a timestamp at or after
     /// `target`.
     pub(crate) fn find_timestamp(
@@ -332,7 +356,8 @@ impl LogSegment {
             largest: Some(self.largest_so_far()).filter(|l| l.timestamp.0 != UNKNOWN),
             bytes_since_index_entry: 0,
         };
-        Self::with_file(self.log.clone(), self.base_offset, self.created, parts)
+        let files = (self.log.clone(), self.txn_index.clone());
+        Self::with_files(files, self.base_offset, self.created, parts)
     }
 
     fn sibling(&self, extension: &str) -> PathBuf {
@@ -343,7 +368,8 @@ impl LogSegment {
     /// hold the file go on reading.
     pub(crate) fn delete(&self, dir: &LogDir, due: Timestamp) -> io::Result<()> {
         self.log.close();
-        for extension in [LOG, INDEX, TIME_INDEX, file_name::SNAPSHOT] {
+        self.txn_index.close();
+        for extension in [LOG, INDEX, TIME_INDEX, TXN_INDEX, file_name::SNAPSHOT] {
             let path = self.sibling(extension);
             let deleted = self.sibling(&format!("{extension}.{}", file_name::DELETED));
             match dir.disk().rename(&path, &deleted) {

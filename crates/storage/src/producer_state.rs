@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::append::AppendOrigin;
 use crate::batch_header::BatchHeader;
+use crate::transaction_index::AbortedTxn;
 
 /// Batches per producer that are remembered, which is how many a client may have in flight.
 const WINDOW: usize = 5;
@@ -70,6 +71,8 @@ pub(crate) enum Checked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndTransactionMarker {
     pub(crate) coordinator_epoch: i32,
+    /// ABORT, not COMMIT.
+    pub(crate) aborted: bool,
 }
 
 /// A remembered batch.
@@ -213,10 +216,15 @@ impl ProducerStates {
         }
     }
 
-    /// Takes note of a control batch that ended a transaction.
-    pub(crate) fn transaction_ended(&mut self, batch: &BatchHeader, marker: EndTransactionMarker) {
+    /// Takes note of a control batch that ended a transaction; the entry for the transaction
+    /// index if it aborted one.
+    pub(crate) fn transaction_ended(
+        &mut self,
+        batch: &BatchHeader,
+        marker: EndTransactionMarker,
+    ) -> Option<AbortedTxn> {
         if !batch.has_producer() {
-            return;
+            return None;
         }
         let entry = self
             .producers
@@ -225,10 +233,20 @@ impl ProducerStates {
         entry.bump_epoch(batch.producer_epoch.0);
         entry.coordinator_epoch = marker.coordinator_epoch;
         entry.last_timestamp = batch.max_timestamp.0;
-        if let Some(first) = entry.current_txn_first_offset.take() {
-            self.ongoing.remove(&first);
-            self.unreplicated.insert(first, batch.last_offset().0);
-        }
+        // A marker that finds no open transaction ends none.
+        let first = entry.current_txn_first_offset.take()?;
+        self.ongoing.remove(&first);
+        self.unreplicated.insert(first, batch.last_offset().0);
+        marker.aborted.then(|| AbortedTxn {
+            producer_id: batch.producer_id,
+            first_offset: Offset(first),
+            last_offset: batch.last_offset(),
+            last_stable_offset: self.oldest_open_transaction().unwrap_or(batch.next_offset()),
+        })
+    }
+
+    fn oldest_open_transaction(&self) -> Option<Offset> {
+        self.ongoing.first_key_value().map(|(first, _)| Offset(*first))
     }
 
     /// Transactions that ended below `high_watermark` hold nobody back any more.
@@ -238,9 +256,8 @@ impl ProducerStates {
 
     /// The first offset that a `read_committed` consumer must not pass.
     pub(crate) fn first_unstable_offset(&self) -> Option<Offset> {
-        let ongoing = self.ongoing.first_key_value().map(|(first, _)| *first);
-        let unreplicated = self.unreplicated.first_key_value().map(|(first, _)| *first);
-        ongoing.into_iter().chain(unreplicated).min().map(Offset)
+        let unreplicated = self.unreplicated.first_key_value().map(|(first, _)| Offset(*first));
+        self.oldest_open_transaction().into_iter().chain(unreplicated).min()
     }
 
     /// Forgets producers that were silent for `expiration`, unless a transaction is open.

@@ -30,6 +30,14 @@ pub(crate) struct Scanned {
     pub(crate) epochs: Vec<(LeaderEpoch, Offset)>,
     /// Bytes that were no whole, valid batch, and were cut off.
     pub(crate) truncated: u64,
+    /// There are control batches, which may have aborted transactions.
+    pub(crate) has_markers: bool,
+}
+
+impl Scanned {
+    fn nothing(next_offset: Offset) -> Self {
+        Self { next_offset, epochs: Vec::new(), truncated: 0, has_markers: false }
+    }
 }
 
 /// Checks every batch of a segment, cuts the file after the last good one, and indexes the rest.
@@ -42,7 +50,7 @@ pub(crate) fn recover_segment(
 ) -> io::Result<(Arc<LogSegment>, Scanned)> {
     let segment = LogSegment::from_parts(dir, path, base_offset, empty_parts(base_offset));
     let file = segment.file()?;
-    let mut scanned = Scanned { next_offset: base_offset, epochs: Vec::new(), truncated: 0 };
+    let mut scanned = Scanned::nothing(base_offset);
     let mut reader = BatchReader::new(&*file, len);
     let mut valid = 0;
     while let Some((header, size)) = reader.next_valid()? {
@@ -52,6 +60,7 @@ pub(crate) fn recover_segment(
         segment.appended(&header, valid, size, config.index_interval_bytes);
         valid += size;
         scanned.next_offset = header.next_offset();
+        scanned.has_markers |= header.is_control();
         if scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch > *latest) {
             scanned.epochs.push((header.leader_epoch, header.base_offset));
         }
@@ -103,7 +112,7 @@ pub(crate) fn open_active(
         bytes_since_index_entry: sizes.log - last.position,
     };
     let segment = LogSegment::from_parts(dir, path, base_offset, parts);
-    let scanned = Scanned { next_offset: tail.next_offset, epochs: Vec::new(), truncated: 0 };
+    let scanned = Scanned::nothing(tail.next_offset);
     Ok(Some((segment, scanned)))
 }
 

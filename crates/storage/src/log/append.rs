@@ -20,6 +20,7 @@ use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
 use crate::log_validator::{ValidRecords, ValidationRules, check_crc, validate};
 use crate::producer_state::{AppendedBatch, Checked, EndTransactionMarker, ProducerStates};
+use crate::transaction_index::AbortedTxn;
 
 /// What a leader writes into each batch.
 #[derive(Clone, Copy)]
@@ -131,7 +132,8 @@ impl Log {
         for batch in batches(records) {
             let batch = batch?;
             let header = BatchHeader::of(&batch);
-            self.appended(&mut writer, &header, &batch, position, config.index_interval_bytes);
+            active.appended(&header, position, batch.len() as u64, config.index_interval_bytes);
+            self.appended(&mut writer, &active, &header, &batch)?;
             position += batch.len() as u64;
         }
         self.publish(&active, addition.last_offset.next(), position);
@@ -170,7 +172,8 @@ impl Log {
         }
         let mut position = size;
         for StampedBatch { header, batch, .. } in std::iter::once(&first).chain(&more) {
-            self.appended(writer, header, batch, position, interval);
+            active.appended(header, position, batch.len() as u64, interval);
+            self.appended(writer, &active, header, batch)?;
             position += batch.len() as u64;
         }
         self.publish(&active, stamp.next_offset, position);
@@ -188,25 +191,29 @@ impl Log {
             .map_err(|error| self.dir.failed("appending to a log", &error))
     }
 
-    /// Takes note of a batch that was written at `position`.
+    /// Takes note of a batch that was written to `active`.
     fn appended(
         &self,
         writer: &mut Writer,
+        active: &LogSegment,
         header: &BatchHeader,
         batch: &RecordBatch<'_>,
-        position: u64,
-        interval: u32,
-    ) {
-        if let Some(active) = &writer.active {
-            active.appended(header, position, batch.len() as u64, interval);
-        }
+    ) -> Result<(), LogDirFailure> {
         if header.leader_epoch > writer.epochs.latest().unwrap_or(LeaderEpoch::NONE) {
             writer.epochs.assign(header.leader_epoch, header.base_offset);
         }
         if header.has_producer() {
-            note_producer(&mut writer.producers, header, batch.as_bytes());
+            if let Some(aborted) = note_producer(&mut writer.producers, header, batch.as_bytes()) {
+                writer.unsynced_names = true;
+                // Before readers see the marker: from then on they ask for what it aborted.
+                active
+                    .txn_index()
+                    .append(&aborted)
+                    .map_err(|error| self.dir.failed("writing a transaction index", &error))?;
+            }
             self.publish_first_unstable(writer);
         }
+        Ok(())
     }
 
     /// Shows the appended batches to readers. The log's end goes first: who sees the new size
@@ -357,22 +364,30 @@ fn check_producers(
     Ok(None)
 }
 
-/// Notes a batch of a producer: its records, or the end of its transaction.
-pub(super) fn note_producer(producers: &mut ProducerStates, header: &BatchHeader, batch: &[u8]) {
-    if !header.is_control() {
+/// Notes a batch of a producer: its records, or the end of its transaction; what belongs in the
+/// transaction index if it was aborted.
+pub(super) fn note_producer(
+    producers: &mut ProducerStates,
+    header: &BatchHeader,
+    batch: &[u8],
+) -> Option<AbortedTxn> {
+    if header.is_control() {
+        producers.transaction_ended(header, end_transaction_marker(batch)?)
+    } else {
         producers.appended(header);
-    } else if let Some(marker) = end_transaction_marker(batch) {
-        producers.transaction_ended(header, marker);
+        None
     }
 }
 
 /// The marker in a control batch, whose value is version and coordinator epoch (KIP-98).
 fn end_transaction_marker(batch: &[u8]) -> Option<EndTransactionMarker> {
     let record = RecordBatch::parse(batch).ok()?.records().ok()?.next()?.ok()?;
-    match ControlRecordType::from_key(record.key?)? {
+    let key = ControlRecordType::from_key(record.key?)?;
+    match key {
         ControlRecordType::Abort | ControlRecordType::Commit => {
             let epoch = record.value?.get(2..6)?.try_into().ok()?;
-            Some(EndTransactionMarker { coordinator_epoch: i32::from_be_bytes(epoch) })
+            let aborted = key == ControlRecordType::Abort;
+            Some(EndTransactionMarker { coordinator_epoch: i32::from_be_bytes(epoch), aborted })
         }
         ControlRecordType::LeaderChange
         | ControlRecordType::SnapshotHeader

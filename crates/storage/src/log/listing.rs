@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ottla_protocol::Offset;
 
 use crate::file_name::{
-    DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, parse_segment_file, segment_file,
+    DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file, segment_file,
 };
 use crate::log_dir::LogDir;
 use crate::log_segment::{LogSegment, SegmentFileSizes};
@@ -26,6 +26,7 @@ pub(super) struct ListedFiles {
     pub(super) log: Option<u64>,
     pub(super) index: Option<u64>,
     pub(super) time_index: Option<u64>,
+    pub(super) txn_index: Option<u64>,
 }
 
 impl ListedFiles {
@@ -43,9 +44,12 @@ impl ListedFiles {
     }
 
     pub(super) fn remove(&self, dir: &LogDir, path: &Path, base_offset: Offset) -> io::Result<()> {
-        for (len, extension) in
-            [(self.log, LOG), (self.index, INDEX), (self.time_index, TIME_INDEX)]
-        {
+        for (len, extension) in [
+            (self.log, LOG),
+            (self.index, INDEX),
+            (self.time_index, TIME_INDEX),
+            (self.txn_index, TXN_INDEX),
+        ] {
             if len.is_some() {
                 dir.disk().remove_file(&segment_file(path, base_offset, extension))?;
             }
@@ -72,6 +76,7 @@ impl Listing {
                 LOG => files.entry(base_offset).or_default().log = Some(entry.len),
                 INDEX => files.entry(base_offset).or_default().index = Some(entry.len),
                 TIME_INDEX => files.entry(base_offset).or_default().time_index = Some(entry.len),
+                TXN_INDEX => files.entry(base_offset).or_default().txn_index = Some(entry.len),
                 SNAPSHOT => {
                     listing.snapshots.insert(base_offset, entry.path);
                 }

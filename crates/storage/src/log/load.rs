@@ -1,8 +1,8 @@
 //! Opening a log: listing its segments, recovering what a crash left, and finding its end.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use ottla_config::LogConfig;
 use ottla_protocol::{Offset, TopicPartition};
 use parking_lot::Mutex;
 
-use super::append::note_producer;
 use super::listing::{ListedFiles, Listing, keep_useful_snapshots};
+use super::producer_recovery::ProducerRecovery;
 use super::{Log, Writer};
-use crate::batch_scanner::{HeaderScanner, read_exact};
+use crate::batch_scanner::HeaderScanner;
 use crate::file_name::{INDEX, TIME_INDEX};
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
 use crate::log_dir::LogDir;
@@ -114,41 +114,19 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     let epoch_file = path.join(leader_epoch_cache::FILE_NAME);
     let known_epochs = skip_invalid(LeaderEpochCache::read(dir.disk(), &epoch_file))?;
     let epochs_lost = known_epochs.is_none();
-    let mut epochs = known_epochs.unwrap_or_default();
+    let epochs = known_epochs.unwrap_or_default();
+    let mut loader = Loader { dir, path, options, epochs, outdated_txn_indexes: BTreeSet::new() };
     let mut segments = Vec::with_capacity(listed.len().max(1));
     let mut log_end = options.log_start_offset;
     let mut rest = listed.into_iter().peekable();
     while let Some((base_offset, files)) = rest.next() {
         let next_base = rest.peek().map(|(next, _)| *next);
-        let synced =
-            options.clean_shutdown || next_base.is_some_and(|next| next <= options.recovery_point);
-        let sizes = files.sizes();
-        if let Some(next_base) = next_base
-            && synced
-            && files.has_indexes()
-        {
-            segments.push(LogSegment::sealed(dir, path, base_offset, sizes));
-            log_end = next_base;
+        let (segment, scanned) = loader.open_segment(base_offset, &files, next_base)?;
+        let Some(scanned) = scanned else {
+            segments.push(segment);
+            log_end = next_base.unwrap_or(log_end);
             continue;
-        }
-        let loaded = if synced && files.has_indexes() {
-            recovery::open_active(dir, path, base_offset, sizes)?
-        } else {
-            None
         };
-        let (segment, scanned) = match loaded {
-            Some(loaded) => loaded,
-            None => {
-                if !synced {
-                    // The batches know better than a file that may be older than they are.
-                    epochs.truncate_from_end(base_offset);
-                }
-                recovery::recover_segment(dir, path, base_offset, sizes.log, &options.config)?
-            }
-        };
-        for (epoch, start) in &scanned.epochs {
-            epochs.assign(*epoch, *start);
-        }
         log_end = scanned.next_offset;
         // Of a segment that compaction has been through, the end may be gone for good.
         let lost_end = !options.config.cleanup_policy.compact
@@ -165,6 +143,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             remove_after_damage(dir, path, rest.by_ref())?;
         }
     }
+    let Loader { mut epochs, outdated_txn_indexes, .. } = loader;
     let log_end = begin_at_start(dir, path, options.log_start_offset, &mut segments, log_end)?;
     if epochs_lost {
         tracing::warn!(file = %epoch_file.display(), "damaged: finding the epochs in the log");
@@ -174,11 +153,82 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let as_closed = options.clean_shutdown && options.recovery_point == log_end;
     // A log that is closed leaves a snapshot, unless it knows no producer.
-    let producers = match as_closed && !snapshots.contains_key(&log_end) {
+    let none_known = as_closed && !snapshots.contains_key(&log_end);
+    let producers = match none_known && outdated_txn_indexes.is_empty() {
         true => ProducerStates::default(),
-        false => rebuild_producers(dir, snapshots, &segments, log_end)?,
+        false => ProducerRecovery { dir, segments: &segments, log_end, outdated_txn_indexes }
+            .run(snapshots)?,
     };
     Ok(Loaded { segments, log_end, epochs, producers, outdated_indexes })
+}
+
+/// Opens the segments of a log one after the other.
+struct Loader<'a> {
+    dir: &'a Arc<LogDir>,
+    path: &'a Path,
+    options: &'a LogOpenOptions,
+    epochs: LeaderEpochCache,
+    /// Segments whose transaction index has to be made anew, once the producers are known.
+    outdated_txn_indexes: BTreeSet<Offset>,
+}
+
+impl Loader<'_> {
+    /// Opens a segment, or recovers it if it cannot be trusted. `None` is scanned of a segment
+    /// that is sealed and as it was left.
+    fn open_segment(
+        &mut self,
+        base_offset: Offset,
+        files: &ListedFiles,
+        next_base: Option<Offset>,
+    ) -> io::Result<(Arc<LogSegment>, Option<Scanned>)> {
+        let Self { dir, path, options, .. } = *self;
+        let synced =
+            options.clean_shutdown || next_base.is_some_and(|next| next <= options.recovery_point);
+        let sizes = files.sizes();
+        if synced && files.has_indexes() {
+            let opened = match next_base {
+                Some(_) => Some((LogSegment::sealed(dir, path, base_offset, sizes), None)),
+                None => recovery::open_active(dir, path, base_offset, sizes)?
+                    .map(|(segment, scanned)| (segment, Some(scanned))),
+            };
+            if let Some((segment, scanned)) = opened {
+                if !load_txn_index(&segment, files)? {
+                    self.outdated_txn_indexes.insert(base_offset);
+                }
+                return Ok((segment, scanned));
+            }
+        }
+        if !synced {
+            // The batches know better than a file that may be older than they are.
+            self.epochs.truncate_from_end(base_offset);
+        }
+        let (segment, scanned) =
+            recovery::recover_segment(dir, path, base_offset, sizes.log, &options.config)?;
+        for (epoch, start) in &scanned.epochs {
+            self.epochs.assign(*epoch, *start);
+        }
+        if scanned.has_markers || files.txn_index.is_some() {
+            self.outdated_txn_indexes.insert(base_offset);
+        }
+        Ok((segment, Some(scanned)))
+    }
+}
+
+/// Reads the transaction index of a segment, if it has one; `false` if it makes no sense.
+fn load_txn_index(segment: &LogSegment, files: &ListedFiles) -> io::Result<bool> {
+    let Some(len) = files.txn_index else { return Ok(true) };
+    match segment.txn_index().load(len) {
+        Err(error) if is_torn(&error) => {
+            let file = segment.txn_index().path().display();
+            tracing::warn!(%file, %error, "making a damaged transaction index anew");
+            Ok(false)
+        }
+        loaded => loaded.map(|()| true),
+    }
+}
+
+fn is_torn(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// What follows the damage no longer joins on: with the power the system may lose the end of a
@@ -218,41 +268,6 @@ fn begin_at_start(
     Ok(log_end.max(log_start))
 }
 
-/// The producers at the log's end: the newest usable snapshot, and the batches after it.
-pub(super) fn rebuild_producers(
-    dir: &LogDir,
-    snapshots: BTreeMap<Offset, PathBuf>,
-    segments: &[Arc<LogSegment>],
-    log_end: Offset,
-) -> io::Result<ProducerStates> {
-    let mut producers = ProducerStates::default();
-    let mut from = Offset(0);
-    for (offset, file) in snapshots.into_iter().rev() {
-        if offset > log_end {
-            continue;
-        }
-        match ProducerStates::from_snapshot(&dir.disk().read(&file)?) {
-            Ok(read) => {
-                (producers, from) = (read, offset);
-                break;
-            }
-            Err(error) => {
-                tracing::warn!(file = %file.display(), %error, "removing an unusable snapshot");
-                dir.disk().remove_file(&file)?;
-            }
-        }
-    }
-    for (index, segment) in segments.iter().enumerate() {
-        let ends_before = segments.get(index + 1).is_some_and(|next| next.base_offset() <= from);
-        let needed = !ends_before && segment.size() > 0 && from < log_end;
-        if needed && skip_invalid(replay_producers(segment, from, &mut producers))?.is_none() {
-            // A reader of the damaged batch is told so; the rest of the log is still good.
-            tracing::warn!(segment = %segment.path().display(), "a batch is damaged");
-        }
-    }
-    Ok(producers)
-}
-
 /// The epochs of all batches, from their headers.
 fn find_epochs(segments: &[Arc<LogSegment>]) -> io::Result<LeaderEpochCache> {
     let mut epochs = LeaderEpochCache::default();
@@ -264,30 +279,6 @@ fn find_epochs(segments: &[Arc<LogSegment>]) -> io::Result<LeaderEpochCache> {
         }
     }
     Ok(epochs)
-}
-
-fn replay_producers(
-    segment: &LogSegment,
-    from: Offset,
-    producers: &mut ProducerStates,
-) -> io::Result<()> {
-    let size = segment.size();
-    let Some(first) = segment.find_offset(from, size)? else { return Ok(()) };
-    let file = segment.file()?;
-    let mut scanner = HeaderScanner::new(&*file, first.position, size);
-    while let Some(batch) = scanner.next_batch()? {
-        if !batch.header.has_producer() {
-            continue;
-        }
-        if batch.header.is_control() {
-            let len = usize::try_from(batch.size).unwrap_or(usize::MAX);
-            let bytes = read_exact(&*file, batch.position, len)?;
-            note_producer(producers, &batch.header, &bytes);
-        } else {
-            producers.appended(&batch.header);
-        }
-    }
-    Ok(())
 }
 
 /// Removes the index files of a segment whose indexes will be written anew.

@@ -56,6 +56,7 @@ impl Log {
                 break;
             }
             segment.file()?.sync_data()?;
+            segment.txn_index().sync()?;
             let sealed = index + 1 < segments.len();
             if sealed && segment.has_unsaved_indexes() {
                 segment.save_indexes(&self.dir)?;

@@ -12,6 +12,7 @@ use super::Log;
 use crate::batch_scanner::read_exact;
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
+use crate::transaction_index::AbortedTxn;
 
 /// How often a read looks before it gives up. The second time it sees a list of segments newer
 /// than the change that failed it.
@@ -39,6 +40,9 @@ pub struct FetchData {
     pub log_end_offset: Offset,
     /// More batches follow, which `max_bytes` left no room for.
     pub is_limited: bool,
+    /// Transactions of these batches that were aborted, if they were asked for, and perhaps some
+    /// that begin soon after.
+    pub aborted_txns: Vec<AbortedTxn>,
 }
 
 /// Why nothing was read.
@@ -110,6 +114,7 @@ struct Wanted {
     upper_bound: Offset,
     max_bytes: u64,
     min_one_message: bool,
+    aborted_txns: bool,
 }
 
 impl Log {
@@ -125,7 +130,22 @@ impl Log {
         min_one_message: bool,
         upper_bound: Offset,
     ) -> Result<FetchData, ReadError> {
-        let wanted = Wanted { from, upper_bound, max_bytes: max_bytes as u64, min_one_message };
+        let max_bytes = max_bytes as u64;
+        let wanted = Wanted { from, upper_bound, max_bytes, min_one_message, aborted_txns: false };
+        self.looking("reading a segment", || self.read_once(&wanted))?
+    }
+
+    /// [`read`](Self::read) for a `read_committed` consumer, who passes over what was aborted
+    /// (KIP-98). `upper_bound` is the last stable offset.
+    pub fn read_committed(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        min_one_message: bool,
+        upper_bound: Offset,
+    ) -> Result<FetchData, ReadError> {
+        let max_bytes = max_bytes as u64;
+        let wanted = Wanted { from, upper_bound, max_bytes, min_one_message, aborted_txns: true };
         self.looking("reading a segment", || self.read_once(&wanted))?
     }
 
@@ -172,11 +192,12 @@ impl Log {
             log_start_offset: log_start,
             log_end_offset: log_end,
             is_limited: false,
+            aborted_txns: Vec::new(),
         };
         if from >= wanted.upper_bound.min(log_end) {
             return Ok(Ok(data));
         }
-        let mut left = wanted.max_bytes;
+        let (mut left, mut read_up_to) = (wanted.max_bytes, wanted.upper_bound);
         let mut index = floor_segment(&segments, from);
         while let Some(segment) = segments.get(index) {
             index += 1;
@@ -199,12 +220,21 @@ impl Log {
                 let len = usize::try_from(end - start).unwrap_or(usize::MAX);
                 data.slices.push(FileSlice { file: segment.file()?, position: start, len });
                 left = left.saturating_sub(end - start);
+                if wanted.aborted_txns {
+                    read_up_to = match end < limit {
+                        true => segment.offset_at(end)?,
+                        false => next_base.unwrap_or(wanted.upper_bound),
+                    };
+                }
             }
             let bounded = next_base.is_none_or(|base| base >= wanted.upper_bound);
             data.is_limited = end < limit || (left == 0 && !bounded);
             if end < segment.size() || left == 0 || bounded {
                 break;
             }
+        }
+        if wanted.aborted_txns && !data.slices.is_empty() {
+            data.aborted_txns = aborted_txns(&segments, from, read_up_to)?;
         }
         Ok(Ok(data))
     }
@@ -249,6 +279,22 @@ fn whole_batches(
         return Ok(boundary);
     }
     segment.batch_end(start, limit)
+}
+
+/// The aborted transactions that a reader of `from..up_to` has to know. A marker may stand in a
+/// later segment than what it aborted.
+fn aborted_txns(
+    segments: &[Arc<LogSegment>],
+    from: Offset,
+    up_to: Offset,
+) -> io::Result<Vec<AbortedTxn>> {
+    let mut found = Vec::new();
+    for segment in segments.get(floor_segment(segments, from)..).unwrap_or_default() {
+        if segment.txn_index().collect_aborted_txns(from, up_to, &mut found)? {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Index of the segment that holds `offset`, or would.

@@ -1,5 +1,6 @@
 //! Cutting a log at either end.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,10 +8,12 @@ use std::sync::atomic::Ordering;
 use ottla_protocol::{Offset, Timestamp};
 
 use super::listing::{Listing, keep_useful_snapshots};
+use super::producer_recovery::ProducerRecovery;
 use super::read::floor_segment;
 use super::{Log, Writer, load};
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
+use crate::transaction_index::ENTRY_LEN;
 
 impl Log {
     /// Removes every batch that ends at or after `offset`: the log ends there, or at the batch
@@ -69,6 +72,9 @@ impl Log {
         self.dir.disk().sync_dir(&self.path)?;
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
         let log_end = scanned.next_offset;
+        last.txn_index().truncate_to(log_end)?;
+        last.txn_index().sync()?;
+        active.txn_index().load(last.txn_index().len() * ENTRY_LEN)?;
         if log_end < self.log_start_offset() {
             // The batch that was cut off reached back over the start of the log.
             return self.start_anew(writer, self.log_start_offset());
@@ -81,8 +87,13 @@ impl Log {
         let snapshots = Listing::of(&self.dir, &self.path)?.snapshots;
         let snapshots =
             keep_useful_snapshots(&self.dir, snapshots, &self.segments.load(), log_end)?;
-        writer.producers =
-            load::rebuild_producers(&self.dir, snapshots, &self.segments.load(), log_end)?;
+        let producers = ProducerRecovery {
+            dir: &self.dir,
+            segments: &self.segments.load(),
+            log_end,
+            outdated_txn_indexes: BTreeSet::new(),
+        };
+        writer.producers = producers.run(snapshots)?;
         self.publish_first_unstable(writer);
         Ok(())
     }

@@ -10,3 +10,4 @@ mod log_model;
 mod recovery;
 mod retention;
 mod single_log;
+mod transactions;
