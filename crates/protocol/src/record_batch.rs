@@ -389,10 +389,7 @@ impl<'a> RecordBatch<'a> {
         mut visit: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.compression()? == Compression::None {
-            for record in self.records()? {
-                visit(record?)?;
-            }
-            return Ok(());
+            return self.records()?.visit(visit);
         }
         let mut stream = self.stream_records(decompressor, limit)?;
         while let Some(record) = stream.next()? {

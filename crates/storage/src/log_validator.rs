@@ -110,9 +110,7 @@ fn check_batch(
     check_header(batch, rules.origin)?;
     let mut checker = RecordChecker::new(batch, rules);
     if batch.compression()? == Compression::None {
-        for record in batch.records()? {
-            checker.check(&record?)?;
-        }
+        batch.records()?.visit(|record| checker.check(&record))?;
     } else {
         batch.visit_records(decompressor.get(), rules.decompressed_limit(), |record| {
             checker.check(&record)

@@ -1,7 +1,7 @@
 //! One record, and those of an uncompressed batch. Kafka: `DefaultRecord`.
 
 use super::RecordError;
-use super::varint::{read_i32, read_i64};
+use super::varint::{plain as plain_varint, read_i32, read_i64, zigzag};
 
 /// A record, borrowed from its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,30 @@ impl<'a> Header<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads the body of a record, without its length, all of it.
+    /// Reads a record from the front of `bytes` if it is as nearly all are: no headers, and no
+    /// number longer than three bytes. `None` says nothing about the record.
+    ///
+    /// A producer's batch holds thousands, and each append looks at all of them: this takes about half
+    /// of the time of [`read`](Self::read), because it looks for the record's end once.
     #[inline]
+    fn read_plain(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let mut at = 0;
+        let end = plain_length(bytes, &mut at)? + at;
+        let attributes = *bytes.get(at)? as i8;
+        at += 1;
+        let timestamp_delta = zigzag(u64::from(plain_varint(bytes, &mut at)?));
+        let offset_delta = zigzag(u64::from(plain_varint(bytes, &mut at)?)) as i32;
+        let key = plain_nullable(bytes, &mut at)?;
+        let value = plain_nullable(bytes, &mut at)?;
+        if *bytes.get(at)? != 0 || at + 1 != end {
+            return None;
+        }
+        let headers = Headers::default();
+        let record = Self { attributes, timestamp_delta, offset_delta, key, value, headers };
+        Some((record, bytes.get(end..)?))
+    }
+
+    /// Reads the body of a record, without its length, all of it.
     pub(super) fn read(mut body: &'a [u8]) -> Result<Self, &'static str> {
         const SHORT: &str = "it ends too early";
         let (&attributes, rest) = body.split_first().ok_or(SHORT)?;
@@ -109,6 +131,26 @@ fn read_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, &'static 
     Ok(Some(taken))
 }
 
+/// A length that is not negative. The next record begins where it says, so nothing may be in its
+/// way: the shift undoes the zigzag of all of them.
+#[inline]
+fn plain_length(bytes: &[u8], at: &mut usize) -> Option<usize> {
+    let raw = plain_varint(bytes, at)?;
+    if raw & 1 == 0 { Some(raw as usize >> 1) } else { None }
+}
+
+#[inline]
+fn plain_nullable<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Option<&'a [u8]>> {
+    const NULL: u32 = 1;
+    let raw = plain_varint(bytes, at)?;
+    if raw & 1 != 0 {
+        return if raw == NULL { Some(None) } else { None };
+    }
+    let from = *at;
+    *at = from + (raw >> 1) as usize;
+    Some(Some(bytes.get(from..*at)?))
+}
+
 /// The records of an uncompressed batch, or of one decompressed.
 ///
 /// Checks as it goes; ends after the number of records the header claims, or after an error.
@@ -125,6 +167,34 @@ impl<'a> Records<'a> {
     pub fn new(bytes: &'a [u8], count: i32) -> Result<Self, RecordError> {
         let count = u32::try_from(count).map_err(|_| RecordError::NegativeCount(count))?;
         Ok(Self { bytes, index: 0, count, failed: false })
+    }
+
+    /// Calls `visit` with every record, and checks that there are exactly as many as claimed.
+    ///
+    /// What the iterator does, in half of the time: a record that is handed on right where it was
+    /// read never takes the way through memory.
+    #[inline]
+    pub fn visit<E: From<RecordError>>(
+        self,
+        mut visit: impl FnMut(Record<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { mut bytes, mut index, count, failed } = self;
+        while index < count {
+            let Some((record, rest)) = Record::read_plain(bytes) else { break };
+            visit(record)?;
+            bytes = rest;
+            index += 1;
+        }
+        Self { bytes, index, count, failed }.visit_others(visit)
+    }
+
+    /// As [`visit`](Self::visit), for records of every kind.
+    #[inline(never)]
+    fn visit_others<E: From<RecordError>>(
+        mut self,
+        mut visit: impl FnMut(Record<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.try_for_each(|record| visit(record?))
     }
 
     #[inline]

@@ -110,6 +110,34 @@ proptest! {
         prop_assert_eq!(visited, Ok(()));
     }
 
+    /// Both ways of going through the records tell the same, about good ones and bad ones.
+    #[test]
+    fn visiting_is_iterating(
+        records in vec(record(), 1..8),
+        plain in 0..8usize,
+        damage in option::of((any::<prop::sample::Index>(), any::<u8>())),
+        claimed in 0..10i32,
+    ) {
+        let plainly = |(index, record): (usize, Owned)| match index < plain {
+            true => Owned { headers: Vec::new(), timestamp: 1_700_000_000_000, ..record },
+            false => record,
+        };
+        let records: Vec<_> = records.into_iter().enumerate().map(plainly).collect();
+        let batch = builder(&records).build();
+        let mut bytes = RecordBatch::parse(&batch).unwrap().payload().to_vec();
+        if let Some((at, byte)) = damage {
+            *at.get_mut(&mut bytes) = byte;
+        }
+        let mut visited = Vec::new();
+        let end = Records::new(&bytes, claimed).unwrap().visit(|record| {
+            visited.push(Ok(record));
+            Ok::<(), RecordError>(())
+        });
+        visited.extend(end.err().map(Err));
+        let iterated: Vec<_> = Records::new(&bytes, claimed).unwrap().collect();
+        prop_assert_eq!(visited, iterated);
+    }
+
     #[test]
     fn the_oracle_reads_what_is_built(records in vec(record(), 1..20)) {
         let bytes = builder(&records)

@@ -19,6 +19,27 @@ pub(super) fn read_i32(bytes: &mut &[u8]) -> Option<i32> {
     }
 }
 
+/// Reads a number of up to three bytes at `at`, which moves on; its zigzag is not undone.
+#[inline]
+pub(super) fn plain(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let first = u32::from(*bytes.get(*at)?);
+    if first < 0x80 {
+        *at += 1;
+        return Some(first);
+    }
+    let second = u32::from(*bytes.get(*at + 1)?);
+    if second < 0x80 {
+        *at += 2;
+        return Some(second << 7 | first & 0x7f);
+    }
+    let third = u32::from(*bytes.get(*at + 2)?);
+    if third >= 0x80 {
+        return None;
+    }
+    *at += 3;
+    Some(third << 14 | (second & 0x7f) << 7 | first & 0x7f)
+}
+
 /// Nearly every number of a record takes one or two bytes.
 #[inline]
 fn read_short(bytes: &mut &[u8]) -> Option<u64> {
@@ -52,7 +73,9 @@ fn read_long(bytes: &mut &[u8]) -> Option<i64> {
     None
 }
 
-fn zigzag(value: u64) -> i64 {
+/// Undoes the zigzag.
+#[inline]
+pub(super) fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
