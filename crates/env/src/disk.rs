@@ -70,6 +70,9 @@ pub struct DirLock(#[allow(dead_code, reason = "held for its drop")] pub Box<dyn
 pub trait File: Send + Sync {
     /// Reads at `offset`; fewer bytes than asked only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As [`File::read_at`], but never waits for the disk: [`io::ErrorKind::WouldBlock`] if some of
+    /// the bytes are not in memory. A file system that cannot tell reads, and may wait.
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `slices` at `offset`, in one system call where it can.
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
     /// Length in bytes.

@@ -34,6 +34,8 @@ pub struct DiskFaults {
     pub read_error: f64,
     /// A sync fails (`EIO`), and what it should have written never becomes durable.
     pub sync_error: f64,
+    /// Bytes are not in memory, when they are asked for without waiting.
+    pub cold_read: f64,
     /// A read sees one bit flipped.
     pub read_bit_flip: f64,
     /// Bytes that fit; more is `ENOSPC` after what fits.
@@ -429,6 +431,13 @@ impl File for SimFile {
         let what = format_args!("read {} {offset}+{count}", self.path.display());
         drive.fold(what, &buffer[..count]);
         Ok(count)
+    }
+
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.disk.drive.rng.chance(self.disk.drive.faults().cold_read) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(buffer, offset)
     }
 
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {

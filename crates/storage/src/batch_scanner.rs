@@ -7,6 +7,7 @@ use ottla_env::File;
 use ottla_protocol::record_batch::HEADER_LENGTH;
 
 use crate::batch_header::BatchHeader;
+use crate::open_files::Wait;
 
 /// Bytes read at once while looking for a batch: one index interval.
 const WINDOW: usize = 4096;
@@ -15,6 +16,7 @@ const WINDOW: usize = 4096;
 /// larger than the window.
 pub(crate) struct HeaderScanner<'a> {
     file: &'a dyn File,
+    wait: Wait,
     next: u64,
     end: u64,
     window: [u8; WINDOW],
@@ -41,7 +43,13 @@ impl FoundBatch {
 impl<'a> HeaderScanner<'a> {
     /// Scans from the batch at `position` up to byte `end` of the file.
     pub(crate) fn new(file: &'a dyn File, position: u64, end: u64) -> Self {
-        Self { file, next: position, end, window: [0; WINDOW], window_start: 0, window_len: 0 }
+        Self::waiting(file, position, end, Wait::ForDisk)
+    }
+
+    /// As [`new`](Self::new), waiting for the disk or not.
+    pub(crate) fn waiting(file: &'a dyn File, position: u64, end: u64, wait: Wait) -> Self {
+        let window = [0; WINDOW];
+        Self { file, wait, next: position, end, window, window_start: 0, window_len: 0 }
     }
 
     /// The next batch; `None` at the end. A header that makes no sense, or a batch that is cut
@@ -65,7 +73,7 @@ impl<'a> HeaderScanner<'a> {
         if !(held.contains(&self.next) && self.next + HEADER_LENGTH as u64 <= held.end) {
             let wanted = usize::try_from(self.end - self.next).unwrap_or(WINDOW).min(WINDOW);
             let window = self.window.get_mut(..wanted).unwrap_or_default();
-            self.window_len = self.file.read_at(window, self.next)?;
+            self.window_len = self.wait.read_at(self.file, window, self.next)?;
             self.window_start = self.next;
         }
         let from = usize::try_from(self.next - self.window_start).unwrap_or(usize::MAX);

@@ -47,6 +47,19 @@ impl IndexEntries {
         let entries = self.chunks.get()?.get(chunk)?.get()?;
         Some(entries.get(at)?.load(Ordering::Relaxed))
     }
+
+    /// How many entries there are before the first of which `holds` is false, and stays so.
+    pub(crate) fn partition_point(&self, holds: impl Fn(u64) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.get(middle).is_some_and(&holds) {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
+    }
 }
 
 /// Chunk of the entry `index`, and where in it the entry is.

@@ -26,7 +26,7 @@ use crate::producer_state::ProducerStates;
 
 pub use load::LogOpenOptions;
 pub use lookup::TimestampAndOffset;
-pub use read::{FetchData, FileSlice, ReadError};
+pub use read::ReadError;
 
 /// A partition's log: segments of batches, each beginning where the one before ends.
 ///

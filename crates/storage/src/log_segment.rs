@@ -14,7 +14,7 @@ use crate::batch_scanner::{FoundBatch, HeaderScanner};
 use crate::file_name::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_file};
 use crate::log_dir::LogDir;
 use crate::offset_index::{self, OffsetIndex, OffsetPosition};
-use crate::open_files::CachedFile;
+use crate::open_files::{CachedFile, Wait};
 use crate::time_index::{self, TimeIndex, TimestampOffset};
 use crate::transaction_index::TransactionIndex;
 
@@ -221,45 +221,61 @@ impl LogSegment {
     }
 
     /// The first batch before byte `limit` that ends at `offset` or later.
-    pub(crate) fn find_offset(&self, offset: Offset, limit: u64) -> io::Result<Option<FoundBatch>> {
-        let hint = self.offset_index.lookup(offset).unwrap_or(self.start());
-        self.find(hint, limit, |batch| batch.last_offset() >= offset)
+    pub(crate) fn find_offset(
+        &self,
+        offset: Offset,
+        limit: u64,
+        wait: Wait,
+    ) -> io::Result<Option<FoundBatch>> {
+        let hint = self.hint(self.offset_index.lookup(offset, wait))?;
+        self.find(hint, limit, wait, |batch| batch.last_offset() >= offset)
     }
 
     /// Where the batches before `bound` end: the position of the first one that begins at or
     /// after it, or `limit`.
-    pub(crate) fn position_of_bound(&self, bound: Offset, limit: u64) -> io::Result<u64> {
-        let hint = self.offset_index.lookup(bound).unwrap_or(self.start());
-        let found = self.find(hint, limit, |batch| batch.next_offset() > bound)?;
+    pub(crate) fn position_of_bound(
+        &self,
+        bound: Offset,
+        limit: u64,
+        wait: Wait,
+    ) -> io::Result<u64> {
+        let hint = self.hint(self.offset_index.lookup(bound, wait))?;
+        let found = self.find(hint, limit, wait, |batch| batch.next_offset() > bound)?;
         Ok(found.map_or(limit, |batch| batch.position))
     }
 
-    /// The end of the last whole batch at or before byte `target`; `from` is a batch's start.
-    pub(crate) fn batch_boundary(&self, from: u64, target: u64, limit: u64) -> io::Result<u64> {
-        let hint = self.offset_index.lookup_position(target).unwrap_or(self.start());
+    /// The end of the last whole batch at or before byte `target`; `from` is where a batch ends.
+    pub(crate) fn batch_boundary(
+        &self,
+        from: u64,
+        target: u64,
+        limit: u64,
+        wait: Wait,
+    ) -> io::Result<u64> {
+        let hint = self.hint(self.offset_index.lookup_position(target, wait))?;
         let file = self.file()?;
         if hint.position > from {
-            match last_boundary(&*file, hint.position, target, limit) {
+            match last_boundary(&*file, hint.position, target, limit, wait) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => self.warn_of_index(),
                 boundary => return boundary,
             }
         }
-        last_boundary(&*file, from, target, limit)
+        last_boundary(&*file, from, target, limit, wait)
     }
 
     /// The end of the batch that begins at byte `start`.
-    pub(crate) fn batch_end(&self, start: u64, limit: u64) -> io::Result<u64> {
+    pub(crate) fn batch_end(&self, start: u64, limit: u64, wait: Wait) -> io::Result<u64> {
         let file = self.file()?;
-        let batch = HeaderScanner::new(&*file, start, limit).next_batch()?;
+        let batch = HeaderScanner::waiting(&*file, start, limit, wait).next_batch()?;
         Ok(batch.map_or(start, |batch| batch.end()))
     }
 
     /// The offset after the batch that ends at byte `end`.
-    pub(crate) fn offset_at(&self, end: u64) -> io::Result<Offset> {
+    pub(crate) fn offset_at(&self, end: u64, wait: Wait) -> io::Result<Offset> {
         let before = end.saturating_sub(1);
-        let hint = self.offset_index.lookup_position(before).unwrap_or(self.start());
+        let hint = self.hint(self.offset_index.lookup_position(before, wait))?;
         let offset = Cell::new(self.base_offset);
-        self.find(hint, end, |batch| {
+        self.find(hint, end, wait, |batch| {
             offset.set(batch.next_offset());
             false
         })?;
@@ -276,14 +292,18 @@ impl LogSegment {
     ) -> io::Result<Option<FoundBatch>> {
         let hint = self.time_index.lookup(target).unwrap_or(None);
         let from = hint.map_or(start, |entry| entry.offset.max(start));
-        let hint = self.offset_index.lookup(from).unwrap_or(self.start());
-        self.find(hint, limit, |batch| {
+        let hint = self.hint(self.offset_index.lookup(from, Wait::ForDisk))?;
+        self.find(hint, limit, Wait::ForDisk, |batch| {
             batch.max_timestamp >= target && batch.last_offset() >= start
         })
     }
 
-    fn start(&self) -> OffsetPosition {
-        OffsetPosition { offset: self.base_offset, position: 0 }
+    /// Where a scan begins: where the index leads, or at the start if it cannot be read.
+    fn hint(&self, found: io::Result<OffsetPosition>) -> io::Result<OffsetPosition> {
+        match found {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            found => Ok(found.unwrap_or(OffsetPosition { offset: self.base_offset, position: 0 })),
+        }
     }
 
     /// Scans from where an index pointed. An index is a hint: if it leads nowhere, the scan begins
@@ -292,11 +312,12 @@ impl LogSegment {
         &self,
         hint: OffsetPosition,
         limit: u64,
+        wait: Wait,
         wanted: impl Fn(&BatchHeader) -> bool,
     ) -> io::Result<Option<FoundBatch>> {
         let file = self.file()?;
         if hint.position > 0 && hint.position < limit {
-            let mut scanner = HeaderScanner::new(&*file, hint.position, limit);
+            let mut scanner = HeaderScanner::waiting(&*file, hint.position, limit, wait);
             match scanner.next_batch() {
                 // Kafka's followers note the last offset of several batches with the position of
                 // the first one.
@@ -313,7 +334,7 @@ impl LogSegment {
             }
             self.warn_of_index();
         }
-        scan(HeaderScanner::new(&*file, 0, limit), wanted)
+        scan(HeaderScanner::waiting(&*file, 0, limit, wait), wanted)
     }
 
     fn warn_of_index(&self) {
@@ -391,8 +412,14 @@ pub(crate) struct SegmentFileSizes {
 }
 
 /// The end of the last whole batch at or before byte `target`, from the batch at `from` on.
-fn last_boundary(file: &dyn File, from: u64, target: u64, limit: u64) -> io::Result<u64> {
-    let mut scanner = HeaderScanner::new(file, from, limit);
+fn last_boundary(
+    file: &dyn File,
+    from: u64,
+    target: u64,
+    limit: u64,
+    wait: Wait,
+) -> io::Result<u64> {
+    let mut scanner = HeaderScanner::waiting(file, from, limit, wait);
     let mut boundary = from;
     while let Some(batch) = scanner.next_batch()? {
         if batch.end() > target {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ottla_protocol::Offset;
 
 use crate::index_entries::IndexEntries;
-use crate::open_files::CachedFile;
+use crate::index_file::IndexFile;
+use crate::open_files::{CachedFile, Wait};
 
 /// Bytes of one entry.
 pub(crate) const ENTRY_LEN: u64 = 8;
@@ -28,8 +29,8 @@ pub(crate) struct OffsetIndex {
 enum Source {
     /// Of an active segment, or one not yet synced.
     Memory(IndexEntries),
-    /// Of a sealed segment: `len` entries in a file, read when they are needed.
-    File { file: Arc<CachedFile>, len: usize },
+    /// Of a sealed segment.
+    File(IndexFile<{ ENTRY_LEN as usize }>),
 }
 
 impl OffsetIndex {
@@ -39,8 +40,7 @@ impl OffsetIndex {
 
     /// The index in a file of `bytes` bytes, of which a rest that is no whole entry is ignored.
     pub(crate) fn in_file(base_offset: Offset, file: Arc<CachedFile>, bytes: u64) -> Self {
-        let len = usize::try_from(bytes / ENTRY_LEN).unwrap_or(usize::MAX);
-        Self { base_offset, source: Source::File { file, len } }
+        Self { base_offset, source: Source::File(IndexFile::new(file, bytes)) }
     }
 
     /// Takes an index in memory from what a file held; `None` if the entries do not ascend.
@@ -65,7 +65,7 @@ impl OffsetIndex {
     pub(crate) fn len(&self) -> usize {
         match &self.source {
             Source::Memory(entries) => entries.len(),
-            Source::File { len, .. } => *len,
+            Source::File(file) => file.len(),
         }
     }
 
@@ -85,69 +85,66 @@ impl OffsetIndex {
     }
 
     /// The last entry at or before `target`, or the start of the segment.
-    pub(crate) fn lookup(&self, target: Offset) -> io::Result<OffsetPosition> {
-        self.last_where(|entry| entry.offset <= target)
+    pub(crate) fn lookup(&self, target: Offset, wait: Wait) -> io::Result<OffsetPosition> {
+        self.last_up_to(target.0.saturating_sub(self.base_offset.0), relative_offset, wait)
     }
 
     /// The last entry at or before byte `limit` of the segment, or its start.
-    pub(crate) fn lookup_position(&self, limit: u64) -> io::Result<OffsetPosition> {
-        self.last_where(|entry| entry.position <= limit)
+    pub(crate) fn lookup_position(&self, limit: u64, wait: Wait) -> io::Result<OffsetPosition> {
+        self.last_up_to(i64::try_from(limit).unwrap_or(i64::MAX), position, wait)
     }
 
     /// The last entry, or the start of the segment.
     pub(crate) fn last(&self) -> io::Result<OffsetPosition> {
-        self.last_where(|_| true)
+        self.lookup_position(u64::MAX, Wait::ForDisk)
     }
 
     /// The file's contents.
     pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(self.len() * ENTRY_LEN as usize);
         for index in 0..self.len() {
-            bytes.extend_from_slice(&self.raw(index)?.to_be_bytes());
+            let entry = match &self.source {
+                Source::Memory(entries) => entries.get(index).unwrap_or_default().to_be_bytes(),
+                Source::File(file) => file.entry(index, Wait::ForDisk)?,
+            };
+            bytes.extend_from_slice(&entry);
         }
         Ok(bytes)
     }
 
-    fn last_where(&self, holds: impl Fn(OffsetPosition) -> bool) -> io::Result<OffsetPosition> {
-        let (mut low, mut high) = (0, self.len());
-        let mut found = OffsetPosition { offset: self.base_offset, position: 0 };
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = self.entry(middle)?;
-            if holds(entry) {
-                found = entry;
-                low = middle + 1;
-            } else {
-                high = middle;
+    fn last_up_to(
+        &self,
+        target: i64,
+        key: fn(u64) -> i64,
+        wait: Wait,
+    ) -> io::Result<OffsetPosition> {
+        let found = match &self.source {
+            Source::Memory(entries) => {
+                let count = entries.partition_point(|entry| key(entry) <= target);
+                count.checked_sub(1).and_then(|last| entries.get(last))
             }
-        }
-        Ok(found)
-    }
-
-    fn entry(&self, index: usize) -> io::Result<OffsetPosition> {
-        let raw = self.raw(index)?;
-        self.decode(raw).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
-    }
-
-    fn raw(&self, index: usize) -> io::Result<u64> {
-        match &self.source {
-            Source::Memory(entries) => Ok(entries.get(index).unwrap_or_default()),
-            Source::File { file, .. } => {
-                let mut bytes = [0; ENTRY_LEN as usize];
-                let read = file.get()?.read_at(&mut bytes, index as u64 * ENTRY_LEN)?;
-                if read < bytes.len() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                Ok(u64::from_be_bytes(bytes))
-            }
-        }
+            Source::File(file) => file
+                .last_up_to(target, |entry| key(u64::from_be_bytes(*entry)), wait)?
+                .map(u64::from_be_bytes),
+        };
+        let Some(found) = found else {
+            return Ok(OffsetPosition { offset: self.base_offset, position: 0 });
+        };
+        self.decode(found).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
     fn decode(&self, raw: u64) -> Option<OffsetPosition> {
-        let relative = i64::try_from(raw >> 32).ok()?;
-        let offset = Offset(self.base_offset.0.checked_add(relative)?);
-        Some(OffsetPosition { offset, position: raw & u64::from(u32::MAX) })
+        let offset = Offset(self.base_offset.0.checked_add(relative_offset(raw))?);
+        Some(OffsetPosition { offset, position: position(raw) as u64 })
     }
+}
+
+fn relative_offset(raw: u64) -> i64 {
+    (raw >> 32) as i64
+}
+
+fn position(raw: u64) -> i64 {
+    i64::from(raw as u32)
 }
 
 #[cfg(test)]
@@ -184,8 +181,8 @@ mod tests {
             let by_offset = entries.iter().rfind(|entry| entry.offset <= target);
             let by_position = entries.iter().rfind(|entry| entry.position <= limit);
             for index in [index, read] {
-                prop_assert_eq!(index.lookup(target).unwrap(), *by_offset.unwrap_or(&start));
-                prop_assert_eq!(index.lookup_position(limit).unwrap(), *by_position.unwrap_or(&start));
+                prop_assert_eq!(index.lookup(target, Wait::ForDisk).unwrap(), *by_offset.unwrap_or(&start));
+                prop_assert_eq!(index.lookup_position(limit, Wait::ForDisk).unwrap(), *by_position.unwrap_or(&start));
                 prop_assert_eq!(index.last().unwrap(), *entries.last().unwrap_or(&start));
             }
         }

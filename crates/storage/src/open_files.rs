@@ -11,6 +11,30 @@ use arc_swap::ArcSwapOption;
 use ottla_env::{Disk, File, OpenMode};
 use parking_lot::Mutex;
 
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It may.
+    ForDisk,
+    /// It fails with [`io::ErrorKind::WouldBlock`] if something is not in memory.
+    Never,
+}
+
+impl Wait {
+    /// Reads at `offset`; fewer bytes than asked only at the end of the file.
+    pub(crate) fn read_at(
+        self,
+        file: &dyn File,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> io::Result<usize> {
+        match self {
+            Self::ForDisk => file.read_at(buffer, offset),
+            Self::Never => file.try_read_at(buffer, offset),
+        }
+    }
+}
+
 /// The open files of a node: at most `limit`, but for those somebody is using right now.
 ///
 /// Eviction is second chance: a file used since it was last looked at goes to the back once more.

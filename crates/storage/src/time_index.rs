@@ -8,7 +8,8 @@ use bytes::Buf;
 use ottla_protocol::{Offset, Timestamp};
 
 use crate::index_entries::IndexEntries;
-use crate::open_files::CachedFile;
+use crate::index_file::IndexFile;
+use crate::open_files::{CachedFile, Wait};
 
 /// Bytes of one entry.
 pub(crate) const ENTRY_LEN: u64 = 12;
@@ -32,10 +33,7 @@ enum Source {
         timestamps: IndexEntries,
         offsets: IndexEntries,
     },
-    File {
-        file: Arc<CachedFile>,
-        len: usize,
-    },
+    File(IndexFile<{ ENTRY_LEN as usize }>),
 }
 
 impl TimeIndex {
@@ -49,8 +47,7 @@ impl TimeIndex {
 
     /// The index in a file of `bytes` bytes, of which a rest that is no whole entry is ignored.
     pub(crate) fn in_file(base_offset: Offset, file: Arc<CachedFile>, bytes: u64) -> Self {
-        let len = usize::try_from(bytes / ENTRY_LEN).unwrap_or(usize::MAX);
-        Self { base_offset, source: Source::File { file, len } }
+        Self { base_offset, source: Source::File(IndexFile::new(file, bytes)) }
     }
 
     /// Takes an index in memory from what a file held; `None` if the entries do not ascend.
@@ -72,7 +69,7 @@ impl TimeIndex {
     pub(crate) fn len(&self) -> usize {
         match &self.source {
             Source::Memory { timestamps, .. } => timestamps.len(),
-            Source::File { len, .. } => *len,
+            Source::File(file) => file.len(),
         }
     }
 
@@ -94,24 +91,28 @@ impl TimeIndex {
 
     /// The last entry that is not newer than `target`; `None` if there is none.
     pub(crate) fn lookup(&self, target: Timestamp) -> io::Result<Option<TimestampOffset>> {
-        let (mut low, mut high) = (0, self.len());
-        let mut found = None;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = self.entry(middle)?;
-            if entry.timestamp <= target {
-                found = Some(entry);
-                low = middle + 1;
-            } else {
-                high = middle;
+        match &self.source {
+            Source::Memory { timestamps, .. } => {
+                let count = timestamps.partition_point(|entry| entry as i64 <= target.0);
+                count.checked_sub(1).map(|last| self.entry(last)).transpose()
+            }
+            Source::File(file) => {
+                let found = file.last_up_to(target.0, timestamp, Wait::ForDisk)?;
+                found.map(|entry| self.decode(entry)).transpose()
             }
         }
-        Ok(found)
     }
 
     /// The last entry: the largest timestamp of the segment, once it is sealed.
     pub(crate) fn last(&self) -> io::Result<Option<TimestampOffset>> {
-        self.len().checked_sub(1).map(|last| self.entry(last)).transpose()
+        match &self.source {
+            Source::Memory { .. } => {
+                self.len().checked_sub(1).map(|last| self.entry(last)).transpose()
+            }
+            Source::File(file) => {
+                file.last(Wait::ForDisk)?.map(|entry| self.decode(entry)).transpose()
+            }
+        }
     }
 
     /// The file's contents.
@@ -134,17 +135,17 @@ impl TimeIndex {
                 let offset = Offset(self.base_offset.0 + relative);
                 Ok(TimestampOffset { timestamp: Timestamp(timestamp), offset })
             }
-            Source::File { file, .. } => {
-                let mut bytes = [0; ENTRY_LEN as usize];
-                let read = file.get()?.read_at(&mut bytes, index as u64 * ENTRY_LEN)?;
-                if read < bytes.len() {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                decode(self.base_offset, bytes)
-                    .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
-            }
+            Source::File(file) => self.decode(file.entry(index, Wait::ForDisk)?),
         }
     }
+
+    fn decode(&self, entry: [u8; ENTRY_LEN as usize]) -> io::Result<TimestampOffset> {
+        decode(self.base_offset, entry).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn timestamp(entry: &[u8; ENTRY_LEN as usize]) -> i64 {
+    entry.as_slice().get_i64()
 }
 
 fn decode(base_offset: Offset, bytes: [u8; ENTRY_LEN as usize]) -> Option<TimestampOffset> {

@@ -18,7 +18,7 @@ use bytes::{Buf, BufMut};
 use ottla_env::{Disk, File};
 use ottla_protocol::{Offset, ProducerId};
 
-use crate::open_files::CachedFile;
+use crate::open_files::{CachedFile, Wait};
 
 /// Bytes of one entry.
 pub(crate) const ENTRY_LEN: u64 = 34;
@@ -104,7 +104,7 @@ impl TransactionIndex {
             return Err(invalid("the file ends within an entry"));
         }
         let mut last = None;
-        for entry in self.read(0, bytes / ENTRY_LEN) {
+        for entry in self.read(0, bytes / ENTRY_LEN, Wait::ForDisk) {
             let entry = entry?;
             let ascends = last.is_none_or(|last| entry.last_offset > last);
             let sound = entry.producer_id.0 >= 0
@@ -144,7 +144,7 @@ impl TransactionIndex {
     /// All entries, in order of their markers.
     #[allow(dead_code, reason = "compaction drops what its aborted records leave behind")]
     pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<AbortedTxn>> {
-        self.read(0, self.len())
+        self.read(0, self.len(), Wait::ForDisk)
     }
 
     /// Adds to `found` what a reader has to know of who reads from `fetch_offset` up to
@@ -154,9 +154,10 @@ impl TransactionIndex {
         fetch_offset: Offset,
         upper_bound: Offset,
         found: &mut Vec<AbortedTxn>,
+        wait: Wait,
     ) -> io::Result<bool> {
         let len = self.len();
-        for entry in self.read(self.first_ending_at(fetch_offset, len)?, len) {
+        for entry in self.read(self.first_ending_at(fetch_offset, len, wait)?, len, wait) {
             let entry = entry?;
             if entry.first_offset < upper_bound {
                 found.push(entry);
@@ -171,7 +172,7 @@ impl TransactionIndex {
     /// Removes the entries whose markers are at or after `offset`. Not while somebody appends.
     pub(crate) fn truncate_to(&self, offset: Offset) -> io::Result<()> {
         let len = self.len();
-        let kept = self.first_ending_at(offset, len)?;
+        let kept = self.first_ending_at(offset, len, Wait::ForDisk)?;
         if kept < len {
             self.len.store(kept, Ordering::Release);
             self.file.get()?.set_len(kept * ENTRY_LEN)?;
@@ -197,12 +198,12 @@ impl TransactionIndex {
     }
 
     /// The number of the first of `len` entries whose last offset is `offset` or later.
-    fn first_ending_at(&self, offset: Offset, len: u64) -> io::Result<u64> {
+    fn first_ending_at(&self, offset: Offset, len: u64, wait: Wait) -> io::Result<u64> {
         let (mut low, mut high) = (0, len);
         while low < high {
             let middle = low + (high - low) / 2;
             let mut bytes = [0; ENTRY];
-            let read = self.file.get()?.read_at(&mut bytes, middle * ENTRY_LEN)?;
+            let read = wait.read_at(&*self.file.get()?, &mut bytes, middle * ENTRY_LEN)?;
             let entry = AbortedTxn::decode(bytes.get(..read).unwrap_or_default())?;
             if entry.last_offset < offset {
                 low = middle + 1;
@@ -214,14 +215,16 @@ impl TransactionIndex {
     }
 
     /// The entries `from..to`. Ends after an error.
-    fn read(&self, from: u64, to: u64) -> Entries<'_> {
-        Entries { index: self, file: None, next: from, end: to, window: Vec::new(), at: 0 }
+    fn read(&self, from: u64, to: u64, wait: Wait) -> Entries<'_> {
+        let window = Vec::new();
+        Entries { index: self, wait, file: None, next: from, end: to, window, at: 0 }
     }
 }
 
 /// Walks the entries of an index, a window at a time.
 struct Entries<'a> {
     index: &'a TransactionIndex,
+    wait: Wait,
     /// Held from the first entry to the last, so that it is opened once.
     file: Option<Arc<dyn File>>,
     next: u64,
@@ -240,7 +243,7 @@ impl Entries<'_> {
             };
             let wanted = usize::try_from(self.end - self.next).unwrap_or(WINDOW).min(WINDOW);
             self.window.resize(wanted * ENTRY, 0);
-            let read = file.read_at(&mut self.window, self.next * ENTRY_LEN)?;
+            let read = self.wait.read_at(&**file, &mut self.window, self.next * ENTRY_LEN)?;
             self.window.truncate(read);
             self.at = 0;
         }

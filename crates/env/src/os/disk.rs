@@ -1,7 +1,7 @@
 //! Files of the operating system.
 
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, flock, statvfs};
-use rustix::io::{Errno, pwritev};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
 
 use crate::{DirEntry, DirLock, Disk, File, OpenMode};
 
@@ -147,6 +147,22 @@ impl File for OsFile {
         Ok(filled)
     }
 
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let mut rest = [IoSliceMut::new(&mut buffer[filled..])];
+            match preadv2(&self.0, &mut rest, offset + filled as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                // Not on this file system.
+                Err(Errno::OPNOTSUPP) => return self.read_at(buffer, offset),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(filled)
+    }
+
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut rest = slices;
         let mut position = offset;
@@ -230,6 +246,25 @@ mod tests {
         let mut read = vec![0xff; expected.len() + 10];
         assert_eq!(file.read_at(&mut read, 0).unwrap(), expected.len());
         assert_eq!(read[..expected.len()], expected);
+    }
+
+    #[test]
+    fn bytes_that_have_left_memory_are_not_waited_for() {
+        const LEN: usize = 8 << 20;
+        // Not in a file system that is memory itself.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let file = OsDisk.open(&dir.path().join("log"), OpenMode::Create).unwrap();
+        write(&*file, &vec![7; LEN], 0);
+        let mut bytes = vec![0; LEN];
+        assert_eq!(file.try_read_at(&mut bytes, 0).unwrap(), LEN, "just written");
+        assert_eq!(file.try_read_at(&mut bytes, LEN as u64 - 3).unwrap(), 3, "the end of the file");
+        file.sync_data().unwrap();
+        // Clean pages leave the cache.
+        file.start_writeback(0, LEN as u64);
+        let error = file.try_read_at(&mut bytes, 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), LEN);
+        assert_eq!(file.try_read_at(&mut bytes, 0).unwrap(), LEN, "it is in memory again");
     }
 
     #[test]

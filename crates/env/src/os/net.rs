@@ -268,6 +268,9 @@ mod tests {
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
             self.0.read_at(buffer, offset)
         }
+        fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.try_read_at(buffer, offset)
+        }
         fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
             self.0.write_all_at(slices, offset)
         }

@@ -8,6 +8,7 @@ use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 use super::{Log, ReadError};
 use crate::batch_scanner::{FoundBatch, corrupt, read_exact};
 use crate::leader_epoch_cache::EpochEndOffset;
+use crate::log_reader::LogReader;
 use crate::log_segment::LogSegment;
 
 /// A record found by its time.
@@ -28,18 +29,21 @@ impl Log {
         &self,
         target: Timestamp,
     ) -> Result<Option<TimestampAndOffset>, ReadError> {
-        self.looking("searching a segment", || self.find_timestamp(target))
+        self.looking("searching a segment", |reader| self.find_timestamp(reader, target))
     }
 
     /// The first record that has the largest timestamp of all (KIP-734); `None` if the log is
     /// empty or none has a timestamp.
     pub fn max_timestamp(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
-        self.looking("searching a segment", || {
+        self.looking("searching a segment", |reader| {
             let mut largest = Timestamp::NONE;
-            for segment in self.segments.load().iter() {
+            for (segment, _) in reader.segments() {
                 largest = largest.max(segment.largest_timestamp()?);
             }
-            if largest == Timestamp::NONE { Ok(None) } else { self.find_timestamp(largest) }
+            match largest {
+                Timestamp::NONE => Ok(None),
+                largest => self.find_timestamp(reader, largest),
+            }
         })
     }
 
@@ -60,13 +64,16 @@ impl Log {
         self.writer.lock().epochs.epoch_for(offset)
     }
 
-    fn find_timestamp(&self, target: Timestamp) -> io::Result<Option<TimestampAndOffset>> {
-        let start = self.log_start_offset();
-        for segment in self.segments.load().iter() {
+    fn find_timestamp(
+        &self,
+        reader: &LogReader,
+        target: Timestamp,
+    ) -> io::Result<Option<TimestampAndOffset>> {
+        let start = reader.log_start();
+        for (segment, size) in reader.segments() {
             if segment.largest_timestamp()? < target {
                 continue;
             }
-            let size = segment.size();
             let mut from = start;
             while let Some(batch) = segment.find_timestamp(target, from, size)? {
                 if let Some(found) = self.find_in_batch(segment, &batch, target, start)? {

@@ -10,10 +10,10 @@ use ottla_config::LogConfig;
 use ottla_env::OpenMode;
 use ottla_protocol::{Offset, Timestamp, TopicId};
 
-use super::read::floor_segment;
 use super::{Log, Writer};
 use crate::file_name::{SNAPSHOT, segment_file};
 use crate::log_dir::LogDirFailure;
+use crate::log_reader::floor_segment;
 use crate::log_segment::LogSegment;
 use crate::{checkpoint, leader_epoch_cache, partition_metadata};
 

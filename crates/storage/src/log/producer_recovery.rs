@@ -12,6 +12,7 @@ use super::append::note_producer;
 use crate::batch_scanner::{HeaderScanner, read_exact};
 use crate::log_dir::LogDir;
 use crate::log_segment::LogSegment;
+use crate::open_files::Wait;
 use crate::producer_state::ProducerStates;
 use crate::recovery::skip_invalid;
 
@@ -83,7 +84,7 @@ impl ProducerRecovery<'_> {
         producers: &mut ProducerStates,
     ) -> io::Result<()> {
         let size = segment.size();
-        let Some(first) = segment.find_offset(from, size)? else { return Ok(()) };
+        let Some(first) = segment.find_offset(from, size, Wait::ForDisk)? else { return Ok(()) };
         let outdated = self.outdated_txn_indexes.contains(&segment.base_offset());
         let file = segment.file()?;
         let mut scanner = HeaderScanner::new(&*file, first.position, size);

@@ -9,10 +9,11 @@ use ottla_protocol::{Offset, Timestamp};
 
 use super::listing::{Listing, keep_useful_snapshots};
 use super::producer_recovery::ProducerRecovery;
-use super::read::floor_segment;
 use super::{Log, Writer, load};
 use crate::log_dir::LogDirFailure;
+use crate::log_reader::floor_segment;
 use crate::log_segment::LogSegment;
+use crate::open_files::Wait;
 use crate::transaction_index::ENTRY_LEN;
 
 impl Log {
@@ -60,7 +61,7 @@ impl Log {
         let segments = self.segments.load_full();
         let (kept, dropped) = segments.split_at(floor_segment(&segments, offset) + 1);
         let Some((last, before)) = kept.split_last() else { return Ok(()) };
-        let size = last.position_of_bound(offset, last.size())?;
+        let size = last.position_of_bound(offset, last.size(), Wait::ForDisk)?;
         let file = last.file()?;
         file.set_len(size)?;
         for segment in dropped {

@@ -110,7 +110,9 @@ fn a_file_that_was_cut_while_it_was_open_is_an_error_and_no_answer() {
     let fixture = Fixture::new();
     let index = fixture.holding(&aborted(7, 90, 101, 102).encode()).unwrap();
     index.file.get().unwrap().set_len(10).unwrap();
-    let error = index.collect_aborted_txns(Offset(0), Offset(200), &mut Vec::new()).unwrap_err();
+    let error = index
+        .collect_aborted_txns(Offset(0), Offset(200), &mut Vec::new(), Wait::ForDisk)
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
@@ -178,7 +180,7 @@ proptest! {
                 wanted.filter(|txn| txn.last_offset >= from && txn.first_offset < up_to).collect();
             for index in [&index, &reopened] {
                 let mut found = Vec::new();
-                let complete = index.collect_aborted_txns(from, up_to, &mut found).unwrap();
+                let complete = index.collect_aborted_txns(from, up_to, &mut found, Wait::ForDisk).unwrap();
                 prop_assert_eq!(&found, &wanted);
                 // Whoever says that later segments have nothing must be right about this one.
                 let open = expected.iter().any(|txn| txn.last_stable_offset >= up_to);

@@ -89,6 +89,10 @@ impl File for FaultyFile {
         check(&self.faults.read)?;
         self.file.read_at(buffer, offset)
     }
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        check(&self.faults.read)?;
+        self.file.try_read_at(buffer, offset)
+    }
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         check(&self.faults.write)?;
         self.file.write_all_at(slices, offset)
