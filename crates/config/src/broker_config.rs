@@ -166,6 +166,8 @@ pub struct LogManagerConfig {
     pub log_dir_failure_timeout: Duration,
     /// `producer.id.expiration.ms`: an idempotent producer silent for this long is forgotten.
     pub producer_id_expiration: Duration,
+    /// `log.dir.sync.max.bytes`; 0 is never.
+    pub dir_sync_max_bytes: u64,
 }
 
 /// Compaction: `log.cleaner.*`.

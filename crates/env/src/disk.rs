@@ -61,6 +61,20 @@ pub trait Disk: Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<Option<DirLock>>;
     /// Bytes free for this process on the file system that holds `path`.
     fn available_space(&self, path: &Path) -> io::Result<u64>;
+    /// How often anything was synced through it so far: files, directories and file systems.
+    fn syncs(&self) -> u64;
+    /// The file system that holds the directory `path`, if it can be synced as a whole and says
+    /// of every failure since this call. `None`: its files have to be synced one by one.
+    fn file_system(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>>;
+}
+
+/// A file system as a whole.
+pub trait FileSystem: Send + Sync {
+    /// Every write, length, name and removal that finished before the call survives a power loss
+    /// after it, whoever made it. Fails if any write failed since the last call, whosever it was.
+    fn sync(&self) -> io::Result<()>;
+    /// Bytes in memory that a sync may have to write first: at least those of this file system.
+    fn unwritten(&self) -> io::Result<u64>;
 }
 
 /// Holds a lock file until dropped.

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`Clock`] | `Time` | `os/clock.rs` |
 //! | [`Net`], [`Listener`], [`Stream`] | `Selector`, `TransportLayer` | `os/net.rs`: tokio and `sendfile` |
-//! | [`Disk`], [`File`] | `FileChannel`, `FileRecords` | `os/disk.rs`: positioned reads and writes |
+//! | [`Disk`], [`File`], [`FileSystem`] | `FileChannel`, `FileRecords` | `os/disk.rs`: positioned reads and writes |
 //! | [`Rng`] | `SecureRandom` | `os/rng.rs` |
 //! | [`Spawn`] | `KafkaThread`, `Scheduler` | `os/spawn.rs`: a tokio runtime |
 //!
@@ -36,7 +36,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub use clock::{Clock, Elapsed, timeout};
-pub use disk::{DirEntry, DirLock, Disk, File, OpenMode};
+pub use disk::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode};
 pub use net::{Listener, Net, ReadHalf, Stream, WriteHalf, send_file};
 pub use rng::Rng;
 pub use spawn::{Spawn, TaskEnd, TaskHandle};

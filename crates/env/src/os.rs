@@ -2,6 +2,7 @@
 
 mod clock;
 mod disk;
+mod file_system;
 mod net;
 mod rng;
 mod spawn;

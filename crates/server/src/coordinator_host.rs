@@ -15,7 +15,8 @@
 //! - A shard answers nothing before its whole partition is replayed: never a wrong offset, rather
 //!   `COORDINATOR_LOAD_IN_PROGRESS`.
 //! - What a shard decided is appended and replayed under its lock, so decisions are made on what is in the log. A partition
-//!   has one replica so far: what is in the log is committed.
+//!   has one replica so far: what is in the log is committed, at the latest when it is flushed.
+//! - Nobody is told of what is not committed: see [`Decided::on_disk`].
 
 mod shard;
 
@@ -36,8 +37,16 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info};
 
-use crate::replica::Partition;
+use crate::replica::{Flushing, Partition};
 use shard::Shard;
+
+/// What a coordinator answers, and what comes before anybody is told.
+pub(crate) struct Decided<A> {
+    /// The answer.
+    pub(crate) answer: A,
+    /// What it tells of is on its way to the disk (`flush.messages`); `None` if it is committed.
+    pub(crate) on_disk: Option<Flushing>,
+}
 
 /// The group coordinators of this node.
 pub(crate) struct CoordinatorHost {
@@ -112,11 +121,11 @@ impl CoordinatorHost {
         partitions: i32,
         group_id: &str,
         decide: impl FnOnce(&mut GroupCoordinator, Now) -> Outcome<A>,
-    ) -> Result<A, ErrorCode> {
+    ) -> Result<Decided<A>, ErrorCode> {
         let shard = self.shard(partitions, group_id)?;
-        let (answer, deadline) = shard.decide(self.now(), decide)?;
+        let (decided, deadline) = shard.decide(self.now(), decide)?;
         self.arm(deadline);
-        Ok(answer)
+        Ok(decided)
     }
 
     /// Reads, or changes only what is soft (a heartbeat).
@@ -125,7 +134,7 @@ impl CoordinatorHost {
         partitions: i32,
         group_id: &str,
         look: impl FnOnce(&mut GroupCoordinator, Now) -> A,
-    ) -> Result<A, ErrorCode> {
+    ) -> Result<Decided<A>, ErrorCode> {
         self.decide(partitions, group_id, |coordinator, now| Outcome {
             records: Vec::new(),
             answer: look(coordinator, now),
@@ -138,7 +147,7 @@ impl CoordinatorHost {
         partitions: i32,
         group_id: &str,
         ask: impl FnOnce(&mut GroupCoordinator, Now, ReplyToken) -> Effects,
-    ) -> Result<oneshot::Receiver<Reply>, ErrorCode> {
+    ) -> Result<oneshot::Receiver<Decided<Reply>>, ErrorCode> {
         let shard = self.shard(partitions, group_id)?;
         let token = ReplyToken(self.next_token.fetch_add(1, Ordering::Relaxed));
         let (reply, deadline) = shard.ask(self.now(), token, ask)?;
@@ -150,7 +159,7 @@ impl CoordinatorHost {
     pub(crate) fn look_at_all<A>(
         &self,
         mut look: impl FnMut(&GroupCoordinator) -> A,
-    ) -> Result<Vec<A>, ErrorCode> {
+    ) -> Result<Vec<Decided<A>>, ErrorCode> {
         let shards: Vec<_> = self.shards.lock().values().cloned().collect();
         let now = self.now();
         shards
@@ -160,7 +169,7 @@ impl CoordinatorHost {
                     records: Vec::new(),
                     answer: look(coordinator),
                 });
-                looked.map(|(answer, _)| answer)
+                looked.map(|(decided, _)| decided)
             })
             .collect()
     }

@@ -31,15 +31,17 @@ mod sync_group;
 
 use std::sync::Arc;
 
-use ottla_coordinator::group::Reply;
+use ottla_coordinator::group::{Reply, append_error};
 use ottla_env::BoxFuture;
 use ottla_metadata::BrokerRegistration;
 use ottla_protocol::{BrokerId, ErrorCode, NodeEndpoint, RequestHeader, StrBytes};
 use tokio::sync::oneshot;
+use tracing::error;
 
 use crate::broker::Broker;
+use crate::coordinator_host::Decided;
 use crate::network::ConnectionContext;
-use crate::replica::FetchedRecords;
+use crate::replica::{FetchedRecords, Flushing};
 
 pub(crate) use dispatch::dispatch;
 
@@ -113,9 +115,36 @@ impl RequestContext {
     }
 }
 
+/// What a coordinator answers, as soon as what it tells of is on the disk.
+fn once_on_disk<R: Into<Response> + Send + 'static>(
+    pending: Vec<Flushing>,
+    response: R,
+    refuse: impl FnOnce(ErrorCode) -> R + Send + 'static,
+) -> Answer {
+    if pending.is_empty() {
+        return Answer::now(response);
+    }
+    Answer::later(async move {
+        match all_on_disk(pending).await {
+            Ok(()) => response,
+            Err(error) => refuse(error),
+        }
+    })
+}
+
+async fn all_on_disk(pending: impl IntoIterator<Item = Flushing>) -> Result<(), ErrorCode> {
+    for flushing in pending {
+        flushing.await.map_err(|reason| {
+            error!(%reason, "the coordinator could not flush");
+            append_error(ErrorCode::KafkaStorageError)
+        })?;
+    }
+    Ok(())
+}
+
 /// The answer to a request that a group may hold back: `take` picks the reply's kind, `refuse` shapes an error.
 fn group_reply<R: Into<Response> + Send + 'static>(
-    asked: Result<oneshot::Receiver<Reply>, ErrorCode>,
+    asked: Result<oneshot::Receiver<Decided<Reply>>, ErrorCode>,
     take: impl FnOnce(Reply) -> Option<R> + Send + 'static,
     refuse: impl FnOnce(ErrorCode) -> R + Send + 'static,
 ) -> Answer {
@@ -129,11 +158,16 @@ fn group_reply<R: Into<Response> + Send + 'static>(
         None => refuse(ErrorCode::NotCoordinator),
     };
     match reply.try_recv() {
-        Ok(reply) => Answer::now(answer(Some(reply))),
+        Ok(Decided { answer: reply, on_disk: None }) => Answer::now(answer(Some(reply))),
         Err(oneshot::error::TryRecvError::Closed) => Answer::now(answer(None)),
-        Err(oneshot::error::TryRecvError::Empty) => {
-            Answer::later(async move { answer(reply.await.ok()) })
-        }
+        Ok(Decided { answer: reply, on_disk }) => Answer::later(async move {
+            // Where the disk failed the shard is as good as gone.
+            answer(all_on_disk(on_disk).await.ok().map(|()| reply))
+        }),
+        Err(oneshot::error::TryRecvError::Empty) => Answer::later(async move {
+            let Ok(Decided { answer: reply, on_disk }) = reply.await else { return answer(None) };
+            answer(all_on_disk(on_disk).await.ok().map(|()| reply))
+        }),
     }
 }
 

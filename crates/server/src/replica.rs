@@ -14,6 +14,6 @@ mod replica_manager;
 mod watermarks;
 
 pub(crate) use fetched_records::FetchedRecords;
-pub(crate) use partition::{Partition, ProduceError, ReadBound};
+pub(crate) use partition::{Flushing, Partition, ProduceError, ReadBound};
 pub(crate) use replica_manager::ReplicaManager;
 pub(crate) use watermarks::Subscription;

@@ -5,6 +5,7 @@
 //! | a finished write | yes | after `sync_data`; before, whole, torn at a sector, or not at all |
 //! | a shorter or longer length | yes | after `sync_data`; if lost, so is all that followed |
 //! | a new name, a rename, a removal | yes | after `sync_dir`; before, the first few of a directory |
+//! | all of the above | yes | after a sync of the whole file system |
 //! | the operation in which the node dies | in part | like any other |
 //!
 //! A rename between two directories survives at once, together with what came before it in both.
@@ -15,9 +16,10 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ottla_env::{DirEntry, DirLock, Disk, File, OpenMode};
+use ottla_env::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode};
 use parking_lot::Mutex;
 
 use self::inode::{DirNode, FileNode, Inode};
@@ -50,6 +52,7 @@ pub(crate) struct DiskDrive {
     power: Arc<Power>,
     rng: SimRng,
     log: EventLog,
+    syncs: AtomicU64,
 }
 
 impl DiskDrive {
@@ -61,6 +64,7 @@ impl DiskDrive {
             power,
             rng: SimRng::new(seed, &format!("disk of {node}")),
             log,
+            syncs: AtomicU64::new(0),
         })
     }
 
@@ -343,6 +347,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.drive.syncs.fetch_add(1, Ordering::Relaxed);
         self.fold(format_args!("sync-dir {}", path.display()), &[]);
         let dir = self.drive.dir(path)?;
         self.change(|| {
@@ -372,6 +377,37 @@ impl Disk for SimDisk {
         self.look(path)?;
         let capacity = self.drive.faults().capacity.unwrap_or(1 << 40);
         Ok(capacity.saturating_sub(self.drive.root.lock().used()))
+    }
+
+    fn syncs(&self) -> u64 {
+        self.drive.syncs.load(Ordering::Relaxed)
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        self.look(path)?;
+        Ok(Some(Arc::new(self.clone())))
+    }
+}
+
+/// The whole drive is one file system.
+impl FileSystem for SimDisk {
+    fn sync(&self) -> io::Result<()> {
+        self.drive.syncs.fetch_add(1, Ordering::Relaxed);
+        self.fold(format_args!("sync-all"), &[]);
+        let mut root = self.drive.root.lock();
+        if self.drive.rng.chance(self.drive.faults().sync_error) {
+            root.fail_sync_all();
+            return Err(error(io::ErrorKind::Other, Path::new("/")));
+        }
+        self.change(|| {
+            root.sync_all();
+            Ok(())
+        })
+    }
+
+    fn unwritten(&self) -> io::Result<u64> {
+        self.look(Path::new("/"))?;
+        Ok(self.drive.root.lock().unwritten())
     }
 }
 
@@ -472,6 +508,7 @@ impl File for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let drive = &self.disk.drive;
+        drive.syncs.fetch_add(1, Ordering::Relaxed);
         self.disk.fold(format_args!("sync {}", self.path.display()), &[]);
         if drive.rng.chance(drive.faults().sync_error) {
             self.inode.lock().fail_sync();

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::io;
-use std::path::Path;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 
-use ottla_env::Disk;
+use ottla_env::{Disk, OpenMode};
 use ottla_protocol::{Offset, TopicPartition};
 
 const VERSION: &str = "0";
@@ -47,6 +47,39 @@ pub(crate) fn write_lines<T: Display>(
     lines: impl ExactSizeIterator<Item = T>,
 ) -> io::Result<()> {
     disk.write_atomic(path, format_lines(lines).as_bytes())
+}
+
+/// A new version of a file, beside the one that it replaces once it is on the disk.
+pub(crate) struct Replacement {
+    beside: PathBuf,
+    path: PathBuf,
+}
+
+/// Writes a checkpoint file beside the one at `path`, for somebody who syncs several files at once.
+pub(crate) fn write_beside<T: Display>(
+    disk: &dyn Disk,
+    path: PathBuf,
+    lines: impl ExactSizeIterator<Item = T>,
+) -> io::Result<Replacement> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    let file = disk.open(&beside, OpenMode::Truncate)?;
+    file.write_all_at(&mut [IoSlice::new(format_lines(lines).as_bytes())], 0)?;
+    Ok(Replacement { beside, path })
+}
+
+impl Replacement {
+    /// Brings the new version to the disk.
+    pub(crate) fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.open(&self.beside, OpenMode::ReadWrite)?.sync_data()
+    }
+
+    /// Puts the new version in the place of the old. It must be on the disk: else a power loss
+    /// could leave neither. The change of names survives once the directory is synced.
+    pub(crate) fn replace(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.rename(&self.beside, &self.path)
+    }
 }
 
 fn format_lines<T: Display>(lines: impl ExactSizeIterator<Item = T>) -> String {

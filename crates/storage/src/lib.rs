@@ -19,13 +19,14 @@
 //!
 //! # Not here
 //! What is committed (`replication`), which logs should exist (`metadata`), and when things are
-//! done: this crate has no task of its own.
+//! done: this crate has no task of its own but the job that syncs for those who wait.
 
 mod append;
 mod batch_header;
 mod batch_scanner;
 mod checkpoint;
 mod file_name;
+mod group_commit;
 mod index_entries;
 mod index_file;
 mod leader_epoch_cache;

@@ -1,6 +1,7 @@
 //! One partition's log on this node. Kafka's `UnifiedLog`.
 
 mod append;
+mod flush;
 mod listing;
 mod load;
 mod lookup;
@@ -24,6 +25,7 @@ use crate::log_dir::{LogDir, LogDirFailure};
 use crate::log_segment::LogSegment;
 use crate::producer_state::ProducerStates;
 
+pub(crate) use flush::Unsynced;
 pub use load::LogOpenOptions;
 pub use lookup::TimestampAndOffset;
 pub use read::ReadError;

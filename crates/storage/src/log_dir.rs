@@ -4,12 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use ottla_env::{Clock, Disk, Env, Rng};
+use ottla_env::{Clock, Disk, Env, Rng, Spawn};
 use ottla_protocol::Timestamp;
 use ottla_protocol::compression::Decompressor;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use crate::group_commit::{CommitQueue, SharedSync};
 use crate::open_files::{CachedFile, OpenFiles};
 
 /// A fault: the disk failed, or the log is gone. `KAFKA_STORAGE_ERROR` to a client.
@@ -37,6 +38,9 @@ pub struct LogDir {
     open_files: Arc<OpenFiles>,
     failure: OnceLock<Arc<str>>,
     doomed: Mutex<Vec<Doomed>>,
+    spawner: Arc<dyn Spawn>,
+    shared_sync: OnceLock<SharedSync>,
+    commits: Mutex<CommitQueue>,
     /// Not cheap to make, so they are used again; as many as were ever needed at once.
     decompressors: Mutex<Vec<Decompressor>>,
 }
@@ -83,8 +87,24 @@ impl LogDir {
             open_files,
             failure: OnceLock::new(),
             doomed: Mutex::default(),
+            spawner: env.spawner.clone(),
+            shared_sync: OnceLock::new(),
+            commits: Mutex::default(),
             decompressors: Mutex::default(),
         })
+    }
+
+    /// Lets logs of this directory that wait for the disk at once share one sync of the file
+    /// system, while no more than `max_unwritten` bytes have to be written with it
+    /// (`log.dir.sync.max.bytes`; 0 is never). The directory must exist. From now on every failed
+    /// write to the file system shows at the next shared sync.
+    pub fn share_syncs(&self, max_unwritten: u64) -> io::Result<()> {
+        if max_unwritten > 0
+            && let Some(file_system) = self.disk.file_system(&self.path)?
+        {
+            self.shared_sync.get_or_init(|| SharedSync::new(file_system, max_unwritten));
+        }
+        Ok(())
     }
 
     /// Where it is.
@@ -113,6 +133,18 @@ impl LogDir {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
+    }
+
+    pub(crate) fn spawner(&self) -> &dyn Spawn {
+        &*self.spawner
+    }
+
+    pub(crate) fn shared_sync(&self) -> Option<&SharedSync> {
+        self.shared_sync.get()
+    }
+
+    pub(crate) fn commit_queue(&self) -> &Mutex<CommitQueue> {
+        &self.commits
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -164,12 +164,19 @@ impl LogManager {
             due
         };
         let retention = due(&mut schedule.retention, config.retention_check_interval);
-        for log in self.logs() {
-            // A directory that failed said so when it did.
-            let _offline = match retention {
-                true => log.housekeeping(now),
-                false => log.flush_if_due(now),
-            };
+        let logs = self.logs();
+        // A directory that failed said so when it did.
+        if retention {
+            for log in &logs {
+                let _offline = log.retain(now);
+            }
+        }
+        for Dir { dir, .. } in &self.dirs {
+            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+            let due = held.filter_map(|log| {
+                Some((log.partition().clone(), (log.clone(), log.flush_due(now)?)))
+            });
+            let _offline = dir.flush_together(&due.collect());
         }
         if due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval) {
             self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
@@ -193,20 +200,8 @@ impl LogManager {
     ///
     /// `broker_epoch` is the one the broker was registered with, -1 if it never was (KIP-966).
     pub async fn shutdown(&self, broker_epoch: i64) {
-        let open = Arc::new(Mutex::new(self.logs()));
-        let closing: Vec<_> = (0..CLOSING_AT_ONCE)
-            .map(|_| {
-                let open = open.clone();
-                self.env.run_blocking(move || {
-                    while let Some(log) = { open.lock().pop() } {
-                        // A directory that failed said so, and gets no mark.
-                        let _offline = log.close();
-                    }
-                })
-            })
-            .collect();
-        for closed in closing {
-            closed.await;
+        for Dir { dir, .. } in &self.dirs {
+            self.close_logs(dir).await;
         }
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
         self.checkpoint(LOG_START_FILE, Log::log_start_offset);
@@ -216,6 +211,40 @@ impl LogManager {
                 open::write_clean_shutdown(dir, broker_epoch);
             }
         }
+    }
+
+    /// Closes the logs of a directory, and brings all they hold to the disk.
+    async fn close_logs(&self, dir: &Arc<LogDir>) {
+        let mut open = self.logs();
+        open.retain(|log| Arc::ptr_eq(log.log_dir(), dir));
+        let open = Arc::new(Mutex::new(open));
+        let closing: Vec<_> = (0..CLOSING_AT_ONCE)
+            .map(|_| {
+                let (open, dir) = (open.clone(), dir.clone());
+                self.env.run_blocking(move || {
+                    let mut closed = Vec::new();
+                    while let Some(log) = { open.lock().pop() } {
+                        // A directory that failed said so, and gets no mark.
+                        match dir.shared_sync().is_some() {
+                            true => closed.extend(log.gather_and_close().map(|it| (log, it))),
+                            false => drop(log.close()),
+                        }
+                    }
+                    closed
+                })
+            })
+            .collect();
+        let mut unsynced = Vec::new();
+        for closed in closing {
+            unsynced.extend(closed.await);
+        }
+        let dir = dir.clone();
+        let synced = self.env.run_blocking(move || {
+            if dir.sync_gathered(&unsynced, dir.shared_sync()).is_ok() {
+                unsynced.into_iter().for_each(|(log, gathered)| log.synced(gathered));
+            }
+        });
+        synced.await;
     }
 
     /// [`Log::truncate_to`], and the checkpoint that must not say more than the log holds: a

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use ottla_env::File;
+use ottla_env::{File, OpenMode};
 use ottla_protocol::{Offset, Timestamp};
 
 use crate::batch_header::BatchHeader;
@@ -348,17 +348,15 @@ impl LogSegment {
         self.offset_index.is_in_memory()
     }
 
-    /// Writes both index files, without syncing their names.
-    pub(crate) fn save_indexes(&self, dir: &LogDir) -> io::Result<()> {
-        for (path, bytes) in [
-            (self.sibling(INDEX), self.offset_index.to_bytes()?),
-            (self.sibling(TIME_INDEX), self.time_index.to_bytes()?),
-        ] {
-            let file = dir.disk().open(&path, ottla_env::OpenMode::Truncate)?;
+    /// Writes both index files, which the caller syncs.
+    pub(crate) fn save_indexes(&self, dir: &LogDir) -> io::Result<[PathBuf; 2]> {
+        let paths = [self.sibling(INDEX), self.sibling(TIME_INDEX)];
+        let contents = [self.offset_index.to_bytes()?, self.time_index.to_bytes()?];
+        for (path, bytes) in paths.iter().zip(contents) {
+            let file = dir.disk().open(path, OpenMode::Truncate)?;
             file.write_all_at(&mut [io::IoSlice::new(&bytes)], 0)?;
-            file.sync_data()?;
         }
-        Ok(())
+        Ok(paths)
     }
 
     /// The same segment with its indexes on disk: they leave memory.

@@ -122,7 +122,7 @@ impl TransactionIndex {
     }
 
     /// Appends an entry, whose last offset is beyond those of all others. Lost with the power
-    /// before [`sync`](Self::sync); the file's name, before its directory is synced.
+    /// before the file is synced; the file's name, before its directory is synced.
     pub(crate) fn append(&self, entry: &AbortedTxn) -> io::Result<()> {
         let len = self.len.load(Ordering::Relaxed);
         let file = if len == 0 { self.file.create()? } else { self.file.get()? };
@@ -132,10 +132,15 @@ impl TransactionIndex {
         Ok(())
     }
 
+    /// Whether there are entries that a power loss could take; the caller syncs the file.
+    pub(crate) fn take_unsynced(&self) -> bool {
+        // An entry that is appended from now on says so again.
+        self.unsynced.swap(false, Ordering::AcqRel)
+    }
+
     /// Makes the entries survive a power loss.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        // First the flag: an entry that is appended meanwhile raises it again.
-        if self.unsynced.swap(false, Ordering::AcqRel) {
+        if self.take_unsynced() {
             self.file.get()?.sync_data()?;
         }
         Ok(())

@@ -208,6 +208,7 @@ impl LogManagerConfig {
             initial_task_delay: values.millis("log.initial.task.delay.ms"),
             log_dir_failure_timeout: values.millis("log.dir.failure.timeout.ms"),
             producer_id_expiration: values.millis("producer.id.expiration.ms"),
+            dir_sync_max_bytes: values.number("log.dir.sync.max.bytes"),
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) const KEYS: &[ConfigKey] = &[
     long("log.flush.scheduler.interval.ms", MAX_LONG, Valid::AtLeast(1), "Milliseconds between two looks for logs that are due to be synced.").high(),
     int("log.flush.offset.checkpoint.interval.ms", "60000", Valid::AtLeast(0), "Milliseconds between two checkpoints of the offsets from which recovery starts.").high(),
     int("log.flush.start.offset.checkpoint.interval.ms", "60000", Valid::AtLeast(0), "Milliseconds between two checkpoints of the log start offsets.").high(),
+    // Ottla's own: Kafka syncs every log by itself.
+    long("log.dir.sync.max.bytes", "268435456", Valid::AtLeast(0), "Logs of a directory that wait for the disk at once share one sync of its file system, unless that would have to write more than so many bytes; 0 syncs each log by itself. Kafka has no such key."),
     boolean("log.preallocate", "false", Valid::Any, "Whether the space of a segment is reserved when it is made.").cluster_wide(),
     string("log.message.timestamp.type", "CreateTime", Valid::OneOf(&["CreateTime", "LogAppendTime"]), "Whose time a record carries: the producer's or the broker's (KIP-32).").cluster_wide(),
     long("log.message.timestamp.before.max.ms", MAX_LONG, Valid::AtLeast(0), "Milliseconds that a record's time may lie behind the broker's (KIP-937).").cluster_wide(),

@@ -7,15 +7,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, flock, statvfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
 
-use crate::{DirEntry, DirLock, Disk, File, OpenMode};
+use super::file_system;
+use crate::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode};
 
 /// The kernel's files.
 pub(crate) struct OsDisk;
+
+/// Syncs asked of the kernel by this process.
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn count_sync() {
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+}
 
 impl Disk for OsDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
@@ -47,6 +56,7 @@ impl Disk for OsDisk {
         let sibling = PathBuf::from(sibling);
         let file = fs::File::create(&sibling).map_err(|error| at(&sibling, error))?;
         file.write_all_at(contents, 0)?;
+        count_sync();
         file.sync_all()?;
         self.rename(&sibling, path)?;
         self.sync_dir(path.parent().unwrap_or(Path::new("/")))
@@ -96,6 +106,7 @@ impl Disk for OsDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         // The parent of a bare file name is the empty path.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        count_sync();
         fs::File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| at(path, error))
     }
 
@@ -123,6 +134,14 @@ impl Disk for OsDisk {
     fn available_space(&self, path: &Path) -> io::Result<u64> {
         let stat = statvfs(path).map_err(|error| at(path, error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn syncs(&self) -> u64 {
+        SYNCS.load(Ordering::Relaxed)
+    }
+
+    fn file_system(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        file_system::of(path).map_err(|error| at(path, error))
     }
 }
 
@@ -199,6 +218,7 @@ impl File for OsFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        count_sync();
         self.0.sync_data()
     }
 

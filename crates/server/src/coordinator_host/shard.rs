@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+use super::Decided;
 use crate::replica::Partition;
 
 /// See the states drawn in [`coordinator_host`](super).
@@ -26,7 +27,7 @@ pub(super) struct Shard {
 
 struct State {
     phase: Phase,
-    waiting: BTreeMap<ReplyToken, oneshot::Sender<Reply>>,
+    waiting: BTreeMap<ReplyToken, oneshot::Sender<Decided<Reply>>>,
 }
 
 enum Phase {
@@ -73,7 +74,7 @@ impl Shard {
         if let Phase::Active(mut coordinator) = std::mem::replace(&mut state.phase, Phase::Resigned)
         {
             let effects = coordinator.resigned();
-            state.reply(effects.replies);
+            state.reply(&self.partition, effects.replies);
         }
     }
 
@@ -82,13 +83,14 @@ impl Shard {
         &self,
         now: Now,
         decide: impl FnOnce(&mut GroupCoordinator, Now) -> Outcome<A>,
-    ) -> Result<(A, Option<Monotonic>), ErrorCode> {
+    ) -> Result<(Decided<A>, Option<Monotonic>), ErrorCode> {
         let mut state = self.state.lock();
         let coordinator = state.phase.active()?;
         let Outcome { records, answer } = decide(coordinator, now);
         append(&self.partition, coordinator, &records, now.wall)
             .map_err(ottla_coordinator::group::append_error)?;
-        Ok((answer, coordinator.next_deadline()))
+        let decided = Decided { answer, on_disk: self.partition.pending() };
+        Ok((decided, coordinator.next_deadline()))
     }
 
     /// Like [`decide`](Self::decide), for requests that may wait; the reply comes by the receiver.
@@ -98,7 +100,7 @@ impl Shard {
         now: Now,
         token: ReplyToken,
         ask: impl FnOnce(&mut GroupCoordinator, Now, ReplyToken) -> Effects,
-    ) -> Result<(oneshot::Receiver<Reply>, Option<Monotonic>), ErrorCode> {
+    ) -> Result<(oneshot::Receiver<Decided<Reply>>, Option<Monotonic>), ErrorCode> {
         let mut state = self.state.lock();
         let effects = ask(state.phase.active()?, now, token);
         let (sender, receiver) = oneshot::channel();
@@ -122,7 +124,7 @@ impl Shard {
     fn settle(&self, state: &mut State, now: Now, effects: Effects) {
         let mut unsettled = vec![effects];
         while let Some(Effects { replies, appends }) = unsettled.pop() {
-            state.reply(replies);
+            state.reply(&self.partition, replies);
             for Append { id, records } in appends {
                 let Ok(coordinator) = state.phase.active() else { return };
                 let result = append(&self.partition, coordinator, &records, now.wall);
@@ -133,11 +135,11 @@ impl Shard {
 }
 
 impl State {
-    fn reply(&mut self, replies: Vec<(ReplyToken, Reply)>) {
-        for (token, reply) in replies {
+    fn reply(&mut self, partition: &Arc<Partition>, replies: Vec<(ReplyToken, Reply)>) {
+        for (token, answer) in replies {
             if let Some(waiting) = self.waiting.remove(&token) {
                 // Whoever asked may be gone: then nobody misses the reply.
-                let _ = waiting.send(reply);
+                let _ = waiting.send(Decided { answer, on_disk: partition.pending() });
             }
         }
     }
@@ -163,7 +165,7 @@ impl Phase {
 
 /// Appends `records` as one batch and replays them.
 fn append(
-    partition: &Partition,
+    partition: &Arc<Partition>,
     coordinator: &mut GroupCoordinator,
     records: &[CoordinatorRecord],
     now: Timestamp,
@@ -191,10 +193,8 @@ fn append(
             reason.error_code()
         })?;
     if appended.info.flush_due {
-        partition.flush(appended.info.log_end_offset).map_err(|reason| {
-            warn!(partition = %partition.name(), %reason, "the coordinator could not flush");
-            ErrorCode::KafkaStorageError
-        })?;
+        // At once, whoever waits: what it answers waits for it (`Decided::on_disk`).
+        drop(partition.begin_flush(appended.info.log_end_offset));
     }
     records.iter().for_each(|record| coordinator.replay(record));
     Ok(())

@@ -2,25 +2,38 @@
 
 use std::sync::Arc;
 
-use ottla_protocol::message;
 use ottla_protocol::messages::delete_groups_response::DeletableGroupResult;
 use ottla_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
+use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::Answer;
 use crate::broker::Broker;
+use crate::coordinator_host::Decided;
 
 pub(super) fn handle(broker: &Arc<Broker>, request: &DeleteGroupsRequest) -> Answer {
     let partitions = broker.offsets_partitions();
-    let results = request.groups_names.iter().flat_map(|group_id| {
+    let mut results = Vec::new();
+    let mut pending = Vec::new();
+    for group_id in &request.groups_names {
         let deleted = broker.groups().decide(partitions, group_id, |coordinator, _| {
             coordinator.delete_groups(std::slice::from_ref(group_id))
         });
-        deleted.unwrap_or_else(|error| {
-            vec![message!(DeletableGroupResult {
-                group_id: group_id.clone(),
-                error_code: error.code(),
-            })]
-        })
-    });
-    Answer::now(message!(DeleteGroupsResponse { results: results.collect() }))
+        match deleted {
+            Ok(Decided { answer, on_disk }) => {
+                results.extend(answer);
+                pending.extend(on_disk);
+            }
+            Err(error) => results.push(refuse(group_id, error)),
+        }
+    }
+    let response = message!(DeleteGroupsResponse { results: results });
+    let groups = request.groups_names.clone();
+    super::once_on_disk(pending, response, move |error| {
+        let results = groups.iter().map(|group_id| refuse(group_id, error));
+        message!(DeleteGroupsResponse { results: results.collect() })
+    })
+}
+
+fn refuse(group_id: &StrBytes, error: ErrorCode) -> DeletableGroupResult {
+    message!(DeletableGroupResult { group_id: group_id.clone(), error_code: error.code() })
 }

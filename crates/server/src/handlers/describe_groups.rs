@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use ottla_protocol::message;
 use ottla_protocol::messages::describe_groups_response::DescribedGroup;
 use ottla_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
+use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::{Answer, RequestContext, authorized_operations};
 use crate::broker::Broker;
+use crate::coordinator_host::Decided;
 
 pub(super) fn handle(
     broker: &Arc<Broker>,
@@ -20,15 +21,29 @@ pub(super) fn handle(
         authorized_operations::NOT_ASKED
     };
     let partitions = broker.offsets_partitions();
+    let mut pending = Vec::new();
     let groups = request.groups.iter().map(|group_id| {
         let described = broker.groups().look(partitions, group_id, |coordinator, _| {
             coordinator.describe_group(group_id, context.version())
         });
-        let mut group = described.unwrap_or_else(|error| {
-            message!(DescribedGroup { error_code: error.code(), group_id: group_id.clone() })
-        });
+        let mut group = match described {
+            Ok(Decided { answer, on_disk }) => {
+                pending.extend(on_disk);
+                answer
+            }
+            Err(error) => refuse(group_id, error),
+        };
         group.authorized_operations = operations;
         group
     });
-    Answer::now(message!(DescribeGroupsResponse { groups: groups.collect() }))
+    let response = message!(DescribeGroupsResponse { groups: groups.collect() });
+    let asked = request.groups.clone();
+    super::once_on_disk(pending, response, move |error| {
+        let groups = asked.iter().map(|group_id| refuse(group_id, error));
+        message!(DescribeGroupsResponse { groups: groups.collect() })
+    })
+}
+
+fn refuse(group_id: &StrBytes, error: ErrorCode) -> DescribedGroup {
+    message!(DescribedGroup { error_code: error.code(), group_id: group_id.clone() })
 }

@@ -12,6 +12,7 @@ use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::{Answer, RequestContext};
 use crate::broker::Broker;
+use crate::coordinator_host::Decided;
 
 /// From this version on topics are named by id.
 const FIRST_VERSION_BY_ID: i16 = 10;
@@ -23,7 +24,7 @@ pub(super) fn handle(
 ) -> Answer {
     let by_id = context.version() >= FIRST_VERSION_BY_ID;
     let asked = std::mem::take(&mut request.topics);
-    let (known, mut refused) = sort_out(&broker.image(), &asked, by_id);
+    let (known, refused) = sort_out(&broker.image(), &asked, by_id);
     request.topics = known;
     if request.topics.is_empty() && !refused.is_empty() {
         return Answer::now(message!(OffsetCommitResponse { topics: refused }));
@@ -33,12 +34,19 @@ pub(super) fn handle(
         &request.group_id,
         |coordinator, now| coordinator.commit_offsets(now, context.version(), &request),
     );
-    let mut response = committed.unwrap_or_else(|error| {
-        let topics = request.topics.iter().map(|topic| refuse(topic, error));
+    let asked = request.topics;
+    let refuse_all = move |error, refused| {
+        let topics = asked.iter().map(|topic| refuse(topic, error)).chain(refused);
         message!(OffsetCommitResponse { topics: topics.collect() })
-    });
-    response.topics.append(&mut refused);
-    Answer::now(response)
+    };
+    match committed {
+        Ok(Decided { answer: mut response, on_disk }) => {
+            response.topics.extend(refused.iter().cloned());
+            let pending = on_disk.into_iter().collect();
+            super::once_on_disk(pending, response, move |error| refuse_all(error, refused))
+        }
+        Err(error) => Answer::now(refuse_all(error, refused)),
+    }
 }
 
 /// Names the topics that are given by id, and answers the partitions that do not exist: nothing is committed for them.

@@ -13,6 +13,8 @@ use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::{Answer, RequestContext};
 use crate::broker::Broker;
+use crate::coordinator_host::Decided;
+use crate::replica::Flushing;
 
 /// From this version on topics are named by id.
 const FIRST_VERSION_BY_ID: i16 = 10;
@@ -24,19 +26,35 @@ pub(super) fn handle(
 ) -> Answer {
     let image = broker.image();
     let by_id = context.version() >= FIRST_VERSION_BY_ID;
-    let fetched = groups(&request, context.version()).into_iter().map(|group| {
-        if by_id { fetch_by_id(broker, &image, group) } else { fetch(broker, &group) }
+    let version = context.version();
+    let asked = groups(&request, version);
+    let mut pending = Vec::new();
+    let fetched = asked.iter().map(|group| match by_id {
+        true => fetch_by_id(broker, &image, group.clone(), &mut pending),
+        false => fetch(broker, group, &mut pending),
     });
-    Answer::now(response(fetched.collect(), context.version()))
+    let fetched = response(fetched.collect(), version);
+    super::once_on_disk(pending, fetched, move |error| {
+        response(asked.iter().map(|group| refuse(group, error)).collect(), version)
+    })
 }
 
-fn fetch(broker: &Broker, group: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    broker
-        .groups()
-        .look(broker.offsets_partitions(), &group.group_id, |coordinator, _| {
+fn fetch(
+    broker: &Broker,
+    group: &OffsetFetchRequestGroup,
+    pending: &mut Vec<Flushing>,
+) -> OffsetFetchResponseGroup {
+    let fetched =
+        broker.groups().look(broker.offsets_partitions(), &group.group_id, |coordinator, _| {
             coordinator.fetch_offsets(group)
-        })
-        .unwrap_or_else(|error| refuse(group, error))
+        });
+    match fetched {
+        Ok(Decided { answer, on_disk }) => {
+            pending.extend(on_disk);
+            answer
+        }
+        Err(error) => refuse(group, error),
+    }
 }
 
 /// Puts names to ids on the way in, and ids to names on the way out where all topics were asked for.
@@ -44,6 +62,7 @@ fn fetch_by_id(
     broker: &Broker,
     image: &MetadataImage,
     mut group: OffsetFetchRequestGroup,
+    pending: &mut Vec<Flushing>,
 ) -> OffsetFetchResponseGroup {
     let mut unknown = Vec::new();
     if let Some(topics) = &mut group.topics {
@@ -58,7 +77,7 @@ fn fetch_by_id(
             }
         });
     }
-    let mut fetched = fetch(broker, &group);
+    let mut fetched = fetch(broker, &group, pending);
     // Offsets of a topic that is gone are no answer: its id would be another topic's.
     fetched.topics.retain_mut(|topic| match image.topic(&topic.name) {
         Some(found) => {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_env::BoxFuture;
 use ottla_protocol::compression::Compression;
 use ottla_protocol::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
@@ -15,12 +14,12 @@ use ottla_protocol::produce::{
 use ottla_protocol::record_batch::batches;
 use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{ErrorCode, Monotonic, Offset, StrBytes, TopicRef};
-use ottla_storage::{AppendOrigin, LogAppendInfo, LogDirFailure};
+use ottla_storage::{AppendOrigin, LogAppendInfo};
 use tracing::error;
 
 use super::{Answer, RequestContext, endpoints_of};
 use crate::broker::Broker;
-use crate::replica::{Partition, ProduceError, Subscription};
+use crate::replica::{Flushing, Partition, ProduceError, Subscription};
 
 /// `acks=all`.
 const ALL_REPLICAS: i16 = -1;
@@ -75,8 +74,6 @@ struct Unfinished {
     flushing: Option<Flushing>,
 }
 
-type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
-
 impl Unfinished {
     /// Waits until the append is on the disk, if it has to be, and committed.
     async fn finish(self, broker: &Broker, deadline: Monotonic) -> Result<(), ErrorCode> {
@@ -104,12 +101,6 @@ async fn wait_committed(partition: &Arc<Partition>, last_offset: Offset) -> Resu
         }
         subscription.changed().await;
     }
-}
-
-/// Begins to flush an append at once: only then may anybody read it, even if its producer goes away or waits for nothing.
-fn begin_flush(broker: &Broker, partition: &Arc<Partition>, last_offset: Offset) -> Flushing {
-    let partition = Arc::clone(partition);
-    Box::pin(broker.env().run_blocking(move || partition.flush(last_offset.next())))
 }
 
 fn append_all(
@@ -146,10 +137,9 @@ fn append_all(
                 Ok(appended) => {
                     partitions.push(succeeded(data, &appended.info));
                     let last_offset = appended.info.last_offset;
-                    let flushing = appended
-                        .info
-                        .flush_due
-                        .then(|| begin_flush(broker, &partition, last_offset));
+                    // At once: only then may anybody read it, even if its producer goes away or waits for nothing.
+                    let flush_due = appended.info.flush_due;
+                    let flushing = flush_due.then(|| partition.begin_flush(last_offset.next()));
                     if flushing.is_some() || (all_replicas && !appended.committed) {
                         unfinished.push(Unfinished { at, partition, last_offset, flushing });
                     }

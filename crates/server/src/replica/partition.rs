@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ottla_config::LogConfig;
+use ottla_env::BoxFuture;
 use ottla_protocol::{ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicPartition};
 use ottla_replication::{
     EpochCheckError, Leadership, LeadershipError, Partition as Replica, Replicas,
@@ -13,8 +14,12 @@ use ottla_storage::{
     AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo, LogDirFailure,
 };
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::watermarks::{Watched, Watermarks};
+
+/// The end of a flush that has begun.
+pub(crate) type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
 
 /// A partition whose log lies on this node.
 pub(crate) struct Partition {
@@ -107,23 +112,40 @@ impl Partition {
         let info =
             self.log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
         if info.flush_due {
-            // Nobody may read what a power loss could still take back: see `flush`.
+            // Nobody may read what a power loss could still take back: see `begin_flush`.
             return Ok(Appended { info, committed: false });
         }
         let high_watermark = self.log_ends_at(&mut replica, info.log_end_offset);
         Ok(Appended { info, committed: high_watermark > info.last_offset })
     }
 
-    /// Makes everything before `end` survive a power loss, and only then lets it be committed.
-    /// Blocks on the disk.
-    pub(crate) fn flush(&self, end: Offset) -> Result<(), LogDirFailure> {
-        self.log.flush(end)?;
+    /// Begins to make everything before `end` survive a power loss, together with whatever else waits for the same disk;
+    /// only then it is committed. It happens even if nobody awaits the answer.
+    pub(crate) fn begin_flush(self: &Arc<Self>, end: Offset) -> Flushing {
+        let (answer, flushed) = oneshot::channel();
+        let partition = Arc::clone(self);
+        self.log.flush_in_group(end, move |flushed| {
+            if flushed.is_ok() {
+                partition.flushed(end);
+            }
+            // Whoever asked may be gone.
+            let _unheard = answer.send(flushed);
+        });
+        Box::pin(async move { flushed.await.unwrap_or(Err(LogDirFailure::Closed)) })
+    }
+
+    /// Waits until what was appended so far is committed, where that takes a flush; `None` if it is.
+    pub(crate) fn pending(self: &Arc<Self>) -> Option<Flushing> {
+        let end = self.log.log_end_offset();
+        (self.high_watermark() < end).then(|| self.begin_flush(end))
+    }
+
+    fn flushed(&self, end: Offset) {
         let mut replica = self.replica.lock();
         if replica.leadership().is_leader() {
             let end = end.max(replica.log_end());
             self.log_ends_at(&mut replica, end);
         }
-        Ok(())
     }
 
     fn log_ends_at(&self, replica: &mut Replica, end: Offset) -> Offset {

@@ -89,6 +89,16 @@ impl FileNode {
         self.unsynced.clear();
     }
 
+    fn unwritten(&self) -> u64 {
+        self.unsynced
+            .iter()
+            .map(|change| match change {
+                Change::Write { bytes, .. } => bytes.len() as u64,
+                Change::SetLen(_) => 0,
+            })
+            .sum()
+    }
+
     /// Flips one bit of what is stored, in the cache and below it.
     pub(super) fn flip_bit(&mut self, position: u64) {
         let (Ok(index), bit) = (usize::try_from(position / 8), 1 << (position % 8)) else { return };
@@ -173,6 +183,38 @@ impl DirNode {
     /// All names so far survive.
     pub(super) fn sync(&mut self) {
         self.unsynced.clear();
+    }
+
+    /// All names and all files below survive.
+    pub(super) fn sync_all(&mut self) {
+        self.sync();
+        for inode in self.names.values() {
+            match inode {
+                Inode::File(file) => file.lock().sync(),
+                Inode::Dir(dir) => dir.lock().sync_all(),
+            }
+        }
+    }
+
+    /// [`FileNode::fail_sync`] for all files below.
+    pub(super) fn fail_sync_all(&mut self) {
+        for inode in self.names.values() {
+            match inode {
+                Inode::File(file) => file.lock().fail_sync(),
+                Inode::Dir(dir) => dir.lock().fail_sync_all(),
+            }
+        }
+    }
+
+    /// Bytes written to files below and not synced.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.names
+            .values()
+            .map(|inode| match inode {
+                Inode::File(file) => file.lock().unwritten(),
+                Inode::Dir(dir) => dir.lock().unwritten(),
+            })
+            .sum()
     }
 
     /// The power goes: of the unsynced changes the first few survive, as a journal keeps them.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ottla_config::LogConfig;
+use ottla_env::OpenMode;
 use ottla_protocol::{Offset, TopicPartition};
 use parking_lot::Mutex;
 
@@ -133,7 +134,9 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             && next_base.is_some_and(|next_base| next_base > log_end);
         let damaged = scanned.truncated > 0 || lost_end;
         if next_base.is_some() && !damaged {
-            segment.save_indexes(dir)?;
+            for path in segment.save_indexes(dir)? {
+                dir.disk().open(&path, OpenMode::ReadWrite)?.sync_data()?;
+            }
             segments.push(segment.with_saved_indexes(dir));
             continue;
         }

@@ -112,7 +112,8 @@ impl LogManager {
         let open_files = OpenFiles::new(env.disk.clone(), max_open_files);
         let log_dirs: Vec<_> =
             dirs.into_iter().map(|path| LogDir::sharing(&env, path, open_files.clone())).collect();
-        let (cluster_id, dirs) = claim(&env, log_dirs, node_id, cluster_id)?;
+        let (cluster_id, dirs) =
+            claim(&env, log_dirs, node_id, cluster_id, config.dir_sync_max_bytes)?;
         let mut pending = VecDeque::new();
         for Dir { dir, .. } in &dirs {
             list_logs(dir, &config, &mut pending).map_err(|error| io_error(dir.path(), error))?;
@@ -142,6 +143,7 @@ fn claim(
     log_dirs: Vec<Arc<LogDir>>,
     node_id: BrokerId,
     cluster_id: Option<String>,
+    sync_max_bytes: u64,
 ) -> Result<(String, Vec<Dir>), OpenError> {
     let mut found = Vec::new();
     for dir in log_dirs {
@@ -163,6 +165,7 @@ fn claim(
             Some(properties) => check_identity(dir.path(), &properties, node_id, &cluster_id)?,
             None => format_dir(env, &dir, node_id, &cluster_id)?,
         };
+        dir.share_syncs(sync_max_bytes).map_err(|error| io_error(dir.path(), error))?;
         dirs.push(Dir { dir, id, _lock: lock });
     }
     Ok((cluster_id, dirs))

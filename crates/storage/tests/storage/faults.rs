@@ -4,28 +4,56 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_env::{DirEntry, DirLock, Disk, Env, File, OpenMode};
+use ottla_env::{DirEntry, DirLock, Disk, Env, File, FileSystem, OpenMode};
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 use ottla_storage::{AppendError, AppendOrigin, LeaderAppend, Log, LogDir, LogOpenOptions};
+use parking_lot::Mutex;
 
 use crate::batches;
 use crate::single_log::{NOW, env};
 
 /// What fails from now on.
 #[derive(Default)]
-struct Faults {
+pub(crate) struct Faults {
     write: AtomicBool,
-    sync: AtomicBool,
+    pub(crate) sync: AtomicBool,
     read: AtomicBool,
+    /// Syncs wait while a test holds it.
+    pub(crate) gate: Mutex<()>,
+    /// Syncs that were asked for.
+    pub(crate) syncs: AtomicU64,
+    /// What a sync of the file system would have to write.
+    pub(crate) unwritten: AtomicU64,
 }
 
-struct FaultyDisk {
-    disk: Arc<dyn Disk>,
-    faults: Arc<Faults>,
+impl Faults {
+    fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let _open = self.gate.lock();
+        check(&self.sync)
+    }
+}
+
+pub(crate) struct FaultyDisk {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) faults: Arc<Faults>,
+}
+
+/// Counts and fails, and syncs nothing: what a sync keeps shows only when the power is lost, which is
+/// the simulator's part.
+struct FaultyFileSystem(Arc<Faults>);
+
+impl FileSystem for FaultyFileSystem {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn unwritten(&self) -> io::Result<u64> {
+        Ok(self.0.unwritten.load(Ordering::Relaxed))
+    }
 }
 
 struct FaultyFile {
@@ -71,6 +99,7 @@ impl Disk for FaultyDisk {
         self.disk.remove_dir_all(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.faults.sync()?;
         self.disk.sync_dir(path)
     }
     fn age(&self, path: &Path) -> io::Result<Duration> {
@@ -81,6 +110,12 @@ impl Disk for FaultyDisk {
     }
     fn available_space(&self, path: &Path) -> io::Result<u64> {
         self.disk.available_space(path)
+    }
+    fn file_system(&self, _path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        Ok(Some(Arc::new(FaultyFileSystem(self.faults.clone()))))
+    }
+    fn syncs(&self) -> u64 {
+        self.faults.syncs.load(Ordering::Relaxed)
     }
 }
 
@@ -107,7 +142,7 @@ impl File for FaultyFile {
         self.file.allocate(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        check(&self.faults.sync)?;
+        self.faults.sync()?;
         self.file.sync_data()
     }
     fn start_writeback(&self, offset: u64, len: u64) {

@@ -32,6 +32,7 @@ fn options(dir: &Path) -> LogManagerOptions {
             initial_task_delay: minute,
             log_dir_failure_timeout: minute,
             producer_id_expiration: minute,
+            dir_sync_max_bytes: 1 << 30,
         },
         max_open_files: 4,
     }

@@ -5,6 +5,7 @@
 mod append;
 mod batches;
 mod faults;
+mod group_commit;
 mod log_manager;
 mod log_model;
 mod recovery;

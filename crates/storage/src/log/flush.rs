@@ -1,0 +1,267 @@
+//! Bringing to the disk what was appended: one log by itself, or many with one sync.
+
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ottla_env::OpenMode;
+use ottla_protocol::{Offset, Timestamp};
+use parking_lot::MutexGuard;
+
+use super::maintenance::millis;
+use super::{Log, Writer};
+use crate::checkpoint::Replacement;
+use crate::file_name::{SNAPSHOT, segment_file};
+use crate::group_commit::Waiting;
+use crate::log_dir::{LogDir, LogDirFailure};
+use crate::log_reader::floor_segment;
+use crate::log_segment::LogSegment;
+use crate::{checkpoint, leader_epoch_cache, partition_metadata};
+
+/// What one log has written and a power loss could take. What it does not list (indexes that can be
+/// made anew, names of files that hold nothing yet) is no loss.
+pub(crate) struct Unsynced {
+    /// Everything before it survives once this is synced.
+    end: Offset,
+    segments: Vec<Arc<LogSegment>>,
+    /// Those of `segments` that are sealed, and whose index files were just written.
+    indexed: Vec<Arc<LogSegment>>,
+    /// Other files that were just written.
+    files: Vec<PathBuf>,
+    /// The leader epochs, beside the file that they replace.
+    epochs: Option<Replacement>,
+    /// The directory has new names, or is new itself.
+    names: bool,
+}
+
+impl Unsynced {
+    /// System calls that syncing file by file takes.
+    pub(crate) fn calls(&self) -> usize {
+        let epochs = if self.epochs.is_some() { 1 } else { 0 };
+        let names = if self.names { 3 } else { epochs };
+        self.segments.len() + self.files.len() + epochs + names
+    }
+
+    /// Gives new files that are on the disk the names of those they replace; whether there were
+    /// any: then the names have to be synced once more.
+    pub(crate) fn replace_files(&self, dir: &LogDir) -> io::Result<bool> {
+        self.epochs.as_ref().map_or(Ok(false), |epochs| epochs.replace(dir.disk()).map(|()| true))
+    }
+}
+
+impl Log {
+    /// Makes everything before `up_to` survive a power loss. Blocks on the disk; callers that wait
+    /// for one another share one sync: who comes after it finds nothing left to do.
+    pub fn flush(&self, up_to: Offset) -> Result<(), LogDirFailure> {
+        if up_to <= self.recovery_point() {
+            return self.dir.check_online();
+        }
+        let _flushing = self.flushing.lock();
+        self.flush_alone(up_to)
+    }
+
+    /// Does what [`flush`](Self::flush) does, together with whatever else waits for this log's
+    /// disk, and tells `done` of it (group commit). The work begins at once and elsewhere; `done`
+    /// is called on a thread that may block, and before this returns if nothing is left to flush.
+    pub fn flush_in_group(
+        self: &Arc<Self>,
+        up_to: Offset,
+        done: impl FnOnce(Result<(), LogDirFailure>) + Send + 'static,
+    ) {
+        if up_to <= self.recovery_point() {
+            return done(self.dir.check_online());
+        }
+        self.dir.flush_soon(Waiting { log: self.clone(), up_to, done: Box::new(done) });
+    }
+
+    /// How far the log has to be flushed at `now`: all of it once `flush.ms` has passed, else what
+    /// is sealed and not synced. `None` if nothing is due.
+    pub(crate) fn flush_due(&self, now: Timestamp) -> Option<Offset> {
+        let log_end = self.log_end_offset();
+        let waited = now.0.saturating_sub(self.last_flush.load(Ordering::Acquire));
+        if self.config.load().flush_ms.is_some_and(|limit| waited >= millis(limit)) {
+            return (log_end > self.recovery_point()).then_some(log_end);
+        }
+        let segments = self.segments.load();
+        first_unsaved(sealed(&segments))?;
+        segments.last().map(|active| active.base_offset())
+    }
+
+    /// Syncs everything, writes what a start after a clean shutdown needs, and closes the log:
+    /// appends are refused from now on.
+    pub fn close(&self) -> Result<(), LogDirFailure> {
+        let unsynced = self.gather_and_close()?;
+        let _flushing = self.flushing.lock();
+        self.sync_alone(unsynced)
+    }
+
+    // --- the steps of a flush; `flushing` is held over all of them ---
+
+    /// Holds off everybody who would flush, truncate, close or delete the log.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.flushing.lock()
+    }
+
+    pub(super) fn flush_alone(&self, up_to: Offset) -> Result<(), LogDirFailure> {
+        match self.gather(up_to)? {
+            Some(unsynced) => self.sync_alone(unsynced),
+            None => Ok(()),
+        }
+    }
+
+    fn sync_alone(&self, unsynced: Unsynced) -> Result<(), LogDirFailure> {
+        self.sync_each(&unsynced).map_err(|error| self.dir.failed("syncing a log", &error))?;
+        self.synced(unsynced);
+        Ok(())
+    }
+
+    /// What has to be synced so that everything before `up_to` survives: all segments that begin
+    /// before it, whole. `None` if it does already.
+    pub(crate) fn gather(&self, up_to: Offset) -> Result<Option<Unsynced>, LogDirFailure> {
+        self.dir.check_online()?;
+        let nothing_new = up_to <= self.recovery_point();
+        if nothing_new && first_unsaved(sealed(&self.segments.load())).is_none() {
+            return Ok(None);
+        }
+        let mut writer = self.writer.lock();
+        // A log that was closed or deleted meanwhile has no files: no fault of the disk.
+        writer.active()?;
+        let log_end = self.log_end_offset();
+        let (names, epochs) =
+            (std::mem::take(&mut writer.unsynced_names), writer.epochs.take_dirty());
+        drop(writer);
+        self.gather_files(up_to, log_end, names, epochs)
+            .map(Some)
+            .map_err(|error| self.dir.failed("syncing a log", &error))
+    }
+
+    /// Closes the log: takes no more appends, and answers what has to be synced, besides all
+    /// records, for a start after a clean shutdown. Takes `flushing` by itself.
+    pub(crate) fn gather_and_close(&self) -> Result<Unsynced, LogDirFailure> {
+        let _flushing = self.flushing.lock();
+        self.dir.check_online()?;
+        let mut writer = self.writer.lock();
+        self.gather_final_state(&mut writer)
+            .map_err(|error| self.dir.failed("closing a log", &error))
+    }
+
+    /// Syncs file by file, in an order that leaves no name without what it stands for.
+    pub(crate) fn sync_each(&self, unsynced: &Unsynced) -> io::Result<()> {
+        let disk = self.dir.disk();
+        for segment in &unsynced.segments {
+            segment.file()?.sync_data()?;
+        }
+        for path in &unsynced.files {
+            disk.open(path, OpenMode::ReadWrite)?.sync_data()?;
+        }
+        if let Some(epochs) = &unsynced.epochs {
+            epochs.sync(disk)?;
+            epochs.replace(disk)?;
+        }
+        if unsynced.names {
+            partition_metadata::sync(disk, &self.path)?;
+        }
+        if unsynced.names || unsynced.epochs.is_some() {
+            disk.sync_dir(&self.path)?;
+        }
+        if unsynced.names {
+            disk.sync_dir(self.dir.path())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that it is on the disk.
+    pub(crate) fn synced(&self, unsynced: Unsynced) {
+        for segment in unsynced.indexed {
+            self.replace_segment(&segment, segment.with_saved_indexes(&self.dir));
+        }
+        self.recovery_point.fetch_max(unsynced.end.0, Ordering::AcqRel);
+        self.last_flush.store(self.now().0, Ordering::Release);
+    }
+
+    fn gather_files(
+        &self,
+        up_to: Offset,
+        log_end: Offset,
+        names: bool,
+        epochs: Option<Vec<String>>,
+    ) -> io::Result<Unsynced> {
+        let segments = self.segments.load_full();
+        let unsynced = floor_segment(&segments, self.recovery_point());
+        let from = unsynced.min(first_unsaved(&segments).unwrap_or(unsynced));
+        let mut gathered = Unsynced {
+            end: log_end,
+            segments: Vec::new(),
+            indexed: Vec::new(),
+            files: Vec::new(),
+            epochs: None,
+            names,
+        };
+        for (index, segment) in segments.iter().enumerate().skip(from) {
+            if segment.base_offset() >= up_to {
+                gathered.end = segment.base_offset();
+                break;
+            }
+            gathered.segments.push(segment.clone());
+            if segment.txn_index().take_unsynced() {
+                gathered.files.push(segment.txn_index().path().to_owned());
+            }
+            let sealed = index + 1 < segments.len();
+            if sealed && segment.has_unsaved_indexes() {
+                gathered.files.extend(segment.save_indexes(&self.dir)?);
+                gathered.indexed.push(segment.clone());
+            }
+        }
+        if let Some(lines) = epochs {
+            let path = self.path.join(leader_epoch_cache::FILE_NAME);
+            let replacement = checkpoint::write_beside(self.dir.disk(), path, lines.iter())?;
+            gathered.epochs = Some(replacement);
+        }
+        Ok(gathered)
+    }
+
+    fn gather_final_state(&self, writer: &mut Writer) -> io::Result<Unsynced> {
+        let log_end = self.log_end_offset();
+        let (names, epochs) =
+            (std::mem::take(&mut writer.unsynced_names), writer.epochs.take_dirty());
+        let unflushed = self.recovery_point() < log_end;
+        let up_to = if unflushed { log_end } else { self.recovery_point() };
+        let mut gathered = self.gather_files(up_to, log_end, names && unflushed, epochs)?;
+        if !unflushed {
+            gathered.segments.clear();
+        }
+        let Some(active) = writer.active.take() else { return Ok(gathered) };
+        if active.size() > 0 && active.has_unsaved_indexes() && !writer.outdated_indexes {
+            active.complete_time_index();
+            gathered.files.extend(active.save_indexes(&self.dir)?);
+        }
+        if !writer.producers.is_empty() {
+            let snapshot = segment_file(&self.path, log_end, SNAPSHOT);
+            let bytes = writer.producers.to_snapshot();
+            let file = self.dir.disk().open(&snapshot, OpenMode::Truncate)?;
+            file.write_all_at(&mut [IoSlice::new(&bytes)], 0)?;
+            gathered.files.push(snapshot);
+        }
+        Ok(gathered)
+    }
+
+    /// Puts `new` in the place of `old`, unless `old` left the list in the meantime.
+    fn replace_segment(&self, old: &Arc<LogSegment>, new: Arc<LogSegment>) {
+        let _writer = self.writer.lock();
+        let mut segments = self.segments.load().to_vec();
+        if let Some(slot) = segments.iter_mut().find(|segment| Arc::ptr_eq(segment, old)) {
+            *slot = new;
+            self.segments.store(Arc::new(segments));
+        }
+    }
+}
+
+fn sealed(segments: &[Arc<LogSegment>]) -> &[Arc<LogSegment>] {
+    segments.split_last().map_or(&[], |(_active, sealed)| sealed)
+}
+
+/// The first segment whose indexes are in memory only.
+fn first_unsaved(segments: &[Arc<LogSegment>]) -> Option<usize> {
+    segments.iter().position(|segment| segment.has_unsaved_indexes())
+}
