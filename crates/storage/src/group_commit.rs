@@ -59,7 +59,22 @@ impl SharedSync {
 
 /// Logs to flush and how far, each once. All flushes of several logs go in this order, so that two
 /// never wait for each other's logs.
-pub(crate) type Due = BTreeMap<TopicPartition, (Arc<Log>, Offset)>;
+#[derive(Default)]
+pub(crate) struct Due(BTreeMap<LogKey, (Arc<Log>, Offset)>);
+
+/// By name, and among those of one name (one may be deleted, the other new) by identity.
+type LogKey = (TopicPartition, usize);
+
+fn key(log: &Arc<Log>) -> LogKey {
+    (log.partition().clone(), Arc::as_ptr(log) as usize)
+}
+
+impl Due {
+    pub(crate) fn add(&mut self, log: &Arc<Log>, up_to: Offset) {
+        let (_, furthest) = self.0.entry(key(log)).or_insert_with(|| (log.clone(), up_to));
+        *furthest = (*furthest).max(up_to);
+    }
+}
 
 impl LogDir {
     /// Has a log flushed together with others.
@@ -80,48 +95,44 @@ impl LogDir {
 
     /// Serves those who wait until nobody does.
     fn flush_waiting(self: &Arc<Self>) {
-        loop {
-            let turn = {
-                let mut queue = self.commit_queue().lock();
-                let turn = match (self.shared_sync(), queue.waiting.first()) {
-                    (Some(_), Some(_)) => std::mem::take(&mut queue.waiting),
-                    (None, Some(first)) => {
-                        let log = first.log.clone();
-                        queue.waiting.extract_if(.., |w| Arc::ptr_eq(&w.log, &log)).collect()
-                    }
-                    (_, None) => {
-                        queue.jobs -= 1;
-                        return;
-                    }
-                };
-                turn
-            };
-            let mut due = Due::new();
-            for Waiting { log, up_to, .. } in &turn {
-                let (_, furthest) =
-                    due.entry(log.partition().clone()).or_insert_with(|| (log.clone(), *up_to));
-                *furthest = (*furthest).max(*up_to);
-            }
+        while let Some(turn) = self.next_turn() {
+            let mut due = Due::default();
+            turn.iter().for_each(|waiting| due.add(&waiting.log, waiting.up_to));
             let outcomes = self.flush_together(&due);
             for Waiting { log, done, .. } in turn {
-                done(outcomes.get(log.partition()).cloned().unwrap_or(Err(LogDirFailure::Closed)));
+                done(outcomes.get(&key(&log)).cloned().unwrap_or(Err(LogDirFailure::Closed)));
             }
         }
+    }
+
+    /// Those who are served next: all of them, or where no sync can be shared, those of one log.
+    /// `None` ends the job.
+    fn next_turn(&self) -> Option<Vec<Waiting>> {
+        let mut queue = self.commit_queue().lock();
+        let Some(first) = queue.waiting.first() else {
+            queue.jobs -= 1;
+            return None;
+        };
+        if self.shared_sync().is_some() {
+            return Some(std::mem::take(&mut queue.waiting));
+        }
+        let log = first.log.clone();
+        Some(queue.waiting.extract_if(.., |waiting| Arc::ptr_eq(&waiting.log, &log)).collect())
     }
 
     /// Flushes logs of this directory, with one sync if there are several. Blocks on the disk.
     pub(crate) fn flush_together(
         self: &Arc<Self>,
         due: &Due,
-    ) -> BTreeMap<TopicPartition, Result<(), LogDirFailure>> {
-        let _held: Vec<_> = due.values().map(|(log, _)| log.hold()).collect();
+    ) -> BTreeMap<LogKey, Result<(), LogDirFailure>> {
+        let _held: Vec<_> = due.0.values().map(|(log, _)| log.hold()).collect();
         let mut outcomes = BTreeMap::new();
-        let mut unsynced = Vec::with_capacity(due.len());
-        for (log, up_to) in due.values() {
+        let mut unsynced = Vec::with_capacity(due.0.len());
+        for (log, up_to) in due.0.values() {
             match log.gather(*up_to) {
                 Ok(Some(gathered)) => unsynced.push((log.clone(), gathered)),
-                Ok(None) => drop(outcomes.insert(log.partition().clone(), Ok(()))),
-                Err(failure) => drop(outcomes.insert(log.partition().clone(), Err(failure))),
+                Ok(None) => drop(outcomes.insert(key(log), Ok(()))),
+                Err(failure) => drop(outcomes.insert(key(log), Err(failure))),
             }
         }
         let calls: usize = unsynced.iter().map(|(_, unsynced)| unsynced.calls()).sum();
@@ -129,11 +140,10 @@ impl LogDir {
         let shared = shared.filter(|shared| self.may_sync_all(shared));
         let synced = self.sync_gathered(&unsynced, shared);
         for (log, gathered) in unsynced {
-            let partition = log.partition().clone();
             if synced.is_ok() {
                 log.synced(gathered);
             }
-            outcomes.insert(partition, synced.clone());
+            outcomes.insert(key(&log), synced.clone());
         }
         outcomes
     }

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::checkpoint::{self, Offsets};
 use crate::file_name;
+use crate::group_commit::Due;
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::{LogDir, LogDirFailure};
 
@@ -172,11 +173,11 @@ impl LogManager {
             }
         }
         for Dir { dir, .. } in &self.dirs {
-            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
-            let due = held.filter_map(|log| {
-                Some((log.partition().clone(), (log.clone(), log.flush_due(now)?)))
-            });
-            let _offline = dir.flush_together(&due.collect());
+            let mut due = Due::default();
+            for log in logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir)) {
+                log.flush_due(now).into_iter().for_each(|up_to| due.add(log, up_to));
+            }
+            let _offline = dir.flush_together(&due);
         }
         if due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval) {
             self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
