@@ -29,6 +29,7 @@ mod file_name;
 mod group_commit;
 mod index_entries;
 mod index_file;
+pub mod inspect;
 mod leader_epoch_cache;
 mod log;
 mod log_dir;

@@ -37,7 +37,7 @@ fn format(topic_id: TopicId) -> String {
     format!("version: 0\ntopic_id: {}", format_uuid(topic_id))
 }
 
-fn parse(bytes: &[u8]) -> Option<TopicId> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<TopicId> {
     let mut lines = str::from_utf8(bytes).ok()?.lines();
     if lines.next()? != "version: 0" {
         return None;
