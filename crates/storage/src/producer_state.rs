@@ -14,6 +14,8 @@ use crate::append::AppendOrigin;
 use crate::batch_header::BatchHeader;
 use crate::transaction_index::AbortedTxn;
 
+pub use snapshot::{SnapshotEntry, SnapshotError, snapshot_entries};
+
 /// Batches per producer that are remembered, which is how many a client may have in flight.
 const WINDOW: usize = 5;
 

@@ -78,7 +78,13 @@ pub struct MetaPropertiesFile {
 pub fn meta_properties(bytes: &[u8]) -> Result<MetaPropertiesFile, CheckpointError> {
     let text = String::from_utf8_lossy(bytes);
     let value = |key: &str| {
-        let is_key = |line: &str| line.trim_start().strip_prefix(key)?.trim_start().strip_prefix('=').map(|value| value.trim().replace('\\', ""));
+        let is_key = |line: &str| {
+            line.trim_start()
+                .strip_prefix(key)?
+                .trim_start()
+                .strip_prefix('=')
+                .map(|value| value.trim().replace('\\', ""))
+        };
         let found = text.lines().enumerate().find_map(|(at, line)| Some((at + 1, is_key(line)?)));
         found.ok_or_else(|| CheckpointError {
             line: text.lines().count().max(1),

@@ -86,7 +86,8 @@ impl Directory {
                 let Some(known) = known.into_iter().find(|known| *known == name) else {
                     return Ok(());
                 };
-                let offsets = lines.into_iter().map(|OffsetLine { partition, offset }| (partition, offset));
+                let offsets =
+                    lines.into_iter().map(|OffsetLine { partition, offset }| (partition, offset));
                 self.checkpoints.insert(known, offsets.collect());
             }
             FileKind::CleanShutdown => self.clean_shutdown = true,
@@ -158,13 +159,20 @@ impl Directory {
         for name in [RECOVERY_POINTS, LOG_STARTS, HIGH_WATERMARKS, CLEANED] {
             let Some(offset) = self.offset(name, partition) else { continue };
             if offset > report.log_end {
-                let reason = format!("{partition} {offset}, but the log ends at {}", report.log_end);
+                let reason =
+                    format!("{partition} {offset}, but the log ends at {}", report.log_end);
                 let (path, position) = (self.path.join(name), None);
-                findings.push(Finding { path, position, problem: Problem::CheckpointBounds, reason });
+                findings.push(Finding {
+                    path,
+                    position,
+                    problem: Problem::CheckpointBounds,
+                    reason,
+                });
             }
         }
         let Some(id) = report.topic_id else { return findings };
-        let first = self.topic_ids.entry(partition.topic.to_string()).or_insert((id, partition.clone()));
+        let first =
+            self.topic_ids.entry(partition.topic.to_string()).or_insert((id, partition.clone()));
         if first.0 != id {
             let reason = format!("the topic id is not that of {}", first.1);
             let (path, position) = (path.join("partition.metadata"), None);

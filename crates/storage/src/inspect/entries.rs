@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use ottla_env::{Disk, File, OpenMode};
-use ottla_protocol::{Offset, Timestamp};
+use ottla_protocol::{Offset, ProducerId, Timestamp};
 
-use crate::{offset_index, time_index};
+use crate::transaction_index::AbortedTxn;
+use crate::{offset_index, time_index, transaction_index};
 
 /// Entries read at once.
 const AT_ONCE: usize = 4096;
@@ -58,6 +59,31 @@ impl IndexEntry for TimeEntry {
         let timestamp = Timestamp(bytes.try_get_i64().unwrap_or_default());
         let relative = i64::from(bytes.try_get_u32().unwrap_or_default());
         Self { timestamp, offset: Offset(base_offset.0.saturating_add(relative)) }
+    }
+}
+
+/// Of `.txnindex`: a transaction that was aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionEntry {
+    /// Version of the entry.
+    pub version: i16,
+    /// The transaction.
+    pub aborted: AbortedTxn,
+}
+
+impl IndexEntry for TransactionEntry {
+    const SIZE: usize = transaction_index::ENTRY_LEN as usize;
+
+    fn read(mut bytes: &[u8], _base_offset: Offset) -> Self {
+        let version = bytes.try_get_i16().unwrap_or(-1);
+        let mut number = || bytes.try_get_i64().unwrap_or(-1);
+        let aborted = AbortedTxn {
+            producer_id: ProducerId(number()),
+            first_offset: Offset(number()),
+            last_offset: Offset(number()),
+            last_stable_offset: Offset(number()),
+        };
+        Self { version, aborted }
     }
 }
 
@@ -121,10 +147,10 @@ impl<E: IndexEntry> Entries<E> {
         Ok(next)
     }
 
-    /// Whether nothing but zeroes is left, and something: space that was reserved for entries.
+    /// Whether nothing but zeroes is left, and something: space that was reserved for whole entries.
     pub fn only_zeroes_left(&mut self) -> io::Result<bool> {
         let from = self.position;
-        let mut zeroes = from < self.len;
+        let mut zeroes = from < self.len && self.rest() == 0;
         while zeroes && self.position < self.len {
             let bytes = self.bytes()?;
             zeroes = !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0);

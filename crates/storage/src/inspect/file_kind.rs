@@ -100,7 +100,8 @@ impl FileKind {
 
     /// Base offset of the segment that it is an index of.
     pub(super) fn index_of(self) -> Option<Offset> {
-        if let Self::OffsetIndex(base) | Self::TimeIndex(base) | Self::TransactionIndex(base) = self {
+        if let Self::OffsetIndex(base) | Self::TimeIndex(base) | Self::TransactionIndex(base) = self
+        {
             return Some(base);
         }
         None
@@ -119,7 +120,8 @@ impl FileKind {
 }
 
 fn is_metadata_snapshot(name: &str) -> bool {
-    let digits = |part: &str, count| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |part: &str, count| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
     name.strip_suffix(".checkpoint")
         .and_then(|stem| stem.split_once('-'))
         .is_some_and(|(offset, epoch)| digits(offset, 20) && digits(epoch, 10))

@@ -190,9 +190,7 @@ impl TimeIndexCheck {
                 break;
             }
             let is_reserved = |entries: &mut Entries<TimeEntry>| entries.only_zeroes_left();
-            if timestamp.0 == 0
-                && self.pending.entries.as_mut().map_or(Ok(false), is_reserved)?
-            {
+            if timestamp.0 == 0 && self.pending.entries.as_mut().map_or(Ok(false), is_reserved)? {
                 self.pending.entries = None;
             } else if offset < batch.base_offset() {
                 let reason = format!("offset {offset} lies in no batch");
@@ -219,7 +217,8 @@ impl TimeIndexCheck {
         if complete && still_right && last != self.newest {
             let position = self.pending.entries.as_ref().map_or(0, Entries::file_length);
             let newest = self.newest;
-            let reason = format!("the last entry has timestamp {}, the segment {}", last.0, newest.0);
+            let reason =
+                format!("the last entry has timestamp {}, the segment {}", last.0, newest.0);
             self.pending.wrong(position, reason, findings);
         }
         Ok(())

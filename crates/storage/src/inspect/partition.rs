@@ -10,7 +10,7 @@ use ottla_protocol::{Offset, TopicId};
 use super::checkpoint_file::{LeaderEpochLine, leader_epoch_lines, topic_id};
 use super::file_kind::{FileKind, Leftover};
 use super::finding::{Finding, Problem};
-use super::segment::{Cut, EpochRange, Expected, Reached, SegmentCheck, SegmentFiles};
+use super::segment::{EpochRange, Expected, Reached, SegmentCheck, SegmentFiles};
 use super::{BatchAt, Progress};
 
 /// What is known of a partition from outside its directory.
@@ -45,8 +45,6 @@ pub struct PartitionReport {
     pub batches: u64,
     /// In whole batches.
     pub records: u64,
-    pub(super) cut: Option<Cut>,
-    pub(super) epochs: Vec<EpochRange>,
 }
 
 /// Checks everything in the directory `path` of a partition.
@@ -77,8 +75,6 @@ pub fn verify_partition(
         bytes: reached.bytes,
         batches: reached.batches,
         records: reached.records,
-        cut: reached.cut,
-        epochs: reached.epochs,
     })
 }
 
@@ -102,7 +98,8 @@ impl PartitionFiles {
             files.note(entry);
         }
         let index_of = |kind: FileKind| {
-            let found = entries.iter().find(|entry| !entry.is_dir && FileKind::of(&entry.name) == kind);
+            let found =
+                entries.iter().find(|entry| !entry.is_dir && FileKind::of(&entry.name) == kind);
             found.map(|entry| entry.path.clone())
         };
         for segment in &mut files.segments {
@@ -156,15 +153,18 @@ impl PartitionFiles {
             problem,
             reason: reason.to_owned(),
         };
-        let orphans = self.orphans.iter().map(|path| {
-            remark(path, Problem::OrphanFile, "an index whose segment is not there")
-        });
-        let leftovers = self.leftovers.iter().map(|(path, leftover)| {
-            remark(path, Problem::Leftover, leftover.meaning())
-        });
-        let unknown = self.unknown.iter().map(|path| {
-            remark(path, Problem::UnknownFile, "no file of a partition")
-        });
+        let orphans = self
+            .orphans
+            .iter()
+            .map(|path| remark(path, Problem::OrphanFile, "an index whose segment is not there"));
+        let leftovers = self
+            .leftovers
+            .iter()
+            .map(|(path, leftover)| remark(path, Problem::Leftover, leftover.meaning()));
+        let unknown = self
+            .unknown
+            .iter()
+            .map(|path| remark(path, Problem::UnknownFile, "no file of a partition"));
         orphans.chain(leftovers).chain(unknown).collect()
     }
 }
@@ -206,9 +206,12 @@ impl LogCheck<'_> {
         self.joins(files, reached);
         let clean = self.context.clean_shutdown;
         let synced = clean
-            || next.zip(self.context.recovery_point).is_some_and(|(n, point)| n.base_offset <= point);
+            || next
+                .zip(self.context.recovery_point)
+                .is_some_and(|(n, point)| n.base_offset <= point);
         if next.is_some() && synced {
-            for (index, name) in [(&files.offset_index, "index"), (&files.time_index, "timeindex")] {
+            for (index, name) in [(&files.offset_index, "index"), (&files.time_index, "timeindex")]
+            {
                 if index.is_none() {
                     let path = files.log.with_extension(name);
                     self.found(path, Problem::MissingIndex, "the file is missing".to_owned());
@@ -235,7 +238,8 @@ impl LogCheck<'_> {
         let (base, due) = (files.base_offset, reached.due);
         if base < due {
             reached.cut_at(&files.log, 0);
-            let reason = format!("the segment begins at offset {base}, the one before it ends at {due}");
+            let reason =
+                format!("the segment begins at offset {base}, the one before it ends at {due}");
             self.found(files.log.clone(), Problem::OffsetOrder, reason);
         } else if base > due && !self.context.compacted {
             let reason = format!("no segment holds the offsets {due} to {}", base.0 - 1);
@@ -274,7 +278,8 @@ impl LogCheck<'_> {
         };
         [start, Offset(end.0 - 1)].into_iter().find(|offset| at(*offset) != Some(epoch)).map(
             |offset| {
-                let said = at(offset).map_or("no epoch".to_owned(), |epoch| format!("epoch {epoch}"));
+                let said =
+                    at(offset).map_or("no epoch".to_owned(), |epoch| format!("epoch {epoch}"));
                 format!("{said} at offset {offset}, whose batch has epoch {epoch}")
             },
         )

@@ -8,9 +8,9 @@ use ottla_protocol::compression::Decompressor;
 use ottla_protocol::record_batch::{RecordBatch, RecordError, TimestampType};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
+use super::batch_stream::{BatchAt, BatchDamage, BatchStream, DamageAt};
 use super::finding::{Finding, Problem};
 use super::index_check::{OffsetIndexCheck, TimeIndexCheck};
-use super::batch_stream::{BatchAt, BatchDamage, BatchStream, DamageAt};
 use super::{MAX_DECOMPRESSED, Progress};
 
 /// Damaged places of one segment that are reported one by one.
@@ -186,7 +186,8 @@ impl SegmentCheck<'_> {
             let reason = format!("the batch begins at offset {base}, where {due} or more was due");
             self.unplaced(position, Problem::OffsetOrder, reason, reached);
         } else if relative > i64::from(i32::MAX) {
-            let reason = format!("offset {} is too far from the segment's base", batch.last_offset());
+            let reason =
+                format!("offset {} is too far from the segment's base", batch.last_offset());
             self.unplaced(position, Problem::OffsetOrder, reason, reached);
         } else if batch.leader_epoch() < reached.epoch {
             let (epoch, before) = (batch.leader_epoch(), reached.epoch);

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{BatchMetadata, ProducerStateEntry, ProducerStates};
 use crc_fast::crc32_iscsi;
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
 
 const VERSION: i16 = 1;
 const HEADER_LEN: usize = 6;
@@ -20,13 +21,75 @@ const NO_OFFSET: i64 = -1;
 
 /// A snapshot that cannot be used; the log is replayed from an older one.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub(crate) enum SnapshotError {
+pub enum SnapshotError {
+    /// Written by a newer release, or damaged.
     #[error("version {0} is not known")]
     UnknownVersion(i16),
+    /// Damaged.
     #[error("the checksum does not match")]
     ChecksumMismatch,
+    /// Torn.
     #[error("the file is cut short or has bytes left over")]
     WrongLength,
+}
+
+/// What a snapshot says of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotEntry {
+    /// Its id.
+    pub producer_id: ProducerId,
+    /// Its newest epoch.
+    pub epoch: ProducerEpoch,
+    /// Sequence number of its last record; -1 if only a transaction's end is known of it.
+    pub last_sequence: i32,
+    /// Offset of its last record, or -1.
+    pub last_offset: Offset,
+    /// Offsets of its last batch, less one.
+    pub offset_delta: i32,
+    /// Of its last batch.
+    pub last_timestamp: Timestamp,
+    /// Of the last transaction's end, or -1.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins.
+    pub current_txn_first_offset: Option<Offset>,
+}
+
+impl SnapshotEntry {
+    /// Reads one entry from exactly [`ENTRY_LEN`] bytes.
+    fn read(mut bytes: &[u8]) -> Self {
+        Self {
+            producer_id: ProducerId(bytes.get_i64()),
+            epoch: ProducerEpoch(bytes.get_i16()),
+            last_sequence: bytes.get_i32(),
+            last_offset: Offset(bytes.get_i64()),
+            offset_delta: bytes.get_i32(),
+            last_timestamp: Timestamp(bytes.get_i64()),
+            coordinator_epoch: bytes.get_i32(),
+            current_txn_first_offset: Some(Offset(bytes.get_i64()))
+                .filter(|first| first.0 != NO_OFFSET),
+        }
+    }
+}
+
+/// Checks a snapshot and reads its entries.
+pub fn snapshot_entries(
+    mut bytes: &[u8],
+) -> Result<impl ExactSizeIterator<Item = SnapshotEntry>, SnapshotError> {
+    if bytes.len() < HEADER_LEN + 4 {
+        return Err(SnapshotError::WrongLength);
+    }
+    let version = bytes.get_i16();
+    if version != VERSION {
+        return Err(SnapshotError::UnknownVersion(version));
+    }
+    if bytes.get_u32() != crc32_iscsi(bytes) {
+        return Err(SnapshotError::ChecksumMismatch);
+    }
+    let count = usize::try_from(bytes.get_i32()).map_err(|_| SnapshotError::WrongLength)?;
+    if count.checked_mul(ENTRY_LEN) != Some(bytes.len()) {
+        return Err(SnapshotError::WrongLength);
+    }
+    Ok(bytes.chunks_exact(ENTRY_LEN).map(SnapshotEntry::read))
 }
 
 impl ProducerStates {
@@ -53,49 +116,31 @@ impl ProducerStates {
     }
 
     /// Reads a snapshot.
-    pub(crate) fn from_snapshot(mut bytes: &[u8]) -> Result<Self, SnapshotError> {
-        if bytes.len() < HEADER_LEN + 4 {
-            return Err(SnapshotError::WrongLength);
-        }
-        let version = bytes.get_i16();
-        if version != VERSION {
-            return Err(SnapshotError::UnknownVersion(version));
-        }
-        if bytes.get_u32() != crc32_iscsi(bytes) {
-            return Err(SnapshotError::ChecksumMismatch);
-        }
-        let count = usize::try_from(bytes.get_i32()).map_err(|_| SnapshotError::WrongLength)?;
-        if count.checked_mul(ENTRY_LEN) != Some(bytes.len()) {
-            return Err(SnapshotError::WrongLength);
-        }
+    pub(crate) fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let mut states = Self::default();
-        for _ in 0..count {
-            states.read_entry(&mut bytes);
+        for entry in snapshot_entries(bytes)? {
+            states.insert(entry);
         }
         Ok(states)
     }
 
-    /// Reads one entry; the caller made sure that it is whole.
-    fn read_entry(&mut self, bytes: &mut &[u8]) {
-        let producer_id = bytes.get_i64();
-        let mut entry = ProducerStateEntry::new(bytes.get_i16());
-        let batch = BatchMetadata {
-            last_sequence: bytes.get_i32(),
-            last_offset: bytes.get_i64(),
-            offset_delta: bytes.get_i32(),
-            timestamp: bytes.get_i64(),
-        };
-        entry.last_timestamp = batch.timestamp;
-        if batch.last_offset >= 0 && batch.last_sequence >= 0 && batch.offset_delta >= 0 {
-            entry.push(batch);
+    fn insert(&mut self, read: SnapshotEntry) {
+        let mut entry = ProducerStateEntry::new(read.epoch.0);
+        entry.last_timestamp = read.last_timestamp.0;
+        if read.last_offset.0 >= 0 && read.last_sequence >= 0 && read.offset_delta >= 0 {
+            entry.push(BatchMetadata {
+                last_sequence: read.last_sequence,
+                last_offset: read.last_offset.0,
+                offset_delta: read.offset_delta,
+                timestamp: read.last_timestamp.0,
+            });
         }
-        entry.coordinator_epoch = bytes.get_i32();
-        let first = bytes.get_i64();
-        if first != NO_OFFSET {
-            entry.current_txn_first_offset = Some(first);
-            self.ongoing.insert(first, producer_id);
+        entry.coordinator_epoch = read.coordinator_epoch;
+        entry.current_txn_first_offset = read.current_txn_first_offset.map(|first| first.0);
+        if let Some(first) = entry.current_txn_first_offset {
+            self.ongoing.insert(first, read.producer_id.0);
         }
-        self.producers.insert(producer_id, entry);
+        self.producers.insert(read.producer_id.0, entry);
     }
 
     /// Whether nothing is known of any producer.

@@ -6,6 +6,7 @@ mod append;
 mod batches;
 mod faults;
 mod group_commit;
+mod inspect;
 mod log_manager;
 mod log_model;
 mod recovery;
