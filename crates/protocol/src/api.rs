@@ -109,7 +109,7 @@ apis! {
     ApiVersions = 18, flexible from 3, serves 0 to 4;
     CreateTopics = 19, flexible from 5, serves 2 to 7;
     DeleteTopics = 20, flexible from 4, serves 1 to 6;
-    DeleteRecords = 21, flexible from 2;
+    DeleteRecords = 21, flexible from 2, serves 0 to 2;
     InitProducerId = 22, flexible from 2, serves 0 to 5;
     OffsetForLeaderEpoch = 23, flexible from 4, serves 2 to 4;
     AddPartitionsToTxn = 24, flexible from 3;

@@ -130,6 +130,7 @@ macro_rules! for_each_generated_api {
             ApiVersions, ApiVersionsRequest, ApiVersionsResponse;
             CreateTopics, CreateTopicsRequest, CreateTopicsResponse;
             DeleteTopics, DeleteTopicsRequest, DeleteTopicsResponse;
+            DeleteRecords, DeleteRecordsRequest, DeleteRecordsResponse;
             InitProducerId, InitProducerIdRequest, InitProducerIdResponse;
             OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
             DescribeConfigs, DescribeConfigsRequest, DescribeConfigsResponse;

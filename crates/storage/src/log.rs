@@ -145,9 +145,11 @@ impl Log {
     }
 
     /// Where a `read_committed` consumer stops (KIP-98): the first record of the oldest open
-    /// transaction, or `high_watermark`.
+    /// transaction, or `high_watermark`. Of a transaction that began before the log's start, only
+    /// what is left counts.
     pub fn last_stable_offset(&self, high_watermark: Offset) -> Offset {
-        high_watermark.min(Offset(self.first_unstable_offset.load(Ordering::Acquire)))
+        let first_unstable = Offset(self.first_unstable_offset.load(Ordering::Acquire));
+        high_watermark.min(first_unstable.max(self.log_start_offset()))
     }
 
     /// Bytes of all batches.

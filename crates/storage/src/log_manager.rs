@@ -46,6 +46,8 @@ pub struct LogManager {
     /// Held while a log is made or deleted, so that `logs` is never locked while the disk works.
     changing: Mutex<()>,
     schedule: Mutex<Schedule>,
+    /// Held while a checkpoint is collected and written: an older one must not follow a newer one.
+    checkpointing: Mutex<()>,
 }
 
 /// A log directory that this node holds the lock of.
@@ -183,12 +185,18 @@ impl LogManager {
             self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
         }
         if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
-            self.checkpoint(LOG_START_FILE, Log::log_start_offset);
+            self.checkpoint_log_starts();
         }
         drop(schedule);
         for Dir { dir, .. } in &self.dirs {
             dir.remove_due(now);
         }
+    }
+
+    /// Writes `log-start-offset-checkpoint`: what was deleted stays deleted after a power loss,
+    /// unless the directory failed. Blocks on the disk.
+    pub fn checkpoint_log_starts(&self) {
+        self.checkpoint(LOG_START_FILE, Log::log_start_offset);
     }
 
     /// Writes `replication-offset-checkpoint`: the high watermarks that were last set. To be
@@ -205,7 +213,7 @@ impl LogManager {
             self.close_logs(dir).await;
         }
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
-        self.checkpoint(LOG_START_FILE, Log::log_start_offset);
+        self.checkpoint_log_starts();
         self.checkpoint_high_watermarks();
         for Dir { dir, .. } in &self.dirs {
             if dir.failure().is_none() {
@@ -253,7 +261,7 @@ impl LogManager {
     pub fn truncate_to(&self, log: &Log, offset: Offset) -> Result<(), LogDirFailure> {
         log.truncate_to(offset)?;
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
-        self.checkpoint(LOG_START_FILE, Log::log_start_offset);
+        self.checkpoint_log_starts();
         log.log_dir().check_online()
     }
 
@@ -277,6 +285,7 @@ impl LogManager {
     }
 
     fn checkpoint(&self, file: &str, offset: impl Fn(&Log) -> Offset) {
+        let _checkpointing = self.checkpointing.lock();
         let logs = self.logs();
         for Dir { dir, .. } in &self.dirs {
             if dir.failure().is_some() {

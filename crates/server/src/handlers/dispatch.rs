@@ -81,6 +81,7 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::ApiVersions(request) => super::api_versions::handle(broker, context, &request),
         Request::CreateTopics(request) => super::create_topics::handle(broker, request),
         Request::DeleteTopics(request) => super::delete_topics::handle(broker, request),
+        Request::DeleteRecords(request) => super::delete_records::handle(broker, &request),
         Request::InitProducerId(request) => super::init_producer_id::handle(broker, &request),
         Request::OffsetForLeaderEpoch(request) => {
             super::offset_for_leader_epoch::handle(broker, &request)

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_protocol::fetch::{
-    EpochEndOffset, FetchPartition, FetchRecords, FetchRequest, FetchResponse,
+    AbortedTransaction, EpochEndOffset, FetchPartition, FetchRecords, FetchRequest, FetchResponse,
     FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::{ErrorCode, LeaderEpoch, TopicRef};
-use ottla_storage::ReadError;
+use ottla_storage::{FetchData, ReadError};
 use tracing::warn;
 
 use super::produce::missing;
@@ -141,9 +141,16 @@ impl Fetch {
         let high_watermark = partition.high_watermark();
         let mut data = failed(ErrorCode::None);
         let mut readable = 0;
-        match log.read(fetch.fetch_offset, max_bytes, first, upper) {
+        let read = match self.bound {
+            ReadBound::HighWatermark => log.read(fetch.fetch_offset, max_bytes, first, upper),
+            ReadBound::LastStableOffset => {
+                log.read_committed(fetch.fetch_offset, max_bytes, first, upper)
+            }
+        };
+        match read {
             Ok(read) => {
                 readable = read.len().max(if read.is_limited { max_bytes } else { 0 });
+                data.aborted_transactions = aborted_transactions(self.bound, &read);
                 data.records = FetchedRecords::new(read.slices);
             }
             Err(ReadError::OffsetOutOfRange { .. }) => {
@@ -157,10 +164,6 @@ impl Fetch {
         data.high_watermark = high_watermark;
         data.last_stable_offset = log.last_stable_offset(high_watermark);
         data.log_start_offset = log.log_start_offset();
-        if self.bound == ReadBound::LastStableOffset {
-            // No transaction was ever begun here, so none was aborted.
-            data.aborted_transactions = Some(Vec::new());
-        }
         if data.error_code == ErrorCode::None { Ok((data, readable)) } else { Err(data) }
     }
 
@@ -209,6 +212,18 @@ impl Fetch {
             topics,
             node_endpoints,
         }
+    }
+}
+
+/// What the reader has to pass over (KIP-98); nothing, not even an empty list, for whom it does not concern.
+fn aborted_transactions(bound: ReadBound, read: &FetchData) -> Option<Vec<AbortedTransaction>> {
+    let aborted = read.aborted_txns.iter().map(|txn| AbortedTransaction {
+        producer_id: txn.producer_id,
+        first_offset: txn.first_offset,
+    });
+    match bound {
+        ReadBound::HighWatermark => None,
+        ReadBound::LastStableOffset => Some(aborted.collect()),
     }
 }
 

@@ -35,6 +35,19 @@ mod special {
 /// The wire's number for `isolation.level=read_committed`.
 const READ_COMMITTED: i8 = 1;
 
+/// The version from which on a timestamp that means something else is known; `None` if it never was.
+fn first_version_of(timestamp: i64) -> Option<i16> {
+    match timestamp {
+        special::LATEST | special::EARLIEST => Some(1),
+        special::MAX_TIMESTAMP => Some(7),
+        special::EARLIEST_LOCAL => Some(8),
+        special::LATEST_TIERED => Some(9),
+        special::EARLIEST_PENDING_UPLOAD => Some(11),
+        0.. => Some(0),
+        _ => None,
+    }
+}
+
 /// From this version on an offset comes with its leader epoch (KIP-320).
 const FIRST_VERSION_WITH_EPOCH: i16 = 4;
 
@@ -51,7 +64,11 @@ pub(super) fn handle(
     let topics = request.topics.iter().map(|topic| {
         let name = TopicRef::Name(topic.name.clone());
         let partitions = topic.partitions.iter().map(|asked| {
-            let found = find(broker, &name, asked, bound);
+            let known = first_version_of(asked.timestamp).is_some_and(|it| it <= context.version());
+            let found = match known {
+                true => find(broker, &name, asked, bound),
+                false => Err(ErrorCode::UnsupportedVersion),
+            };
             let (error, found) = match found {
                 Ok(found) => (ErrorCode::None, found),
                 Err(error) => (error, None),
@@ -89,25 +106,25 @@ fn find(
     let end = partition.upper_bound(bound);
     let log = partition.log();
     let found = match asked.timestamp {
-        special::LATEST => Ok(Some(at(&partition, end))),
+        special::LATEST => return Ok(Some(at(end, partition.leader_epoch()))),
         special::EARLIEST | special::EARLIEST_LOCAL => {
-            Ok(Some(at(&partition, log.log_start_offset())))
+            let start = log.log_start_offset();
+            let epoch = log.epoch_for_offset(start).unwrap_or(LeaderEpoch::NONE);
+            return Ok(Some(at(start, epoch)));
         }
-        special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => Ok(None),
+        special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => return Ok(None),
         special::MAX_TIMESTAMP => log.max_timestamp(),
         time => log.offset_for_timestamp(Timestamp(time)),
     };
     match found {
         // What is not committed yet is not there for a client.
-        Ok(found) => Ok(found.filter(|found| found.offset < end || asked.timestamp < 0)),
+        Ok(found) => Ok(found.filter(|found| found.offset < end)),
         Err(error) => Err(unreadable(&partition, &error)),
     }
 }
 
-/// An offset that stands for no record: without a time, in the epoch of the record there or of the leader.
-fn at(partition: &Partition, offset: Offset) -> TimestampAndOffset {
-    let epoch = partition.log().epoch_for_offset(offset);
-    let leader_epoch = epoch.unwrap_or_else(|| partition.leader_epoch());
+/// An offset that stands for no record: without a time.
+fn at(offset: Offset, leader_epoch: LeaderEpoch) -> TimestampAndOffset {
     TimestampAndOffset { timestamp: Timestamp::NONE, offset, leader_epoch }
 }
 

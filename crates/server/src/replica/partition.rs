@@ -55,6 +55,43 @@ impl ProduceError {
     }
 }
 
+/// Why no records were deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteRecordsError {
+    /// Another broker leads.
+    #[error(transparent)]
+    Leadership(#[from] LeadershipError),
+    /// The topic's configuration has no `delete` in `cleanup.policy`.
+    #[error("cleanup.policy does not allow that records are deleted")]
+    Policy,
+    /// What is not committed cannot be deleted, and there is nothing before offset 0.
+    #[error("offset {offset} lies outside of what is committed, up to {high_watermark}")]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        offset: Offset,
+        /// The high watermark.
+        high_watermark: Offset,
+    },
+    /// The log is gone or its disk failed.
+    #[error(transparent)]
+    Storage(#[from] LogDirFailure),
+}
+
+impl DeleteRecordsError {
+    /// The code that a client is told.
+    pub(crate) fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Leadership(LeadershipError::NotLeader) => ErrorCode::NotLeaderOrFollower,
+            Self::Leadership(LeadershipError::NotEnoughReplicas { .. }) => {
+                ErrorCode::NotEnoughReplicas
+            }
+            Self::Policy => ErrorCode::PolicyViolation,
+            Self::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            Self::Storage(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
 /// Records that are in the log, and whether they are committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {
@@ -146,6 +183,21 @@ impl Partition {
             let end = end.max(replica.log_end());
             self.log_ends_at(&mut replica, end);
         }
+    }
+
+    /// Deletes all records before `offset` (KIP-107): nobody may read them any more. That it stays so is to be made sure
+    /// of with [`ReplicaManager::keep_log_starts`](super::ReplicaManager::keep_log_starts).
+    pub(crate) fn delete_records(&self, offset: Offset) -> Result<(), DeleteRecordsError> {
+        self.leadership.load().check_leader()?;
+        if !self.log.config().cleanup_policy.delete {
+            return Err(DeleteRecordsError::Policy);
+        }
+        let high_watermark = self.high_watermark();
+        if offset < Offset(0) || offset > high_watermark {
+            return Err(DeleteRecordsError::OffsetOutOfRange { offset, high_watermark });
+        }
+        self.log.increment_log_start_offset(offset)?;
+        Ok(())
     }
 
     fn log_ends_at(&self, replica: &mut Replica, end: Offset) -> Offset {

@@ -72,6 +72,11 @@ impl ReplicaManager {
         }
     }
 
+    /// Makes the first offsets of all logs survive a power loss. A directory that fails says so. Blocks on the disk.
+    pub(crate) fn keep_log_starts(&self) {
+        self.logs.checkpoint_log_starts();
+    }
+
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) -> Applied {
         let mut applied = Applied::default();

@@ -28,9 +28,7 @@ impl Log {
     pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogDirFailure> {
         let config = self.config.load_full();
         self.writer.lock().producers.expire(now, self.producer_id_expiration);
-        if config.cleanup_policy.delete {
-            self.delete_old_segments(&config, now)?;
-        }
+        self.delete_old_segments(&config, now)?;
         self.dir.check_online()
     }
 
@@ -57,7 +55,11 @@ impl Log {
         let segments = self.segments.load();
         let (log_start, high_watermark) = (self.log_start_offset(), self.high_watermark());
         let total: u64 = segments.iter().map(|segment| segment.size()).sum();
-        let mut surplus = config.retention_bytes.map_or(0, |limit| total.saturating_sub(limit));
+        // A topic that is only compacted keeps its records, but not those before the log's start.
+        let deletes = config.cleanup_policy.delete;
+        let retention_ms = config.retention_ms.filter(|_| deletes);
+        let retention_bytes = config.retention_bytes.filter(|_| deletes);
+        let mut surplus = retention_bytes.map_or(0, |limit| total.saturating_sub(limit));
         let mut count = 0;
         for (index, segment) in segments.iter().enumerate() {
             let end = segments.get(index + 1).map_or(self.log_end_offset(), |n| n.base_offset());
@@ -69,7 +71,7 @@ impl Log {
             let sealed = index + 1 < segments.len();
             let too_much = sealed && surplus >= size && surplus > 0;
             let before_start = sealed && end <= log_start;
-            let too_old = match config.retention_ms {
+            let too_old = match retention_ms {
                 Some(limit) => self.is_older_than(limit, segment, now)?,
                 None => false,
             };

@@ -53,6 +53,9 @@ impl Log {
             self.log_start_offset.store(offset.0, Ordering::Release);
             self.high_watermark.fetch_max(offset.0, Ordering::AcqRel);
             writer.epochs.truncate_from_start(offset);
+            // What ended before the start holds nobody back.
+            writer.producers.high_watermark_moved(offset);
+            self.publish_first_unstable(&writer);
         }
         Ok(self.log_start_offset())
     }

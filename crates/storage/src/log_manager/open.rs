@@ -128,6 +128,7 @@ impl LogManager {
             dirs,
             logs: RwLock::new(logs),
             changing: Mutex::default(),
+            checkpointing: Mutex::default(),
             schedule: Mutex::new(Schedule {
                 retention: now,
                 recovery_points: now,

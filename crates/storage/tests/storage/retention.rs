@@ -74,6 +74,10 @@ fn a_compacted_topic_keeps_its_segments() {
     let log = hourly(LogConfig { cleanup_policy, retention_ms, ..LogConfig::default() });
     log.log.housekeeping(NOW).unwrap();
     assert_eq!(log.log.log_start_offset(), Offset(0));
+    assert_eq!(log.log.segment_count(), 6);
+    log.log.increment_log_start_offset(Offset(3)).unwrap();
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log.segment_count(), 3, "but for those that nobody may read");
 }
 
 #[test]
@@ -93,6 +97,14 @@ fn a_reader_keeps_what_retention_deletes() {
     let held = log.log.read(Offset(0), usize::MAX, true, Offset(6)).unwrap();
     log.log.housekeeping(Timestamp(NOW.0 + HOUR)).unwrap();
     assert_eq!(log.log.log_start_offset(), Offset(6));
+    let delay = log.config.file_delete_delay.as_millis() as i64;
+    log.log.log_dir().remove_due(Timestamp(NOW.0 + HOUR + delay - 1));
+    assert_eq!(
+        log.files("deleted").iter().filter(|f| f.to_string_lossy().contains(".log.")).count(),
+        6
+    );
+    log.log.log_dir().remove_due(Timestamp(NOW.0 + HOUR + delay));
+    assert_eq!(log.files("deleted").len(), 0);
     assert_eq!(batches::decode(&held.read().unwrap()).len(), 6);
 }
 

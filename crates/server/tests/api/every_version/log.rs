@@ -6,12 +6,13 @@ use ottla_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use ottla_protocol::messages::{
-    InitProducerIdRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
+    DeleteRecordsRequest, InitProducerIdRequest, ListOffsetsRequest, OffsetForLeaderEpochRequest,
 };
 use ottla_protocol::produce::ProduceRequest;
 use ottla_protocol::{ApiKey, ErrorCode, LeaderEpoch, TopicId, TopicRef, message};
 
 use super::{ORDERS, Tour, since};
+use crate::deleting_records::delete_records;
 use crate::records;
 use crate::requests::{BY_ID, fetch, named, produce, text};
 
@@ -65,6 +66,14 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
     )
     .await;
     tour.every(
+        |_| delete_records(ORDERS, 0, 2),
+        |version, answer| {
+            let deleted = &answer.topics[0].partitions[0];
+            assert_eq!((deleted.error_code, deleted.low_watermark), (0, 2), "version {version}");
+        },
+    )
+    .await;
+    tour.every(
         |_| message!(InitProducerIdRequest { transactional_id: None }),
         |version, answer| {
             assert_eq!((answer.error_code, answer.producer_epoch), (0, 0), "version {version}");
@@ -90,6 +99,8 @@ pub(super) async fn ask_for_nothing(tour: &mut Tour) {
         |_, answer| assert!(answer.topics.is_empty()),
     )
     .await;
+    tour.every(|_| DeleteRecordsRequest::default(), |_, answer| assert!(answer.topics.is_empty()))
+        .await;
     // Its default names a transaction, with an empty id.
     let invalid = ErrorCode::InvalidRequest.code();
     tour.every(
@@ -130,6 +141,10 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
         assert_eq!(refused.record_errors.len(), usize::from(version >= 8), "version {version}");
         assert_eq!(refused.base_offset.0, -1);
     }
+    ask_for_missing_offsets(tour).await;
+}
+
+async fn ask_for_missing_offsets(tour: &mut Tour) {
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     tour.every(
         |version| list_offsets("missing", version, -1),
@@ -153,6 +168,15 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
         |version, answer| {
             let end = &answer.topics[0].partitions[0];
             assert_eq!((end.error_code, end.end_offset), (unknown, -1), "version {version}");
+        },
+    )
+    .await;
+    tour.every(
+        |_| delete_records("missing", 0, 0),
+        |version, answer| {
+            let refused = &answer.topics[0].partitions[0];
+            let expected = (unknown, -1);
+            assert_eq!((refused.error_code, refused.low_watermark), expected, "{version}");
         },
     )
     .await;
