@@ -13,6 +13,7 @@ mod file_kind;
 mod finding;
 mod index_check;
 mod partition;
+mod producer_check;
 mod segment;
 
 pub use batch_stream::{BatchAt, BatchDamage, BatchStream, DamageAt};

@@ -25,6 +25,7 @@ use crate::log_dir::{LogDir, LogDirFailure};
 use crate::log_segment::LogSegment;
 use crate::producer_state::ProducerStates;
 
+pub(crate) use append::note_producer;
 pub(crate) use flush::Unsynced;
 pub use load::LogOpenOptions;
 pub use lookup::TimestampAndOffset;

@@ -90,7 +90,7 @@ fn verify_segment(
         // Whether it was compacted, and whether others follow, the file alone does not tell.
         expected: Expected { compacted: true, is_last: true, time_index_complete: false },
         findings: &mut findings,
-        visit: &mut |_: BatchAt<'_>| {},
+        visit: &mut |_: &BatchAt<'_>| Ok(()),
         progress,
     };
     check.run(&mut Reached::start(base_offset))?;

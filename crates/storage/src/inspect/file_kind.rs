@@ -2,7 +2,7 @@
 
 use ottla_protocol::Offset;
 
-use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, parse_segment_file};
+use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file};
 
 /// A file of a log directory or of a partition's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl FileKind {
             Some((base, LOG)) => Self::Log(base),
             Some((base, INDEX)) => Self::OffsetIndex(base),
             Some((base, TIME_INDEX)) => Self::TimeIndex(base),
-            Some((base, "txnindex")) => Self::TransactionIndex(base),
+            Some((base, TXN_INDEX)) => Self::TransactionIndex(base),
             Some((base, SNAPSHOT)) => Self::ProducerSnapshot(base),
             _ => Self::Unknown,
         }

@@ -10,8 +10,10 @@ use ottla_protocol::{Offset, TopicId};
 use super::checkpoint_file::{LeaderEpochLine, leader_epoch_lines, topic_id};
 use super::file_kind::{FileKind, Leftover};
 use super::finding::{Finding, Problem};
+use super::producer_check::ProducerCheck;
 use super::segment::{EpochRange, Expected, Reached, SegmentCheck, SegmentFiles};
 use super::{BatchAt, Progress};
+use crate::file_name::TXN_INDEX;
 
 /// What is known of a partition from outside its directory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,13 +61,15 @@ pub fn verify_partition(
     let topic_id = check_topic_id(disk, path, &mut findings)?;
     let first_offset = files.segments.first().map_or(Offset(0), |first| first.base_offset);
     let mut reached = Reached::start(first_offset);
-    let mut check = LogCheck { disk, context, findings: &mut findings, progress };
+    let producers = ProducerCheck::new(disk, first_offset, context.compacted, &files.snapshots)?;
+    let mut check = LogCheck { disk, context, producers, findings: &mut findings, progress };
     for (index, segment) in files.segments.iter().enumerate() {
         check.segment(segment, files.segments.get(index + 1), &mut reached)?;
     }
     if let Some(file) = &files.leader_epochs {
         check.leader_epochs(file, &reached)?;
     }
+    check.producers(&reached)?;
     Ok(PartitionReport {
         findings,
         first_offset,
@@ -192,6 +196,7 @@ fn check_topic_id(
 struct LogCheck<'a> {
     disk: &'a dyn Disk,
     context: PartitionContext,
+    producers: ProducerCheck<'a>,
     findings: &'a mut Vec<Finding>,
     progress: Progress<'a>,
 }
@@ -218,6 +223,7 @@ impl LogCheck<'_> {
                 }
             }
         }
+        self.producers.begin_segment(&files.log.with_extension(TXN_INDEX), files.base_offset)?;
         let check = SegmentCheck {
             disk: self.disk,
             files,
@@ -227,10 +233,11 @@ impl LogCheck<'_> {
                 time_index_complete: next.is_some() || clean,
             },
             findings: self.findings,
-            visit: &mut |_: BatchAt<'_>| {},
+            visit: &mut |at: &BatchAt<'_>| self.producers.batch(at),
             progress: self.progress,
         };
-        check.run(reached)
+        check.run(reached)?;
+        self.producers.end_segment(reached.due)
     }
 
     /// Whether the segment begins where the one before it ends.
@@ -283,6 +290,15 @@ impl LogCheck<'_> {
                 format!("{said} at offset {offset}, whose batch has epoch {epoch}")
             },
         )
+    }
+
+    /// What the snapshots say of producers. Behind damage nothing can be said of them.
+    fn producers(&mut self, reached: &Reached) -> io::Result<()> {
+        if reached.cut.is_none() {
+            self.producers.finish(reached.due)?;
+            self.findings.append(&mut self.producers.findings);
+        }
+        Ok(())
     }
 
     fn found(&mut self, path: PathBuf, problem: Problem, reason: String) {

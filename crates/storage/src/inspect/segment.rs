@@ -109,7 +109,7 @@ pub(super) struct SegmentCheck<'a> {
     pub(super) expected: Expected,
     pub(super) findings: &'a mut Vec<Finding>,
     /// Sees every batch that is whole, with its place.
-    pub(super) visit: &'a mut dyn FnMut(BatchAt<'_>),
+    pub(super) visit: &'a mut dyn FnMut(&BatchAt<'_>) -> io::Result<()>,
     pub(super) progress: Progress<'a>,
 }
 
@@ -134,7 +134,7 @@ impl SegmentCheck<'_> {
                         offset_index.batch(&at, self.findings)?;
                         time_index.batch(&at, self.findings)?;
                     }
-                    (self.visit)(at);
+                    (self.visit)(&at)?;
                     reached.went_past(&at.batch);
                     (self.progress)(at.batch.len() as u64);
                     continue;

@@ -366,7 +366,7 @@ fn check_producers(
 
 /// Notes a batch of a producer: its records, or the end of its transaction; what belongs in the
 /// transaction index if it was aborted.
-pub(super) fn note_producer(
+pub(crate) fn note_producer(
     producers: &mut ProducerStates,
     header: &BatchHeader,
     batch: &[u8],

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ottla_config::LogConfig;
 use ottla_protocol::compression::{Compression, Compressor};
-use ottla_protocol::record_batch::RecordBatchBuilder;
-use ottla_protocol::{Offset, ProducerEpoch, ProducerId};
+use ottla_protocol::record_batch::{self, ControlRecordType, NewRecord, RecordBatchBuilder};
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use ottla_storage::AppendOrigin;
 use ottla_storage::inspect::{
     FileKind, Finding, PartitionContext, Problem, Severity, verify_file, verify_partition,
@@ -15,7 +15,20 @@ use proptest::prelude::*;
 use crate::batches;
 use crate::single_log::{NOW, SingleLog, env};
 
-/// A closed log of several segments: every codec, two leaders, a producer.
+/// Appends a transaction of two records, and aborts it.
+fn abort(log: &SingleLog, producer: i64) {
+    let producer = |builder: RecordBatchBuilder, sequence| {
+        builder.transactional().producer(ProducerId(producer), ProducerEpoch(0), sequence)
+    };
+    let data = producer(batches::builder(NOW.0 + 39, &["void", "void"]), 0).build();
+    let mut marker = producer(RecordBatchBuilder::new(), -1).control();
+    marker.append_control(ControlRecordType::Abort, Timestamp(NOW.0 + 39), &[0; 6]);
+    for batch in [data, marker.build()] {
+        log.append_as(&batch, AppendOrigin::Coordinator, 1).unwrap();
+    }
+}
+
+/// A closed log of several segments: every codec, two leaders, a producer, transactions.
 fn healthy() -> SingleLog {
     let log = SingleLog::new(LogConfig {
         segment_bytes: 1500,
@@ -28,8 +41,8 @@ fn healthy() -> SingleLog {
         let values = ["first value", "second value", "third value"];
         let mut builder = RecordBatchBuilder::new().producer(producer.0, producer.1, producer.2);
         for value in values {
-            builder.append(&ottla_protocol::record_batch::NewRecord {
-                timestamp: ottla_protocol::Timestamp(NOW.0 + number as i64),
+            builder.append(&NewRecord {
+                timestamp: Timestamp(NOW.0 + number as i64),
                 key: Some(b"key"),
                 value: Some(value.as_bytes()),
                 headers: &[("trace", Some(b"7"))],
@@ -38,6 +51,8 @@ fn healthy() -> SingleLog {
         let batch = builder.build_compressed(&mut Compressor::new(codec, None)).unwrap();
         log.append_as(&batch, AppendOrigin::Client, i32::from(number >= 20)).unwrap();
     }
+    abort(&log, 8);
+    abort(&log, 9);
     log.log.close().unwrap();
     log
 }
@@ -60,7 +75,7 @@ fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 /// Where each batch of a segment begins.
 fn batch_positions(log: &Path) -> Vec<usize> {
     let bytes = std::fs::read(log).unwrap();
-    let whole = ottla_protocol::record_batch::batches(&bytes).map(Result::unwrap);
+    let whole = record_batch::batches(&bytes).map(Result::unwrap);
     whole.map(|batch| batch.as_bytes().as_ptr() as usize - bytes.as_ptr() as usize).collect()
 }
 
@@ -73,15 +88,15 @@ fn a_log_in_good_health_is_called_so() {
     let report =
         verify_partition(&*env().disk, &log.dir(), context, &mut |bytes| read += bytes).unwrap();
     assert_eq!(report.findings, []);
-    assert_eq!((report.records, report.batches), (120, 40));
-    assert_eq!((report.first_offset, report.log_end), (Offset(0), Offset(120)));
+    assert_eq!((report.records, report.batches), (126, 44));
+    assert_eq!((report.first_offset, report.log_end), (Offset(0), Offset(126)));
     assert_eq!(read, report.bytes, "progress counts every byte once");
 }
 
 /// What is done to which file, and what has to be found where.
 type Case = (&'static str, fn(&SingleLog) -> (PathBuf, Option<u64>, Problem));
 
-const CASES: [Case; 14] = [
+const CASES: [Case; 18] = [
     ("a flipped bit in the records of a batch", |log| {
         let file = log.files("log")[1].clone();
         let at = batch_positions(&file)[2];
@@ -169,6 +184,31 @@ const CASES: [Case; 14] = [
         let file = log.dir().join("leader-epoch-checkpoint");
         std::fs::write(&file, "0\n2\n0 0\n1 63\n").unwrap();
         (file, None, Problem::LeaderEpochs)
+    }),
+    ("a snapshot with a flipped bit", |log| {
+        let file = log.files("snapshot")[1].clone();
+        change(&file, |bytes| bytes[30] ^= 1);
+        (file, None, Problem::ProducerSnapshot)
+    }),
+    ("a snapshot that is whole and says what is not so", |log| {
+        let file = log.files("snapshot")[1].clone();
+        change(&file, |bytes| {
+            // Producer id i64 and epoch i16 come before the last sequence.
+            bytes[10 + 8 + 2 + 3] += 3;
+            let crc = crc_fast::crc32_iscsi(&bytes[6..]);
+            bytes[2..6].copy_from_slice(&crc.to_be_bytes());
+        });
+        (file, None, Problem::ProducerSnapshot)
+    }),
+    ("a transaction index that lacks an aborted transaction", |log| {
+        let file = log.last_file("txnindex");
+        change(&file, |bytes| bytes.truncate(34));
+        (file, None, Problem::TransactionIndex)
+    }),
+    ("a transaction index with another first offset", |log| {
+        let file = log.last_file("txnindex");
+        change(&file, |bytes| bytes[34 + 2 + 8 + 7] ^= 1);
+        (file, Some(34), Problem::TransactionIndex)
     }),
     ("a sealed segment without its index", |log| {
         let file = log.files("index")[0].clone();
