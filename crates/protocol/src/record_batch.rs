@@ -20,6 +20,7 @@
 //! Formats 0 and 1 are not readable: brokers of Kafka 4 do not take them either (KIP-724).
 
 mod builder;
+mod compaction;
 mod control;
 mod patch;
 mod record;
@@ -30,6 +31,7 @@ use crate::compression::{Compression, DecompressError, Decompressor};
 use crate::{ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 pub use builder::{NewRecord, RecordBatchBuilder};
+pub use compaction::{CompactedBatch, rebase_records};
 pub use control::ControlRecordType;
 pub use patch::RecordBatchMut;
 pub use record::{Header, Headers, Record, Records};

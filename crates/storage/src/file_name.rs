@@ -11,6 +11,10 @@ pub(crate) const SNAPSHOT: &str = "snapshot";
 pub(crate) const TXN_INDEX: &str = "txnindex";
 /// Added to a file that waits to be removed.
 pub(crate) const DELETED: &str = "deleted";
+/// Added to a file that a cleaner is writing.
+pub(crate) const CLEANED: &str = "cleaned";
+/// Added to a cleaned file that takes the place of others: from then on a crash does not stop it.
+pub(crate) const SWAP: &str = "swap";
 /// Ends the name of a partition's directory that waits to be removed.
 pub(crate) const DELETE_DIR: &str = "-delete";
 

@@ -39,6 +39,11 @@ impl<const N: usize> IndexFile<N> {
         self.len
     }
 
+    /// The file is renamed: see [`CachedFile::retire`].
+    pub(crate) fn retire(&self) {
+        self.file.retire();
+    }
+
     /// The last entry.
     pub(crate) fn last(&self, wait: Wait) -> io::Result<Option<[u8; N]>> {
         Ok(self.ends(wait)?.map(|(_, last)| last))

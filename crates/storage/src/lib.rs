@@ -25,6 +25,7 @@ mod append;
 mod batch_header;
 mod batch_scanner;
 mod checkpoint;
+mod cleaner;
 mod file_name;
 mod group_commit;
 mod index_entries;
@@ -47,6 +48,7 @@ mod time_index;
 mod transaction_index;
 
 pub use append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo, RecordError};
+pub use cleaner::{CleanError, CleanerLimits, CleanerStats, LogCleaner};
 pub use leader_epoch_cache::EpochEndOffset;
 pub use log::{Log, LogOpenOptions, ReadError, TimestampAndOffset};
 pub use log_dir::{LogDir, LogDirFailure};

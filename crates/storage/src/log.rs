@@ -1,6 +1,7 @@
 //! One partition's log on this node. Kafka's `UnifiedLog`.
 
 mod append;
+mod compaction;
 mod flush;
 mod listing;
 mod load;
@@ -8,6 +9,7 @@ mod lookup;
 mod maintenance;
 mod producer_recovery;
 mod read;
+mod swap;
 mod truncate;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use ottla_config::LogConfig;
 use ottla_protocol::{Offset, Timestamp, TopicId, TopicPartition};
 use parking_lot::Mutex;
 
+use crate::cleaner::CleaningState;
 use crate::leader_epoch_cache::LeaderEpochCache;
 use crate::log_dir::{LogDir, LogDirFailure};
 use crate::log_segment::LogSegment;
@@ -57,6 +60,7 @@ pub struct Log {
     first_unstable_offset: AtomicI64,
     last_flush: AtomicI64,
     writer: Mutex<Writer>,
+    cleaning: CleaningState,
     /// Taken before `writer` by those who take both. Whoever waits for it finds its work done.
     flushing: Mutex<()>,
 }

@@ -84,6 +84,7 @@ const CLOSING_AT_ONCE: usize = 32;
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
+const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
 
 impl LogManager {
     /// The cluster that the directories belong to.
@@ -150,6 +151,10 @@ impl LogManager {
         let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
         let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
         log.delete(&file_name::deleted_dir(partition, unique), due)?;
+        if log.cleaning().first_dirty().is_some() {
+            // It would be taken for that of a topic of the same name.
+            self.checkpoint_cleaner();
+        }
         Ok(true)
     }
 
@@ -182,7 +187,7 @@ impl LogManager {
             let _offline = dir.flush_together(&due);
         }
         if due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval) {
-            self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
+            self.checkpoint_recovery_points();
         }
         if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
             self.checkpoint_log_starts();
@@ -203,6 +208,17 @@ impl LogManager {
     /// called every `replica.high.watermark.checkpoint.interval.ms`.
     pub fn checkpoint_high_watermarks(&self) {
         self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark);
+    }
+
+    /// Writes `recovery-point-offset-checkpoint`.
+    pub(crate) fn checkpoint_recovery_points(&self) {
+        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
+    }
+
+    /// Writes `cleaner-offset-checkpoint`: where the section of each log begins that was never
+    /// compacted.
+    pub(crate) fn checkpoint_cleaner(&self) {
+        self.checkpoint_some(CLEANER_FILE, |log| log.cleaning().first_dirty());
     }
 
     /// Closes all logs, writes all checkpoints and the mark of a clean shutdown.
@@ -262,6 +278,9 @@ impl LogManager {
         log.truncate_to(offset)?;
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
         self.checkpoint_log_starts();
+        if log.cleaning().first_dirty().is_some() {
+            self.checkpoint_cleaner();
+        }
         log.log_dir().check_online()
     }
 
@@ -285,6 +304,11 @@ impl LogManager {
     }
 
     fn checkpoint(&self, file: &str, offset: impl Fn(&Log) -> Offset) {
+        self.checkpoint_some(file, |log| Some(offset(log)));
+    }
+
+    /// Writes a checkpoint file into each directory, with a line for each log that has an offset.
+    fn checkpoint_some(&self, file: &str, offset: impl Fn(&Log) -> Option<Offset>) {
         let _checkpointing = self.checkpointing.lock();
         let logs = self.logs();
         for Dir { dir, .. } in &self.dirs {
@@ -292,7 +316,8 @@ impl LogManager {
                 continue;
             }
             let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
-            let offsets: Offsets = held.map(|log| (log.partition().clone(), offset(log))).collect();
+            let line = |log: &Arc<Log>| Some((log.partition().clone(), offset(log)?));
+            let offsets: Offsets = held.filter_map(line).collect();
             if let Err(error) =
                 checkpoint::write_offsets(dir.disk(), &dir.path().join(file), &offsets)
             {

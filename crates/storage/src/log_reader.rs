@@ -206,7 +206,12 @@ impl LogReader {
 
     /// The aborted transactions that a reader of `from..up_to` has to know. A marker may stand in a
     /// later segment than what it aborted.
-    fn aborted_txns(&self, from: Offset, up_to: Offset, wait: Wait) -> io::Result<Vec<AbortedTxn>> {
+    pub(crate) fn aborted_txns(
+        &self,
+        from: Offset,
+        up_to: Offset,
+        wait: Wait,
+    ) -> io::Result<Vec<AbortedTxn>> {
         let mut found = Vec::new();
         let first = floor_segment(&self.segments, from);
         for segment in self.segments.get(first..).unwrap_or_default() {

@@ -11,7 +11,7 @@ use ottla_protocol::{Offset, Timestamp};
 
 use crate::batch_header::BatchHeader;
 use crate::batch_scanner::{FoundBatch, HeaderScanner};
-use crate::file_name::{self, INDEX, LOG, TIME_INDEX, TXN_INDEX, segment_file};
+use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, segment_file};
 use crate::log_dir::LogDir;
 use crate::offset_index::{self, OffsetIndex, OffsetPosition};
 use crate::open_files::{CachedFile, Wait};
@@ -51,6 +51,13 @@ pub(crate) struct SegmentParts {
 impl LogSegment {
     /// Makes an empty segment in the partition's directory `path`.
     pub(crate) fn create(dir: &LogDir, path: &Path, base_offset: Offset) -> io::Result<Arc<Self>> {
+        let segment = Self::unwritten(dir, path, base_offset);
+        segment.log.create()?;
+        Ok(segment)
+    }
+
+    /// An empty segment without a file yet.
+    pub(crate) fn unwritten(dir: &LogDir, path: &Path, base_offset: Offset) -> Arc<Self> {
         let parts = SegmentParts {
             size: 0,
             offset_index: OffsetIndex::in_memory(base_offset),
@@ -58,9 +65,7 @@ impl LogSegment {
             largest: None,
             bytes_since_index_entry: 0,
         };
-        let segment = Self::from_parts(dir, path, base_offset, parts);
-        segment.log.create()?;
-        Ok(segment)
+        Self::from_parts(dir, path, base_offset, parts)
     }
 
     /// A segment whose file exists.
@@ -350,7 +355,16 @@ impl LogSegment {
 
     /// Writes both index files, which the caller syncs.
     pub(crate) fn save_indexes(&self, dir: &LogDir) -> io::Result<[PathBuf; 2]> {
-        let paths = [self.sibling(INDEX), self.sibling(TIME_INDEX)];
+        self.write_indexes(dir, [self.sibling(INDEX), self.sibling(TIME_INDEX)])
+    }
+
+    /// As [`save_indexes`](Self::save_indexes), under names that end with `.suffix`.
+    pub(crate) fn save_indexes_as(&self, dir: &LogDir, suffix: &str) -> io::Result<[PathBuf; 2]> {
+        let named = |extension| self.sibling(&format!("{extension}.{suffix}"));
+        self.write_indexes(dir, [named(INDEX), named(TIME_INDEX)])
+    }
+
+    fn write_indexes(&self, dir: &LogDir, paths: [PathBuf; 2]) -> io::Result<[PathBuf; 2]> {
         let contents = [self.offset_index.to_bytes()?, self.time_index.to_bytes()?];
         for (path, bytes) in paths.iter().zip(contents) {
             let file = dir.disk().open(path, OpenMode::Truncate)?;
@@ -386,20 +400,57 @@ impl LogSegment {
     /// Renames the segment's files to `*.deleted` and has them removed at `due`. Readers that
     /// hold the file go on reading.
     pub(crate) fn delete(&self, dir: &LogDir, due: Timestamp) -> io::Result<()> {
-        self.log.close();
-        self.txn_index.close();
-        for extension in [LOG, INDEX, TIME_INDEX, TXN_INDEX, file_name::SNAPSHOT] {
-            let path = self.sibling(extension);
-            let deleted = self.sibling(&format!("{extension}.{}", file_name::DELETED));
-            match dir.disk().rename(&path, &deleted) {
-                Ok(()) => dir.remove_at(due, deleted, false),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        self.delete_replaced(dir, due)?;
+        self.delete_file(dir, due, SNAPSHOT)
+    }
+
+    /// Like [`delete`](Self::delete) where a cleaned segment begins with the same offset: the
+    /// producers up to there stay as they were.
+    pub(crate) fn delete_replaced(&self, dir: &LogDir, due: Timestamp) -> io::Result<()> {
+        self.log.retire();
+        self.txn_index.retire();
+        self.offset_index.retire();
+        self.time_index.retire();
+        CLEANABLE_FILES.into_iter().try_for_each(|extension| self.delete_file(dir, due, extension))
+    }
+
+    fn delete_file(&self, dir: &LogDir, due: Timestamp, extension: &str) -> io::Result<()> {
+        let path = self.sibling(extension);
+        let deleted = self.sibling(&format!("{extension}.{DELETED}"));
+        match dir.disk().rename(&path, &deleted) {
+            Ok(()) => dir.remove_at(due, deleted, false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
+
+    // --- compaction ---
+
+    /// Whether the two are the same file, however it is indexed.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.log, &other.log)
+    }
+
+    /// Bytes of the larger index.
+    pub(crate) fn index_size(&self) -> u64 {
+        let offsets = self.offset_index.len() as u64 * offset_index::ENTRY_LEN;
+        offsets.max(self.time_index.len() as u64 * time_index::ENTRY_LEN)
+    }
+
+    /// The offset after the last batch.
+    pub(crate) fn end_offset(&self) -> io::Result<Offset> {
+        self.offset_at(self.size(), Wait::ForDisk)
+    }
+
+    /// Where a scan for `offset` begins: the position of a batch at or before it.
+    pub(crate) fn position_before(&self, offset: Offset) -> u64 {
+        self.offset_index.lookup(offset, Wait::ForDisk).map_or(0, |entry| entry.position)
+    }
 }
+
+/// The files of a segment that compaction writes anew.
+pub(crate) const CLEANABLE_FILES: [&str; 4] = [LOG, INDEX, TIME_INDEX, TXN_INDEX];
 
 /// Lengths of a segment's files in bytes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -15,7 +15,7 @@ use crate::log_dir::LentDecompressor;
 
 /// How much larger than `max.message.bytes` a batch may be once it is decompressed. Honest
 /// batches of repetitive records come near; beyond lie only those made to exhaust the broker.
-const MAX_EXPANSION: usize = 100;
+pub(crate) const MAX_EXPANSION: usize = 100;
 
 /// Records named in one answer (KIP-467). What a compressed batch can hold is many times that.
 const MAX_RECORD_ERRORS: usize = 1000;

@@ -99,6 +99,14 @@ impl OffsetIndex {
         self.lookup_position(u64::MAX, Wait::ForDisk)
     }
 
+    /// The file, if there is one, is renamed: see [`CachedFile::retire`].
+    pub(crate) fn retire(&self) {
+        match &self.source {
+            Source::Memory(_) => {}
+            Source::File(file) => file.retire(),
+        }
+    }
+
     /// The file's contents.
     pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(self.len() * ENTRY_LEN as usize);

@@ -51,6 +51,7 @@ pub(crate) struct CachedFile {
     files: Arc<OpenFiles>,
     open: ArcSwapOption<OpenFile>,
     used: AtomicBool,
+    retired: AtomicBool,
 }
 
 /// `arc-swap` wants a sized type behind its `Arc`.
@@ -80,7 +81,13 @@ impl OpenFiles {
 
 impl CachedFile {
     pub(crate) fn new(path: PathBuf, files: Arc<OpenFiles>) -> Arc<Self> {
-        Arc::new(Self { path, files, open: ArcSwapOption::empty(), used: AtomicBool::new(false) })
+        Arc::new(Self {
+            path,
+            files,
+            open: ArcSwapOption::empty(),
+            used: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -108,8 +115,22 @@ impl CachedFile {
         self.open.store(None);
     }
 
+    /// Closes the file for good, before it is renamed: another file may get its name, and who still
+    /// has this one must not take that one for it. Later it is [`io::ErrorKind::NotFound`].
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+        self.open.store(None);
+    }
+
     fn open_as(self: &Arc<Self>, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.files.disk.open(&self.path, mode)?;
+        // After it was opened: if it was another file by then, this one had been retired before.
+        if self.retired.load(Ordering::SeqCst) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{}: replaced or deleted", self.path.display()),
+            ));
+        }
         self.used.store(true, Ordering::Relaxed);
         self.open.store(Some(Arc::new(OpenFile(file.clone()))));
         self.files.opened(self);

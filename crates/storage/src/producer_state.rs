@@ -151,6 +151,14 @@ impl ProducerStateEntry {
     }
 }
 
+/// What compaction must leave of a producer, so that its state can be read from the log again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastRecord {
+    /// Where its last batch of records ends; `None` if only a marker is known of it.
+    pub(crate) last_data_offset: Option<Offset>,
+    pub(crate) epoch: ProducerEpoch,
+}
+
 /// All producers of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProducerStates {
@@ -249,6 +257,15 @@ impl ProducerStates {
 
     fn oldest_open_transaction(&self) -> Option<Offset> {
         self.ongoing.first_key_value().map(|(first, _)| Offset(*first))
+    }
+
+    /// The last batch of each producer.
+    pub(crate) fn last_records(&self) -> BTreeMap<i64, LastRecord> {
+        let last = |entry: &ProducerStateEntry| LastRecord {
+            last_data_offset: entry.batches().last().map(|batch| Offset(batch.last_offset)),
+            epoch: ProducerEpoch(entry.epoch),
+        };
+        self.producers.iter().map(|(id, entry)| (*id, last(entry))).collect()
     }
 
     /// Transactions that ended below `high_watermark` hold nobody back any more.

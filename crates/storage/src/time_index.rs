@@ -115,6 +115,14 @@ impl TimeIndex {
         }
     }
 
+    /// The file, if there is one, is renamed: see [`CachedFile::retire`].
+    pub(crate) fn retire(&self) {
+        match &self.source {
+            Source::Memory { .. } => {}
+            Source::File(file) => file.retire(),
+        }
+    }
+
     /// The file's contents.
     pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(self.len() * ENTRY_LEN as usize);

@@ -43,7 +43,8 @@ pub struct AbortedTxn {
 }
 
 impl AbortedTxn {
-    fn encode(&self) -> [u8; ENTRY] {
+    /// The entry's bytes.
+    pub(crate) fn encode(&self) -> [u8; ENTRY] {
         let mut bytes = [0; ENTRY];
         let mut rest = &mut bytes[..];
         rest.put_i16(VERSION);
@@ -197,9 +198,9 @@ impl TransactionIndex {
         }
     }
 
-    /// Closes the file, before it is renamed.
-    pub(crate) fn close(&self) {
-        self.file.close();
+    /// The file is renamed: see [`CachedFile::retire`].
+    pub(crate) fn retire(&self) {
+        self.file.retire();
     }
 
     /// The number of the first of `len` entries whose last offset is `offset` or later.

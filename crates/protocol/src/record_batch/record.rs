@@ -197,6 +197,12 @@ impl<'a> Records<'a> {
         self.try_for_each(|record| visit(record?))
     }
 
+    /// The bytes of the records that are still to come.
+    #[inline]
+    pub fn unread(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     #[inline]
     fn read(&mut self) -> Result<Record<'a>, &'static str> {
         let length = read_i32(&mut self.bytes).ok_or("its length is not there")?;

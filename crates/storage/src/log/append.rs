@@ -124,6 +124,13 @@ impl Log {
         if first < log_end {
             return Err(AppendError::UnexpectedOffset { first, log_end });
         }
+        // A new segment begins where the one before ends, gap or not: a segment that ends early has
+        // lost its end. Only a gap too large for one segment lies between two.
+        let from = match addition.last_offset.0.saturating_sub(log_end.0) <= i64::from(i32::MAX) {
+            true => log_end,
+            false => first,
+        };
+        let addition = Addition { first_offset: from, ..addition };
         self.roll_if_due(&mut writer, &config, &addition, self.now())?;
         let active = writer.active()?.clone();
         let size = active.size();

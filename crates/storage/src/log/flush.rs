@@ -88,6 +88,13 @@ impl Log {
         segments.last().map(|active| active.base_offset())
     }
 
+    /// Syncs the sealed segments, and takes their indexes from memory to the disk.
+    pub(crate) fn flush_sealed(&self) -> Result<(), LogDirFailure> {
+        let _flushing = self.flushing.lock();
+        let active = self.segments.load().last().map(|active| active.base_offset());
+        active.map_or(Ok(()), |active| self.flush_alone(active))
+    }
+
     /// Syncs everything, writes what a start after a clean shutdown needs, and closes the log:
     /// appends are refused from now on.
     pub fn close(&self) -> Result<(), LogDirFailure> {
@@ -139,6 +146,7 @@ impl Log {
     /// Closes the log: takes no more appends, and answers what has to be synced, besides all
     /// records, for a start after a clean shutdown. Takes `flushing` by itself.
     pub(crate) fn gather_and_close(&self) -> Result<Unsynced, LogDirFailure> {
+        self.cleaning.stop();
         let _flushing = self.flushing.lock();
         self.dir.check_online()?;
         let mut writer = self.writer.lock();

@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 
 use super::listing::{ListedFiles, Listing, keep_useful_snapshots};
 use super::producer_recovery::ProducerRecovery;
-use super::{Log, Writer};
+use super::{Log, Writer, swap};
 use crate::batch_scanner::HeaderScanner;
+use crate::cleaner::CleaningState;
 use crate::file_name::{INDEX, TIME_INDEX};
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
 use crate::log_dir::LogDir;
@@ -38,6 +39,9 @@ pub struct LogOpenOptions {
     pub log_start_offset: Offset,
     /// From `replication-offset-checkpoint`.
     pub high_watermark: Offset,
+    /// From `cleaner-offset-checkpoint`: what lies before it was compacted. `None` if the log never
+    /// was.
+    pub first_dirty_offset: Option<Offset>,
     /// The node was shut down cleanly: nothing needs to be checked.
     pub clean_shutdown: bool,
 }
@@ -51,6 +55,7 @@ impl LogOpenOptions {
             recovery_point: Offset(0),
             log_start_offset: Offset(0),
             high_watermark: Offset(0),
+            first_dirty_offset: None,
             clean_shutdown: false,
         }
     }
@@ -103,6 +108,7 @@ impl Log {
             first_unstable_offset: AtomicI64::new(unstable),
             last_flush: AtomicI64::new(dir.now().0),
             writer: Mutex::new(writer),
+            cleaning: CleaningState::new(options.first_dirty_offset),
             flushing: Mutex::default(),
             dir,
         })
@@ -110,6 +116,7 @@ impl Log {
 }
 
 fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<Loaded> {
+    swap::complete(dir, path)?;
     let Listing { segments: listed, snapshots } = Listing::of(dir, path)?;
     let mut outdated_indexes = false;
     let epoch_file = path.join(leader_epoch_cache::FILE_NAME);
@@ -129,9 +136,8 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             continue;
         };
         log_end = scanned.next_offset;
-        // Of a segment that compaction has been through, the end may be gone for good.
-        let lost_end = !options.config.cleanup_policy.compact
-            && next_base.is_some_and(|next_base| next_base > log_end);
+        let lost_end = next_base.is_some_and(|next_base| next_base > log_end)
+            && !loader.is_known_whole(base_offset, next_base);
         let damaged = scanned.truncated > 0 || lost_end;
         if next_base.is_some() && !damaged {
             for path in segment.save_indexes(dir)? {
@@ -176,6 +182,20 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// Whether the power cannot have taken the end of a sealed segment. If it ends before the next
+    /// one begins all the same, compaction has removed what was there, perhaps that of Kafka: what
+    /// is compacted is synced.
+    fn is_known_whole(&self, base_offset: Offset, next_base: Option<Offset>) -> bool {
+        let is_compacted = self.options.first_dirty_offset.is_some_and(|dirty| base_offset < dirty);
+        is_compacted || self.is_synced(next_base)
+    }
+
+    /// Whether a segment was synced before the last run ended.
+    fn is_synced(&self, next_base: Option<Offset>) -> bool {
+        self.options.clean_shutdown
+            || next_base.is_some_and(|next| next <= self.options.recovery_point)
+    }
+
     /// Opens a segment, or recovers it if it cannot be trusted. `None` is scanned of a segment
     /// that is sealed and as it was left.
     fn open_segment(
@@ -185,8 +205,7 @@ impl Loader<'_> {
         next_base: Option<Offset>,
     ) -> io::Result<(Arc<LogSegment>, Option<Scanned>)> {
         let Self { dir, path, options, .. } = *self;
-        let synced =
-            options.clean_shutdown || next_base.is_some_and(|next| next <= options.recovery_point);
+        let synced = self.is_synced(next_base);
         let sizes = files.sizes();
         if synced && files.has_indexes() {
             let opened = match next_base {

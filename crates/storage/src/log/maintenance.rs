@@ -114,6 +114,7 @@ impl Log {
     /// Closes the log without writing anything, and renames its directory to `name`, to be
     /// removed at `due`.
     pub(crate) fn delete(&self, name: &str, due: Timestamp) -> Result<PathBuf, LogDirFailure> {
+        self.cleaning.stop();
         let _flushing = self.flushing.lock();
         let mut writer = self.writer.lock();
         writer.active()?;

@@ -107,7 +107,11 @@ impl Log {
         let mut result = look(&self.reader());
         for _ in 1..ATTEMPTS {
             match &result {
-                Err(error) if is_gone(error) || is_corrupt(error) => result = look(&self.reader()),
+                Err(error) if is_gone(error) || is_corrupt(error) => {
+                    // Compaction gives files their names under this lock.
+                    drop(self.writer.lock());
+                    result = look(&self.reader());
+                }
                 Ok(_) | Err(_) => break,
             }
         }

@@ -12,8 +12,8 @@ use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 use super::{
-    Dir, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogManagerOptions, RECOVERY_POINT_FILE,
-    Schedule,
+    CLEANER_FILE, Dir, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogManagerOptions,
+    RECOVERY_POINT_FILE, Schedule,
 };
 use crate::checkpoint::{self, Offsets};
 use crate::file_name::{DELETE_DIR, parse_partition_dir};
@@ -226,6 +226,7 @@ fn list_logs(
     let recovery_points = read_checkpoint(disk, &path.join(RECOVERY_POINT_FILE))?;
     let log_starts = read_checkpoint(disk, &path.join(LOG_START_FILE))?;
     let high_watermarks = read_checkpoint(disk, &path.join(HIGH_WATERMARK_FILE))?;
+    let first_dirty = read_checkpoint(disk, &path.join(CLEANER_FILE))?;
     for entry in disk.read_dir(path)?.into_iter().filter(|entry| entry.is_dir) {
         if entry.name.ends_with(DELETE_DIR) {
             disk.remove_dir_all(&entry.path)?;
@@ -242,6 +243,7 @@ fn list_logs(
             recovery_point: of(&recovery_points),
             log_start_offset: of(&log_starts),
             high_watermark: of(&high_watermarks),
+            first_dirty_offset: first_dirty.get(&partition).copied(),
             clean_shutdown,
         };
         pending.push_back(Pending { dir: dir.clone(), partition, options });

@@ -4,6 +4,7 @@
 
 mod append;
 mod batches;
+mod compaction;
 mod faults;
 mod group_commit;
 mod inspect;

@@ -1,0 +1,105 @@
+//! What a log remembers of its compaction, and what keeps a pass out of the way of others.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ottla_protocol::Offset;
+use parking_lot::{Mutex, MutexGuard};
+
+/// Part of every log. Kafka's `LogCleaningState` and the partition's line in
+/// `cleaner-offset-checkpoint`.
+#[derive(Default)]
+pub(crate) struct CleaningState {
+    /// Held while a pass works on the log's files. Taken before all other locks of the log.
+    step: Mutex<()>,
+    /// The log was closed or deleted: no pass may touch its files any more.
+    stopped: AtomicBool,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    first_dirty: Option<Offset>,
+    in_progress: bool,
+    uncleanable: bool,
+    /// How often the log's end was cut off.
+    truncations: u64,
+}
+
+/// A pass that was begun.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begun {
+    truncations: u64,
+}
+
+impl CleaningState {
+    pub(crate) fn new(first_dirty: Option<Offset>) -> Self {
+        let inner = Inner { first_dirty, ..Inner::default() };
+        Self { inner: Mutex::new(inner), ..Self::default() }
+    }
+
+    /// Where the section begins that was never cleaned; `None` if none was.
+    pub(crate) fn first_dirty(&self) -> Option<Offset> {
+        self.inner.lock().first_dirty
+    }
+
+    /// Nothing is cleaned from now on. Waits for the step that is under way.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        drop(self.step.lock());
+    }
+
+    /// The log ends at `log_end` now: what comes after it is new.
+    pub(crate) fn truncated(&self, log_end: Offset) {
+        let mut inner = self.inner.lock();
+        inner.truncations += 1;
+        inner.first_dirty = inner.first_dirty.map(|first| first.min(log_end));
+    }
+
+    /// Whether a pass may begin.
+    pub(super) fn is_free(&self) -> bool {
+        let inner = self.inner.lock();
+        !inner.in_progress && !inner.uncleanable && !self.is_stopped()
+    }
+
+    /// Begins a pass, if there is none.
+    pub(super) fn begin(&self) -> Option<Begun> {
+        let mut inner = self.inner.lock();
+        if inner.in_progress || self.is_stopped() {
+            return None;
+        }
+        inner.in_progress = true;
+        Some(Begun { truncations: inner.truncations })
+    }
+
+    /// The pass is over, whatever came of it.
+    pub(super) fn end(&self) {
+        self.inner.lock().in_progress = false;
+    }
+
+    /// Everything before `first_dirty` is clean, unless it was cut off meanwhile.
+    pub(super) fn cleaned(&self, begun: Begun, first_dirty: Offset) {
+        let mut inner = self.inner.lock();
+        if inner.truncations == begun.truncations {
+            inner.first_dirty = Some(first_dirty);
+        }
+    }
+
+    /// What was known makes no sense.
+    pub(super) fn reset(&self, first_dirty: Offset) {
+        self.inner.lock().first_dirty = Some(first_dirty);
+    }
+
+    /// No pass can get through this log; `false` if that was known.
+    pub(super) fn mark_uncleanable(&self) -> bool {
+        !std::mem::replace(&mut self.inner.lock().uncleanable, true)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the log from being closed or deleted while a step works on its files.
+    pub(super) fn step(&self) -> MutexGuard<'_, ()> {
+        self.step.lock()
+    }
+}
