@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 
 use super::files;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "compat/README.md",
     "docs/durability.md",
+    "docs/storage-format.md",
     "fuzz/README.md",
 ];
 const DECISIONS: &str = "docs/adr";
