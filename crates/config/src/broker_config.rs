@@ -278,6 +278,8 @@ pub struct FetchSettings {
     pub max_request_partition_size_limit: usize,
     /// `fetch.sendfile`, Ottla's own: how stored records reach a socket.
     pub sendfile: Sendfile,
+    /// `fetch.cold.read.threads`, Ottla's own: fetches that may wait for a disk at once.
+    pub cold_read_threads: usize,
 }
 
 /// `fetch.sendfile`: how stored records reach a plaintext socket.

@@ -10,6 +10,7 @@ use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
 use ottla_protocol::{BrokerId, StrBytes, Timestamp};
 use ottla_storage::LogManager;
 
+use crate::cold_reads::ColdReads;
 use crate::controller_host::ControllerHost;
 use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
 use crate::fetch_sessions::FetchSessions;
@@ -26,6 +27,7 @@ pub(crate) struct Broker {
     replicas: ReplicaManager,
     groups: Arc<CoordinatorHost>,
     fetch_sessions: FetchSessions,
+    cold_reads: Arc<ColdReads>,
     producer_ids: ProducerIds,
 }
 
@@ -46,6 +48,7 @@ impl Broker {
             replicas: ReplicaManager::new(config.node.node_id, Arc::clone(&config), logs),
             groups: Arc::new(CoordinatorHost::new(env.clone(), &config)),
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
+            cold_reads: Arc::new(ColdReads::new(env, config.fetch.cold_read_threads)),
             producer_ids: ProducerIds::new(),
             config,
         }
@@ -117,6 +120,11 @@ impl Broker {
 
     pub(crate) fn fetch_sessions(&self) -> &FetchSessions {
         &self.fetch_sessions
+    }
+
+    /// Where a handler reads what is not in memory.
+    pub(crate) fn cold_reads(&self) -> &Arc<ColdReads> {
+        &self.cold_reads
     }
 
     /// A producer id that nobody had before.

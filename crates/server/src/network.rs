@@ -17,6 +17,7 @@
 mod acceptor;
 mod connection_quotas;
 mod processor;
+mod readahead;
 mod request_channel;
 mod response_writer;
 
@@ -27,12 +28,14 @@ use ottla_config::{Sendfile, SocketServerConfig};
 use ottla_env::{BoxFuture, Env, Listener, TaskHandle};
 use tokio::sync::watch;
 
+use crate::cold_reads::ColdReads;
+
 use acceptor::Acceptor;
 pub(crate) use acceptor::ListenError;
 use connection_quotas::ConnectionQuotas;
 pub(crate) use request_channel::Handler;
 use request_channel::RequestChannel;
-pub(crate) use response_writer::{FileRange, Part};
+pub(crate) use response_writer::Part;
 
 /// A response that is not there yet; or why there will be none, and the connection is closed.
 pub(crate) type PendingResponse = BoxFuture<'static, Result<Vec<Part>, String>>;
@@ -106,12 +109,13 @@ impl SocketServer {
         env: &Env,
         bound: BoundSockets,
         config: &SocketServerConfig,
-        sendfile: Sendfile,
+        (sendfile, cold_reads): (Sendfile, Arc<ColdReads>),
         handler: Handler,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let quotas = Arc::new(ConnectionQuotas::new(config));
-        let channel = Arc::new(RequestChannel::new(config.clone(), sendfile, handler));
+        let channel =
+            Arc::new(RequestChannel::new(config.clone(), (sendfile, cold_reads), handler));
         let mut acceptors = Vec::new();
         for (name, _, listener) in bound.listeners {
             let acceptor = Acceptor {

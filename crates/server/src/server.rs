@@ -113,7 +113,7 @@ impl Server {
             &env,
             bound,
             &config.socket_server,
-            config.fetch.sendfile,
+            (config.fetch.sendfile, Arc::clone(broker.cold_reads())),
             Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
         );
         let background = start_background(&env, &broker, &logs);

@@ -13,6 +13,13 @@ use crate::log_segment::LogSegment;
 use crate::open_files::Wait;
 use crate::transaction_index::AbortedTxn;
 
+/// Distance of the bytes that tell whether a piece is in memory: what Linux reads ahead at once.
+const PROBE_STEP: usize = 128 * 1024;
+/// Distance of the bytes that have to be read to bring a piece in.
+const PAGE: usize = 4096;
+/// Bytes at the end of a log that count as written a moment ago.
+const RECENT: u64 = 8 << 20;
+
 /// A piece of a file.
 #[derive(Clone)]
 pub struct FileSlice {
@@ -22,6 +29,8 @@ pub struct FileSlice {
     pub position: u64,
     /// Its length in bytes.
     pub len: usize,
+    /// It was written a moment ago: it is in memory, nobody needs to ask.
+    pub is_recent: bool,
 }
 
 /// Whole batches, the first of which holds the offset asked for.
@@ -41,9 +50,50 @@ pub struct FetchData {
 }
 
 impl FileSlice {
+    /// Where the piece ends.
+    pub fn end(&self) -> u64 {
+        self.position + self.len as u64
+    }
+
     /// Reads the piece.
     pub fn read(&self) -> io::Result<Bytes> {
         read_exact(&*self.file, self.position, self.len).map(Bytes::from)
+    }
+
+    /// Reads the piece without waiting for the disk; `None` if it is not in memory.
+    pub fn try_read(&self) -> io::Result<Option<Bytes>> {
+        let mut bytes = vec![0; self.len];
+        match self.file.try_read_at(&mut bytes, self.position) {
+            Ok(read) if read == self.len => Ok(Some(bytes.into())),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the piece is in the page cache, as far as a few looks tell.
+    pub fn is_in_memory(&self) -> bool {
+        if self.is_recent {
+            return true;
+        }
+        let starts = (self.position..self.end()).step_by(PROBE_STEP);
+        let mut probes = starts.chain(self.end().checked_sub(1));
+        !probes.any(|position| {
+            let probe = self.file.try_read_at(&mut [0], position);
+            probe.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        })
+    }
+
+    /// Brings the piece into the page cache. Blocks on the disk. What is wrong with it is for
+    /// whoever reads it to find out.
+    pub fn bring_in(&self) {
+        self.file.will_need(self.position, self.len as u64);
+        let pages = (self.position..self.end()).step_by(PAGE);
+        for position in pages.chain(self.end().checked_sub(1)) {
+            if !matches!(self.file.read_at(&mut [0], position), Ok(1)) {
+                break;
+            }
+        }
     }
 }
 
@@ -183,7 +233,10 @@ impl LogReader {
             let end = run.whole_batches(segment, left, min_one, wait)?;
             if end > run.start {
                 let len = usize::try_from(end - run.start).unwrap_or(usize::MAX);
-                data.slices.push(FileSlice { file: segment.file()?, position: run.start, len });
+                let is_recent = next_base.is_none()
+                    && run.start >= segment.found_size().max(size.saturating_sub(RECENT));
+                let (file, position) = (segment.file()?, run.start);
+                data.slices.push(FileSlice { file, position, len, is_recent });
                 left = left.saturating_sub(end - run.start);
                 if wanted.aborted_txns {
                     read_up_to = match end < limit {

@@ -27,6 +27,8 @@ pub(crate) struct LogSegment {
     base_offset: Offset,
     log: Arc<CachedFile>,
     size: AtomicU64,
+    /// Bytes that were there already when this object was made.
+    found_size: u64,
     offset_index: OffsetIndex,
     time_index: TimeIndex,
     txn_index: Arc<TransactionIndex>,
@@ -93,6 +95,7 @@ impl LogSegment {
             base_offset,
             log,
             size: AtomicU64::new(parts.size),
+            found_size: parts.size,
             offset_index: parts.offset_index,
             time_index: parts.time_index,
             txn_index,
@@ -130,6 +133,11 @@ impl LogSegment {
     /// Bytes of batches.
     pub(crate) fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    /// Bytes that this object did not see being written.
+    pub(crate) fn found_size(&self) -> u64 {
+        self.found_size
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -300,6 +300,7 @@ impl FetchSettings {
                 Some("off") => Sendfile::Off,
                 _ => Sendfile::Auto,
             },
+            cold_read_threads: values.number("fetch.cold.read.threads"),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("connection.failed.authentication.delay.ms", "100", Valid::AtLeast(0), "Milliseconds before a connection that failed to authenticate is closed.").low().not_yet(),
     int("fetch.max.bytes", "57671680", Valid::AtLeast(1024), "The largest answer to a fetch in bytes, whatever the client asks."),
     string("fetch.sendfile", "auto", Valid::OneOf(&["auto", "on", "off"]), "How stored records reach a plaintext socket: by sendfile (on), by read and write (off), or by sendfile where it is not encrypted (auto).").low().ottla(),
+    int("fetch.cold.read.threads", "16", Valid::AtLeast(1), "Fetches that may wait at once, on threads of their own, for records that are not in memory.").low().ottla(),
     int("max.incremental.fetch.session.cache.slots", "1000", Valid::AtLeast(0), "Incremental fetch sessions kept at once (KIP-227)."),
     int("max.request.partition.size.limit", "2000", Valid::AtLeast(1), "Partitions in one answer to DescribeTopicPartitions."),
     long("socket.connection.setup.timeout.ms", "10000", Valid::AtLeast(1), "Milliseconds that a connection between nodes may take to open.").not_yet(),

@@ -8,7 +8,7 @@ use ottla_protocol::fetch::{
     FetchableTopicResponse, PartitionData,
 };
 use ottla_protocol::{ErrorCode, LeaderEpoch, TopicRef};
-use ottla_storage::{FetchData, ReadError};
+use ottla_storage::{FetchData, Log, ReadError, Wanted};
 use tracing::warn;
 
 use super::produce::missing;
@@ -53,14 +53,17 @@ pub(super) fn handle(
         max_bytes,
         session,
     };
-    let read = fetch.read(broker);
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    if read.enough || wait.is_zero() || fetch.session.partitions.is_empty() {
+    let mut wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    if fetch.session.partitions.is_empty() {
+        wait = Duration::ZERO;
+    }
+    let read = fetch.try_read(broker);
+    if !read.is_cold && (read.enough || wait.is_zero()) {
         return Answer::now(fetch.finish(broker, read.answers));
     }
     let broker = Arc::clone(broker);
     Answer::later(async move {
-        let read = fetch.wait(&broker, wait).await;
+        let (fetch, read) = fetch.wait(&broker, wait).await;
         fetch.finish(&broker, read.answers)
     })
 }
@@ -80,20 +83,46 @@ struct Read {
     answers: Vec<(TopicRef, PartitionData<FetchedRecords>)>,
     /// There is no reason to wait for more.
     enough: bool,
+    /// It ended where the disk would have to be waited for.
+    is_cold: bool,
 }
 
+/// Looks into a log; `None` if it would have to wait for the disk.
+type Look = fn(&Log, &Wanted) -> Result<Option<FetchData>, ReadError>;
+
 impl Fetch {
-    fn read(&self, broker: &Broker) -> Read {
+    /// Reads as long as all that has to be looked at is in memory.
+    fn try_read(&self, broker: &Broker) -> Read {
+        self.look(broker, Log::try_fetch)
+    }
+
+    /// Reads; if that takes the disk, on a thread that may wait for it.
+    async fn read(self, broker: &Arc<Broker>) -> (Self, Read) {
+        let read = self.try_read(broker);
+        if !read.is_cold {
+            return (self, read);
+        }
+        let reader = Arc::clone(broker);
+        let read = move || {
+            let read = self.look(&reader, |log, wanted| log.fetch(wanted).map(Some));
+            (self, read)
+        };
+        broker.cold_reads().run(read).await
+    }
+
+    fn look(&self, broker: &Broker, look: Look) -> Read {
         let (mut bytes, mut readable) = (0, 0);
         let mut failed = false;
         let mut answers = Vec::with_capacity(self.session.partitions.len());
         for (topic, fetch) in &self.session.partitions {
             let left = self.max_bytes.saturating_sub(bytes);
-            let data = match self.read_partition(broker, topic, fetch, (left, bytes == 0)) {
-                Ok((data, bytes_readable)) => {
+            let limits = (left, bytes == 0);
+            let data = match self.read_partition(broker, (topic, fetch), limits, look) {
+                Ok(Some((data, bytes_readable))) => {
                     readable += bytes_readable;
                     data
                 }
+                Ok(None) => return Read { answers, enough: false, is_cold: true },
                 Err(data) => {
                     failed = true;
                     data
@@ -102,21 +131,21 @@ impl Fetch {
             bytes += data.records.len();
             answers.push((topic.clone(), data));
         }
-        Read { answers, enough: failed || readable >= self.min_bytes }
+        Read { answers, enough: failed || readable >= self.min_bytes, is_cold: false }
     }
 
     /// `left` is how many bytes the answer may still grow by; the first records are sent whatever their size (KIP-74).
     ///
     /// The number is what counts against `min_bytes`: where limits cut batches off, all that they allow, since waiting
-    /// would bring no more.
+    /// would bring no more. Without an answer, the disk would have to be waited for.
     #[allow(clippy::result_large_err, reason = "both sides are the same answer")]
     fn read_partition(
         &self,
         broker: &Broker,
-        topic: &TopicRef,
-        fetch: &FetchPartition,
+        (topic, fetch): (&TopicRef, &FetchPartition),
         (left, first): (usize, bool),
-    ) -> Result<(PartitionData<FetchedRecords>, usize), PartitionData<FetchedRecords>> {
+        look: Look,
+    ) -> Result<Option<(PartitionData<FetchedRecords>, usize)>, PartitionData<FetchedRecords>> {
         let failed = |error| PartitionData::failed(fetch.partition, error);
         let Some(partition) = broker.replicas().find(topic, fetch.partition) else {
             return Err(failed(missing(broker, topic, fetch.partition)));
@@ -135,21 +164,21 @@ impl Fetch {
             data.diverging_epoch = Some(diverging);
             return Err(data);
         }
-        let max_bytes = usize::try_from(fetch.partition_max_bytes).unwrap_or(0).min(left);
+        let wanted = Wanted {
+            from: fetch.fetch_offset,
+            upper_bound: partition.upper_bound(self.bound),
+            max_bytes: usize::try_from(fetch.partition_max_bytes).unwrap_or(0).min(left),
+            min_one_message: first,
+            aborted_txns: self.bound == ReadBound::LastStableOffset,
+        };
         let log = partition.log();
-        let upper = partition.upper_bound(self.bound);
         let high_watermark = partition.high_watermark();
         let mut data = failed(ErrorCode::None);
         let mut readable = 0;
-        let read = match self.bound {
-            ReadBound::HighWatermark => log.read(fetch.fetch_offset, max_bytes, first, upper),
-            ReadBound::LastStableOffset => {
-                log.read_committed(fetch.fetch_offset, max_bytes, first, upper)
-            }
-        };
-        match read {
-            Ok(read) => {
-                readable = read.len().max(if read.is_limited { max_bytes } else { 0 });
+        match look(log, &wanted) {
+            Ok(None) => return Ok(None),
+            Ok(Some(read)) => {
+                readable = read.len().max(if read.is_limited { wanted.max_bytes } else { 0 });
                 data.aborted_transactions = aborted_transactions(self.bound, &read);
                 data.records = FetchedRecords::new(read.slices);
             }
@@ -164,11 +193,11 @@ impl Fetch {
         data.high_watermark = high_watermark;
         data.last_stable_offset = log.last_stable_offset(high_watermark);
         data.log_start_offset = log.log_start_offset();
-        if data.error_code == ErrorCode::None { Ok((data, readable)) } else { Err(data) }
+        if data.error_code == ErrorCode::None { Ok(Some((data, readable))) } else { Err(data) }
     }
 
     /// Reads again whenever something changed, until there is enough or the time is over.
-    async fn wait(&self, broker: &Broker, wait: Duration) -> Read {
+    async fn wait(self, broker: &Arc<Broker>, wait: Duration) -> (Self, Read) {
         let clock = &broker.env().clock;
         let deadline = clock.sleep(wait);
         tokio::pin!(deadline);
@@ -177,15 +206,17 @@ impl Fetch {
             .filter_map(|(topic, fetch)| broker.replicas().find(topic, fetch.partition))
             .collect();
         let subscription: Subscription<Partition> = Subscription::new(watched);
+        let mut fetch = self;
         loop {
-            let read = self.read(broker);
-            if read.enough {
-                return read;
+            let read;
+            (fetch, read) = fetch.read(broker).await;
+            if read.enough || wait.is_zero() {
+                return (fetch, read);
             }
             tokio::select! {
                 biased;
                 () = subscription.changed() => {}
-                () = &mut deadline => return self.read(broker),
+                () = &mut deadline => return fetch.read(broker).await,
             }
         }
     }

@@ -56,6 +56,21 @@ pub(super) fn handle(
     context: &RequestContext,
     request: &ListOffsetsRequest,
 ) -> Answer {
+    let mut asked = request.topics.iter().flat_map(|topic| &topic.partitions);
+    if !asked.any(|asked| asked.timestamp >= 0 || asked.timestamp == special::MAX_TIMESTAMP) {
+        return Answer::now(answer(broker, context, request));
+    }
+    // Who asks for a time mostly asks for the past, which has long left memory.
+    let (broker, context, request) = (Arc::clone(broker), context.clone(), request.clone());
+    let cold_reads = Arc::clone(broker.cold_reads());
+    Answer::later(async move { cold_reads.run(move || answer(&broker, &context, &request)).await })
+}
+
+fn answer(
+    broker: &Broker,
+    context: &RequestContext,
+    request: &ListOffsetsRequest,
+) -> ListOffsetsResponse {
     let with_epoch = context.version() >= FIRST_VERSION_WITH_EPOCH;
     let bound = match request.isolation_level {
         READ_COMMITTED => ReadBound::LastStableOffset,
@@ -89,7 +104,7 @@ pub(super) fn handle(
             partitions: partitions.collect(),
         })
     });
-    Answer::now(message!(ListOffsetsResponse { topics: topics.collect() }))
+    message!(ListOffsetsResponse { topics: topics.collect() })
 }
 
 fn find(

@@ -81,7 +81,7 @@ impl Processor {
         context: ConnectionContext,
         channel: Arc<RequestChannel>,
     ) -> Self {
-        let writer = ResponseWriter::new(channel.sendfile());
+        let writer = ResponseWriter::new(channel.sendfile(), Arc::clone(channel.cold_reads()));
         let pending = VecDeque::new();
         let responses =
             Responses { pending, held: false, ready_bytes: 0, parts: Vec::new(), writer };

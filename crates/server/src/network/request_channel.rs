@@ -10,6 +10,7 @@ use ottla_config::{Sendfile, SocketServerConfig};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{ConnectionContext, Reply};
+use crate::cold_reads::ColdReads;
 
 /// Answers one request frame, without its length prefix.
 pub(crate) type Handler = Arc<dyn Fn(&ConnectionContext, Bytes) -> Reply + Send + Sync>;
@@ -18,16 +19,21 @@ pub(crate) type Handler = Arc<dyn Fn(&ConnectionContext, Bytes) -> Reply + Send 
 pub(crate) struct RequestChannel {
     config: SocketServerConfig,
     sendfile: Sendfile,
+    cold_reads: Arc<ColdReads>,
     memory: Option<Semaphore>,
     handler: Handler,
 }
 
 impl RequestChannel {
-    pub(super) fn new(config: SocketServerConfig, sendfile: Sendfile, handler: Handler) -> Self {
+    pub(super) fn new(
+        config: SocketServerConfig,
+        (sendfile, cold_reads): (Sendfile, Arc<ColdReads>),
+        handler: Handler,
+    ) -> Self {
         let memory = config
             .queued_max_request_bytes
             .map(|bytes| Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
-        Self { config, sendfile, memory, handler }
+        Self { config, sendfile, cold_reads, memory, handler }
     }
 
     pub(super) fn config(&self) -> &SocketServerConfig {
@@ -36,6 +42,10 @@ impl RequestChannel {
 
     pub(super) fn sendfile(&self) -> Sendfile {
         self.sendfile
+    }
+
+    pub(super) fn cold_reads(&self) -> &Arc<ColdReads> {
+        &self.cold_reads
     }
 
     /// Waits until there is memory for a request of `len` bytes (`queued.max.request.bytes`).

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_config::Sendfile;
 use ottla_env::{File, Stream};
+use ottla_storage::FileSlice;
 use tokio::io::AsyncWriteExt;
+
+use super::readahead::Readahead;
+use crate::cold_reads::ColdReads;
 
 /// A piece of a response.
 #[derive(Clone)]
@@ -15,46 +19,41 @@ pub(crate) enum Part {
     /// Bytes in memory.
     Bytes(Bytes),
     /// Bytes in a file.
-    File(FileRange),
+    File(FileSlice),
 }
 
-/// Bytes of a log segment.
-#[derive(Clone)]
-pub(crate) struct FileRange {
-    /// The segment's file, which stays readable after the segment is deleted.
-    pub(crate) file: Arc<dyn File>,
-    /// Where the range starts.
-    pub(crate) position: u64,
-    /// Its length in bytes.
-    pub(crate) len: usize,
-}
-
-/// Ranges up to this size are read into memory and leave with the bytes around them, in one system call.
-const SMALL_RANGE: usize = 64 * 1024;
-/// A larger range that is not sent by `sendfile` is read and written in pieces of this size: they stay in the L2 cache.
-const PIECE: usize = 256 * 1024;
+/// Slices up to this size are read into memory and leave with the bytes around them, in one system call.
+const SMALL_SLICE: usize = 64 * 1024;
+/// Bytes that were read for one system call and no more: what a peer that takes nothing has of the node's memory.
+const MAX_RUN: usize = 1024 * 1024;
+/// Larger slices leave in pieces of this size: each is in memory before it is sent, and between two others have a turn.
+const PIECE: usize = 1024 * 1024;
+/// A piece that is not sent by `sendfile` is read and written in bites of this size: they stay in the L2 cache.
+const BITE: usize = 256 * 1024;
 /// Slices of one `writev`; Linux takes up to 1024.
 const MAX_SLICES: usize = 64;
 
 /// Writes responses to one connection.
 pub(super) struct ResponseWriter {
     sendfile: bool,
-    piece: Vec<u8>,
+    cold_reads: Arc<ColdReads>,
+    readahead: Readahead,
+    bite: Vec<u8>,
 }
 
 impl ResponseWriter {
-    pub(super) fn new(mode: Sendfile) -> Self {
+    pub(super) fn new(mode: Sendfile, cold_reads: Arc<ColdReads>) -> Self {
         // Every socket is plaintext so far, and there sendfile is faster and cheaper (bench/RESULTS.md).
         let sendfile = match mode {
             Sendfile::Auto | Sendfile::On => true,
             Sendfile::Off => false,
         };
-        Self { sendfile, piece: Vec::new() }
+        Self { sendfile, cold_reads, readahead: Readahead::default(), bite: Vec::new() }
     }
 
     /// Frees the buffer that large reads left behind.
     pub(super) fn shrink(&mut self) {
-        self.piece = Vec::new();
+        self.bite = Vec::new();
     }
 
     /// Writes all of `parts`, in order.
@@ -64,54 +63,99 @@ impl ResponseWriter {
         parts: &mut Vec<Part>,
     ) -> io::Result<()> {
         let mut run = Vec::new();
+        let mut read = 0;
         for part in parts.drain(..) {
             match part {
                 Part::Bytes(bytes) => run.push(bytes),
-                Part::File(range) if range.len <= SMALL_RANGE => run.push(read_range(&range)?),
-                Part::File(range) => {
+                Part::File(slice) if slice.len <= SMALL_SLICE => {
+                    read += slice.len;
+                    run.push(self.read(slice).await?);
+                    if read > MAX_RUN {
+                        write_run(stream, &mut run).await?;
+                        read = 0;
+                    }
+                }
+                Part::File(slice) => {
                     write_run(stream, &mut run).await?;
-                    self.write_range(stream, &range).await?;
+                    read = 0;
+                    self.write_slice(stream, &slice).await?;
                 }
             }
         }
         write_run(stream, &mut run).await
     }
 
-    async fn write_range(&mut self, stream: &mut dyn Stream, range: &FileRange) -> io::Result<()> {
-        if self.sendfile { send_file(stream, range).await } else { self.copy(stream, range).await }
+    /// Reads a slice; if it is not in memory, without blocking this thread.
+    async fn read(&mut self, slice: FileSlice) -> io::Result<Bytes> {
+        let read = match slice.try_read() {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => {
+                self.readahead.missed(&slice);
+                let missing = slice.clone();
+                self.cold_reads.run(move || missing.read()).await
+            }
+            Err(error) => Err(error),
+        };
+        self.read_ahead(&slice);
+        read.map_err(|error| match error.kind() == io::ErrorKind::UnexpectedEof {
+            true => file_ended(),
+            false => error,
+        })
     }
 
-    async fn copy(&mut self, stream: &mut dyn Stream, range: &FileRange) -> io::Result<()> {
-        self.piece.resize(PIECE, 0);
+    async fn write_slice(&mut self, stream: &mut dyn Stream, slice: &FileSlice) -> io::Result<()> {
         let mut sent = 0;
-        while sent < range.len {
-            let want = (range.len - sent).min(PIECE);
-            let piece = self.piece.get_mut(..want).unwrap_or_default();
-            let read = range.file.read_at(piece, range.position + sent as u64)?;
+        while sent < slice.len {
+            let piece = FileSlice {
+                position: slice.position + sent as u64,
+                len: (slice.len - sent).min(PIECE),
+                ..slice.clone()
+            };
+            if !piece.is_in_memory() {
+                self.readahead.missed(&piece);
+                let missing = piece.clone();
+                self.cold_reads.run(move || missing.bring_in()).await;
+            }
+            self.read_ahead(&piece);
+            match self.sendfile {
+                true => send_file(stream, &piece).await?,
+                false => self.copy(stream, &piece).await?,
+            }
+            sent += piece.len;
+        }
+        Ok(())
+    }
+
+    /// Has the disk read what comes after `slice`, if the connection seems to want it.
+    fn read_ahead(&mut self, slice: &FileSlice) {
+        if let Some(ahead) = self.readahead.reads(slice) {
+            self.cold_reads.read_ahead(Arc::clone(&slice.file), ahead.position, ahead.len);
+        }
+    }
+
+    async fn copy(&mut self, stream: &mut dyn Stream, piece: &FileSlice) -> io::Result<()> {
+        self.bite.resize(BITE, 0);
+        let mut sent = 0;
+        while sent < piece.len {
+            let want = (piece.len - sent).min(BITE);
+            let bite = self.bite.get_mut(..want).unwrap_or_default();
+            let read = piece.file.read_at(bite, piece.position + sent as u64)?;
             if read == 0 {
                 return Err(file_ended());
             }
-            stream.write_all(piece.get(..read).unwrap_or_default()).await?;
+            stream.write_all(bite.get(..read).unwrap_or_default()).await?;
             sent += read;
         }
         Ok(())
     }
 }
 
-fn read_range(range: &FileRange) -> io::Result<Bytes> {
-    let mut bytes = vec![0; range.len];
-    match range.file.read_at(&mut bytes, range.position)? {
-        read if read == range.len => Ok(bytes.into()),
-        _ => Err(file_ended()),
-    }
-}
-
-async fn send_file(stream: &mut dyn Stream, range: &FileRange) -> io::Result<()> {
+async fn send_file(stream: &mut dyn Stream, piece: &FileSlice) -> io::Result<()> {
     let mut sent = 0;
-    while sent < range.len {
-        let offset = range.position + sent as u64;
-        let file = range.file.as_ref();
-        match poll_fn(|cx| stream.poll_send_file(cx, file, offset, range.len - sent)).await? {
+    while sent < piece.len {
+        let offset = piece.position + sent as u64;
+        let file: &dyn File = &*piece.file;
+        match poll_fn(|cx| stream.poll_send_file(cx, file, offset, piece.len - sent)).await? {
             0 => return Err(file_ended()),
             some => sent += some,
         }

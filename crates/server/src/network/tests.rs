@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use crate::cold_reads::ColdReads;
+
 use super::{BoundSockets, ConnectionContext, Handler, Part, Reply, SocketServer};
 
 type Stream = Box<dyn ottla_env::Stream>;
@@ -41,8 +43,12 @@ async fn serve(
     let handler: Handler = Arc::new(handler);
     let bound = BoundSockets::bind(&env, &listeners, config).await.unwrap();
     let address = bound.addresses()[0].1;
-    let server = SocketServer::start(&env, bound, config, Sendfile::Auto, handler);
+    let server = SocketServer::start(&env, bound, config, reading(&env), handler);
     (env, server, address)
+}
+
+fn reading(env: &Env) -> (Sendfile, Arc<ColdReads>) {
+    (Sendfile::Auto, Arc::new(ColdReads::new(env, 2)))
 }
 
 fn frame(body: &[u8]) -> Vec<u8> {

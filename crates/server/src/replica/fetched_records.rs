@@ -3,7 +3,7 @@
 use ottla_protocol::fetch::FetchRecords;
 use ottla_storage::FileSlice;
 
-use crate::network::{FileRange, Part};
+use crate::network::Part;
 
 /// Whole batches of one partition, as ranges of its segments.
 #[derive(Clone, Default)]
@@ -20,9 +20,7 @@ impl FetchedRecords {
 
     /// The ranges, for the wire.
     pub(crate) fn into_parts(self) -> impl Iterator<Item = Part> {
-        self.slices.into_iter().map(|slice| {
-            Part::File(FileRange { file: slice.file, position: slice.position, len: slice.len })
-        })
+        self.slices.into_iter().map(Part::File)
     }
 }
 

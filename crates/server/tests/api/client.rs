@@ -21,6 +21,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// One connection.
 pub(crate) struct Client {
     stream: Box<dyn Stream>,
+    /// Length of the answer that is being received.
+    announced: Option<u32>,
     next_correlation_id: i32,
 }
 
@@ -31,7 +33,7 @@ impl Client {
 
     pub(crate) async fn connect_to(address: SocketAddr) -> Self {
         let stream = Env::os().net.connect(&address.to_string()).await.unwrap();
-        Self { stream, next_correlation_id: 1 }
+        Self { stream, announced: None, next_correlation_id: 1 }
     }
 
     /// Sends bytes as they are. A node that has closed the connection already may not take them.
@@ -53,12 +55,28 @@ impl Client {
     /// The next frame, without its length; `None` at the end of the connection.
     pub(crate) async fn receive(&mut self) -> Option<Bytes> {
         let receive = async {
-            let length = self.stream.read_u32().await.ok()?;
+            let length = match self.announced.take() {
+                Some(length) => length,
+                None => self.stream.read_u32().await.ok()?,
+            };
             let mut frame = vec![0; length as usize];
             self.stream.read_exact(&mut frame).await.expect("an answer is cut short");
             Some(Bytes::from(frame))
         };
         in_time("an answer", receive).await
+    }
+
+    /// Waits until the length of an answer has arrived, and takes no more of it.
+    pub(crate) async fn wait_for_bytes(&mut self) {
+        self.announced = Some(in_time("an answer", self.stream.read_u32()).await.unwrap());
+    }
+
+    /// An answer was begun, which ends before its announced length, and the connection with it.
+    pub(crate) async fn assert_cut_short(&mut self) {
+        let announced = self.announced.take().unwrap() as usize;
+        let mut rest = Vec::new();
+        let ended = in_time("the end of the connection", self.stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_err() || rest.len() < announced, "all {announced} bytes came");
     }
 
     /// Nothing may arrive for a moment. Absence is the one thing that there is no condition for.

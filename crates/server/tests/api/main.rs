@@ -6,6 +6,7 @@ mod client;
 mod node;
 mod records;
 mod requests;
+mod slow_disk;
 
 mod administration;
 mod bad_frames;
@@ -18,4 +19,5 @@ mod lifecycle;
 mod long_logs;
 mod offsets;
 mod producing;
+mod slow_readers;
 mod transactions;

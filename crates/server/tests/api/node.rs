@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::BrokerConfig;
-use ottla_env::Env;
 use ottla_env::process::ProcessStats;
+use ottla_env::{Disk, Env};
 use ottla_server::{Server, StartError};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -50,8 +50,23 @@ impl Node {
         Self::start_in(dir, properties).await.unwrap()
     }
 
+    /// A new node on a disk of the test's own.
+    pub(crate) async fn start_on(disk: Arc<dyn Disk>, properties: &str) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let env = move || Env { disk, ..Env::os() };
+        Self::start_with_env(env, dir, properties).await.unwrap()
+    }
+
     /// A node on a directory that may hold something.
     pub(crate) async fn start_in(dir: Arc<TempDir>, properties: &str) -> Result<Self, StartError> {
+        Self::start_with_env(Env::os, dir, properties).await
+    }
+
+    async fn start_with_env(
+        env: impl FnOnce() -> Env + Send + 'static,
+        dir: Arc<TempDir>,
+        properties: &str,
+    ) -> Result<Self, StartError> {
         let base = format!(
             "node.id=1\n\
              listeners=PLAINTEXT://127.0.0.1:0\n\
@@ -63,7 +78,7 @@ impl Node {
         );
         let (config, _) = BrokerConfig::parse(&[&base, properties], &[]).unwrap();
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let started = runtime.spawn(async move { Server::start(Env::os(), config).await });
+        let started = runtime.spawn(async move { Server::start(env(), config).await });
         match in_time("the start", started).await.unwrap() {
             Ok(server) => {
                 let running = Some(Running { runtime, server });

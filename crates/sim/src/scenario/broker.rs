@@ -169,7 +169,7 @@ fn trouble(world: &mut Simulation, shared: &Shared) -> Result<()> {
         if world.is_running(BROKER) {
             world.crash(BROKER, plan.crash)?;
         }
-        shared.broker.set_disk_faults(DiskFaults::default());
+        shared.broker.set_disk_faults(healthy());
         shared.faulty.set(false);
         world.run_for(Duration::from_millis(world.rng.below(2000)))?;
         world.restart(BROKER)?;
@@ -178,9 +178,14 @@ fn trouble(world: &mut Simulation, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// A disk that works; now and then something is not in memory.
+fn healthy() -> DiskFaults {
+    DiskFaults { cold_read: 0.1, ..DiskFaults::default() }
+}
+
 /// One way for a disk to fail.
 fn draw_faults(rng: &SimRng) -> DiskFaults {
-    let none = DiskFaults::default();
+    let none = healthy();
     match rng.below(4) {
         0 => DiskFaults { write_error: 0.02, ..none },
         1 => DiskFaults { sync_error: 0.05, ..none },
