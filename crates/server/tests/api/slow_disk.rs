@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_env::{DirEntry, DirLock, Disk, Env, File, OpenMode};
+use ottla_env::{DirEntry, DirLock, Disk, Env, File, FileSystem, OpenMode};
 use parking_lot::{Condvar, Mutex};
 
 use crate::node::PATIENCE;
@@ -131,6 +131,12 @@ impl Disk for SlowDisk {
     }
     fn available_space(&self, path: &Path) -> io::Result<u64> {
         self.disk.available_space(path)
+    }
+    fn syncs(&self) -> u64 {
+        self.disk.syncs()
+    }
+    fn file_system(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        self.disk.file_system(path)
     }
 }
 
