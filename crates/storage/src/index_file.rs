@@ -1,4 +1,4 @@
-//! The index of a sealed segment, searched where it lies: a page at a time, and nothing is kept
+//! What of an index lies in a file, searched where it lies: a page at a time, and nothing is kept
 //! but the first and the last entry. The page cache is the cache.
 //!
 //! Offsets, positions and times grow about evenly within a segment, so where an entry lies can be
@@ -17,8 +17,9 @@ const PAGE: usize = 4096;
 pub(crate) struct IndexFile<const N: usize> {
     file: Arc<CachedFile>,
     len: usize,
-    /// The first and the last entry, once somebody searched.
-    ends: OnceLock<([u8; N], [u8; N])>,
+    /// Both kept once they are known.
+    first: OnceLock<[u8; N]>,
+    last: OnceLock<[u8; N]>,
 }
 
 /// An entry, and which one it is.
@@ -32,25 +33,31 @@ impl<const N: usize> IndexFile<N> {
     /// The entries in a file of `bytes` bytes, of which a rest that is no whole entry is ignored.
     pub(crate) fn new(file: Arc<CachedFile>, bytes: u64) -> Self {
         let len = usize::try_from(bytes / N as u64).unwrap_or(usize::MAX);
-        Self { file, len, ends: OnceLock::new() }
+        Self { file, len, first: OnceLock::new(), last: OnceLock::new() }
+    }
+
+    /// The same, of which the last entry is known, if there is one.
+    pub(crate) fn ending_with(self, last: Option<[u8; N]>) -> Self {
+        Self { last: last.map_or_else(OnceLock::new, OnceLock::from), ..self }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The file is renamed: see [`CachedFile::retire`].
-    pub(crate) fn retire(&self) {
-        self.file.retire();
-    }
-
     /// The last entry.
     pub(crate) fn last(&self, wait: Wait) -> io::Result<Option<[u8; N]>> {
-        Ok(self.ends(wait)?.map(|(_, last)| last))
+        let Some(index) = self.len.checked_sub(1) else { return Ok(None) };
+        self.kept(&self.last, index, wait).map(Some)
+    }
+
+    /// The last entry, if it was read before.
+    pub(crate) fn known_last(&self) -> Option<[u8; N]> {
+        self.last.get().copied()
     }
 
     /// The entry `index`, which must be there.
-    pub(crate) fn entry(&self, index: usize, wait: Wait) -> io::Result<[u8; N]> {
+    fn entry(&self, index: usize, wait: Wait) -> io::Result<[u8; N]> {
         let mut entry = [0; N];
         let read = wait.read_at(&*self.file.get()?, &mut entry, (index * N) as u64)?;
         if read < N { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(entry) }
@@ -64,7 +71,8 @@ impl<const N: usize> IndexFile<N> {
         key: impl Fn(&[u8; N]) -> i64,
         wait: Wait,
     ) -> io::Result<Option<[u8; N]>> {
-        let Some(ends) = self.ends(wait)? else { return Ok(None) };
+        let Some(last) = self.last(wait)? else { return Ok(None) };
+        let ends = (self.kept(&self.first, 0, wait)?, last);
         let file = self.file.get()?;
         search(self.len, ends, target, key, |from, bytes| {
             match wait.read_at(&*file, bytes, (from * N) as u64)? {
@@ -74,13 +82,11 @@ impl<const N: usize> IndexFile<N> {
         })
     }
 
-    fn ends(&self, wait: Wait) -> io::Result<Option<([u8; N], [u8; N])>> {
-        if let Some(ends) = self.ends.get() {
-            return Ok(Some(*ends));
+    fn kept(&self, kept: &OnceLock<[u8; N]>, index: usize, wait: Wait) -> io::Result<[u8; N]> {
+        match kept.get() {
+            Some(entry) => Ok(*entry),
+            None => self.entry(index, wait).map(|entry| *kept.get_or_init(|| entry)),
         }
-        let Some(last) = self.len.checked_sub(1) else { return Ok(None) };
-        let ends = (self.entry(0, wait)?, self.entry(last, wait)?);
-        Ok(Some(*self.ends.get_or_init(|| ends)))
     }
 }
 

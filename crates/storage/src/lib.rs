@@ -44,6 +44,7 @@ mod open_files;
 mod partition_metadata;
 mod producer_state;
 mod recovery;
+mod segment_index;
 mod time_index;
 mod transaction_index;
 

@@ -55,7 +55,7 @@ pub struct Log {
     log_start_offset: AtomicI64,
     log_end_offset: AtomicI64,
     high_watermark: AtomicI64,
-    recovery_point: AtomicI64,
+    synced_end: AtomicI64,
     /// First offset of the oldest open transaction; `i64::MAX` if there is none.
     first_unstable_offset: AtomicI64,
     last_flush: AtomicI64,
@@ -76,9 +76,6 @@ struct Writer {
     topic_id: Option<TopicId>,
     /// New names in the directory that a power loss would take.
     unsynced_names: bool,
-    /// Index files of the active segment, written when the log was last closed. They must be gone
-    /// before the segment grows: once it is sealed and synced, a crash would trust them.
-    outdated_indexes: bool,
 }
 
 impl Writer {
@@ -128,9 +125,19 @@ impl Log {
         Offset(self.log_end_offset.load(Ordering::Acquire))
     }
 
-    /// Everything before it survives a power loss.
+    /// Where recovery has to begin after a crash: before it everything survives a power loss, and
+    /// indexes are complete on disk.
     pub fn recovery_point(&self) -> Offset {
-        Offset(self.recovery_point.load(Ordering::Acquire))
+        let segments = self.segments.load();
+        let sealed = segments.split_last().map_or(&[][..], |(_, sealed)| sealed);
+        let unsaved = sealed.iter().find(|segment| segment.has_unsaved_indexes());
+        let synced_end = self.synced_end();
+        unsaved.map_or(synced_end, |segment| segment.base_offset().min(synced_end))
+    }
+
+    /// Every batch before it survives a power loss.
+    fn synced_end(&self) -> Offset {
+        Offset(self.synced_end.load(Ordering::Acquire))
     }
 
     /// The high watermark that was last set; retention stays below it.

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use ottla_env::{File, OpenMode};
 use ottla_protocol::{Offset, Timestamp};
 
 use crate::batch_header::BatchHeader;
-use crate::batch_scanner::{FoundBatch, HeaderScanner};
+use crate::batch_scanner::{FoundBatch, HeaderScanner, corrupt};
 use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, segment_file};
 use crate::log_dir::LogDir;
 use crate::offset_index::{self, OffsetIndex, OffsetPosition};
@@ -31,23 +31,15 @@ pub(crate) struct LogSegment {
     found_size: u64,
     offset_index: OffsetIndex,
     time_index: TimeIndex,
-    txn_index: Arc<TransactionIndex>,
+    /// What the index files were last given is on the disk.
+    indexes_synced: AtomicBool,
+    txn_index: TransactionIndex,
     /// Largest timestamp of the first batch: the age that `segment.ms` counts from.
     first_timestamp: AtomicI64,
     largest_timestamp: AtomicI64,
     offset_of_largest: AtomicI64,
     bytes_since_index_entry: AtomicU64,
     created: Timestamp,
-}
-
-/// What recovery or a directory listing knows of a segment.
-pub(crate) struct SegmentParts {
-    pub(crate) size: u64,
-    pub(crate) offset_index: OffsetIndex,
-    pub(crate) time_index: TimeIndex,
-    /// Largest timestamp and its offset, where known.
-    pub(crate) largest: Option<TimestampOffset>,
-    pub(crate) bytes_since_index_entry: u64,
 }
 
 impl LogSegment {
@@ -60,70 +52,33 @@ impl LogSegment {
 
     /// An empty segment without a file yet.
     pub(crate) fn unwritten(dir: &LogDir, path: &Path, base_offset: Offset) -> Arc<Self> {
-        let parts = SegmentParts {
-            size: 0,
-            offset_index: OffsetIndex::in_memory(base_offset),
-            time_index: TimeIndex::in_memory(base_offset),
-            largest: None,
-            bytes_since_index_entry: 0,
-        };
-        Self::from_parts(dir, path, base_offset, parts)
+        Self::open(dir, path, base_offset, SegmentFileSizes::default())
     }
 
-    /// A segment whose file exists.
-    pub(crate) fn from_parts(
-        dir: &LogDir,
-        path: &Path,
-        base_offset: Offset,
-        parts: SegmentParts,
-    ) -> Arc<Self> {
-        let log = dir.cached_file(segment_file(path, base_offset, LOG));
-        let txn_index = dir.cached_file(segment_file(path, base_offset, TXN_INDEX));
-        let txn_index = Arc::new(TransactionIndex::empty(base_offset, txn_index));
-        Self::with_files((log, txn_index), base_offset, dir.now(), parts)
-    }
-
-    fn with_files(
-        (log, txn_index): (Arc<CachedFile>, Arc<TransactionIndex>),
-        base_offset: Offset,
-        created: Timestamp,
-        parts: SegmentParts,
-    ) -> Arc<Self> {
-        let unknown = if parts.size == 0 { Timestamp::NONE.0 } else { UNKNOWN };
-        let largest = parts.largest;
-        Arc::new(Self {
-            base_offset,
-            log,
-            size: AtomicU64::new(parts.size),
-            found_size: parts.size,
-            offset_index: parts.offset_index,
-            time_index: parts.time_index,
-            txn_index,
-            first_timestamp: AtomicI64::new(unknown),
-            largest_timestamp: AtomicI64::new(largest.map_or(unknown, |l| l.timestamp.0)),
-            offset_of_largest: AtomicI64::new(largest.map_or(base_offset.0, |l| l.offset.0)),
-            bytes_since_index_entry: AtomicU64::new(parts.bytes_since_index_entry),
-            created,
-        })
-    }
-
-    /// A segment that takes no more, with its indexes on disk.
-    pub(crate) fn sealed(
+    /// A segment whose `.log` file exists. Nothing is read.
+    pub(crate) fn open(
         dir: &LogDir,
         path: &Path,
         base_offset: Offset,
         sizes: SegmentFileSizes,
     ) -> Arc<Self> {
-        let index = dir.cached_file(segment_file(path, base_offset, INDEX));
-        let time_index = dir.cached_file(segment_file(path, base_offset, TIME_INDEX));
-        let parts = SegmentParts {
-            size: sizes.log,
-            offset_index: OffsetIndex::in_file(base_offset, index, sizes.index),
-            time_index: TimeIndex::in_file(base_offset, time_index, sizes.time_index),
-            largest: None,
-            bytes_since_index_entry: 0,
-        };
-        Self::from_parts(dir, path, base_offset, parts)
+        let file = |extension| dir.cached_file(segment_file(path, base_offset, extension));
+        let unknown = if sizes.log == 0 { Timestamp::NONE.0 } else { UNKNOWN };
+        Arc::new(Self {
+            base_offset,
+            log: file(LOG),
+            size: AtomicU64::new(sizes.log),
+            found_size: sizes.log,
+            offset_index: OffsetIndex::new(base_offset, file(INDEX), sizes.index),
+            time_index: TimeIndex::new(base_offset, file(TIME_INDEX), sizes.time_index),
+            indexes_synced: AtomicBool::new(true),
+            txn_index: TransactionIndex::empty(base_offset, file(TXN_INDEX)),
+            first_timestamp: AtomicI64::new(unknown),
+            largest_timestamp: AtomicI64::new(unknown),
+            offset_of_largest: AtomicI64::new(base_offset.0),
+            bytes_since_index_entry: AtomicU64::new(0),
+            created: dir.now(),
+        })
     }
 
     pub(crate) fn base_offset(&self) -> Offset {
@@ -167,10 +122,7 @@ impl LogSegment {
         if position == 0 {
             self.first_timestamp.store(batch.max_timestamp.0, Ordering::Relaxed);
         }
-        if batch.max_timestamp.0 > self.largest_timestamp.load(Ordering::Relaxed) {
-            self.largest_timestamp.store(batch.max_timestamp.0, Ordering::Relaxed);
-            self.offset_of_largest.store(batch.last_offset().0, Ordering::Relaxed);
-        }
+        self.note_timestamp(batch);
         let mut since = self.bytes_since_index_entry.load(Ordering::Relaxed);
         if since > u64::from(interval) {
             let offset = batch.last_offset();
@@ -179,6 +131,13 @@ impl LogSegment {
             since = 0;
         }
         self.bytes_since_index_entry.store(since + size, Ordering::Relaxed);
+    }
+
+    fn note_timestamp(&self, batch: &BatchHeader) {
+        if batch.max_timestamp.0 > self.largest_timestamp.load(Ordering::Relaxed) {
+            self.largest_timestamp.store(batch.max_timestamp.0, Ordering::Relaxed);
+            self.offset_of_largest.store(batch.last_offset().0, Ordering::Relaxed);
+        }
     }
 
     /// Shows readers the batches up to byte `size`.
@@ -194,9 +153,9 @@ impl LogSegment {
     /// Whether another entry might not fit into indexes of `limit` bytes each.
     pub(crate) fn indexes_full(&self, limit: u32) -> bool {
         let limit = u64::from(limit);
-        (self.offset_index.len() as u64 + 1) * offset_index::ENTRY_LEN > limit
+        (self.offset_index.entries().len() as u64 + 1) * offset_index::ENTRY_LEN > limit
             // One more for the entry that completes the index.
-            || (self.time_index.len() as u64 + 2) * time_index::ENTRY_LEN > limit
+            || (self.time_index.entries().len() as u64 + 2) * time_index::ENTRY_LEN > limit
     }
 
     fn largest_so_far(&self) -> TimestampOffset {
@@ -228,9 +187,52 @@ impl LogSegment {
             return Ok(Timestamp(known));
         }
         let last = self.time_index.last()?;
-        let timestamp = last.map_or(Timestamp::NONE, |entry| entry.timestamp);
+        self.note_largest(last);
+        Ok(last.map_or(Timestamp::NONE, |entry| entry.timestamp))
+    }
+
+    fn note_largest(&self, largest: Option<TimestampOffset>) {
+        let none = TimestampOffset { timestamp: Timestamp::NONE, offset: self.base_offset };
+        let TimestampOffset { timestamp, offset } = largest.unwrap_or(none);
+        self.offset_of_largest.store(offset.0, Ordering::Relaxed);
         self.largest_timestamp.store(timestamp.0, Ordering::Relaxed);
-        Ok(timestamp)
+    }
+
+    // --- opening ---
+
+    /// Finds the end of the last segment of a log that was closed: what follows the last entry of
+    /// its index is scanned. A segment that does not fit its indexes is
+    /// [`io::ErrorKind::InvalidData`].
+    pub(crate) fn find_end(&self) -> io::Result<Offset> {
+        let (file, size) = (self.file()?, self.size());
+        let last = self.offset_index.last()?;
+        if last.position > 0 && last.position >= size {
+            return Err(corrupt());
+        }
+        self.note_largest(self.time_index.last()?);
+        let mut next_offset = self.base_offset;
+        let mut scanner = HeaderScanner::new(&*file, last.position, size);
+        while let Some(batch) = scanner.next_batch()? {
+            self.note_timestamp(&batch.header);
+            next_offset = batch.header.next_offset();
+        }
+        self.bytes_since_index_entry.store(size - last.position, Ordering::Relaxed);
+        Ok(next_offset)
+    }
+
+    /// Keeps of the indexes on disk what a checkpoint at `offset` vouches for, and goes on behind
+    /// it: the batch that the last entry is about. `None` if there is no entry, or it is about
+    /// another batch.
+    pub(crate) fn resume_at(&self, offset: Offset) -> io::Result<Option<FoundBatch>> {
+        let last = self.offset_index.keep_before(offset)?;
+        self.time_index.keep_before(offset)?;
+        if last.position == 0 || last.position >= self.size() {
+            return Ok(None);
+        }
+        self.note_largest(self.time_index.last()?);
+        let file = self.file()?;
+        let batch = HeaderScanner::new(&*file, last.position, self.size()).next_batch()?;
+        Ok(batch.filter(|batch| batch.header.last_offset() == last.offset))
     }
 
     /// The first batch before byte `limit` that ends at `offset` or later.
@@ -356,24 +358,44 @@ impl LogSegment {
 
     // --- on disk ---
 
-    /// Whether the indexes exist in memory only.
+    /// Whether a power loss would leave less in the index files than there is.
     pub(crate) fn has_unsaved_indexes(&self) -> bool {
-        self.offset_index.is_in_memory()
+        !(self.indexes_synced.load(Ordering::Acquire) && self.are_indexes_saved())
     }
 
-    /// Writes both index files, which the caller syncs.
-    pub(crate) fn save_indexes(&self, dir: &LogDir) -> io::Result<[PathBuf; 2]> {
-        self.write_indexes(dir, [self.sibling(INDEX), self.sibling(TIME_INDEX)])
+    fn are_indexes_saved(&self) -> bool {
+        self.offset_index.entries().is_saved() && self.time_index.entries().is_saved()
     }
 
-    /// As [`save_indexes`](Self::save_indexes), under names that end with `.suffix`.
-    pub(crate) fn save_indexes_as(&self, dir: &LogDir, suffix: &str) -> io::Result<[PathBuf; 2]> {
-        let named = |extension| self.sibling(&format!("{extension}.{suffix}"));
-        self.write_indexes(dir, [named(INDEX), named(TIME_INDEX)])
+    /// Writes what the index files lack; the files, for the caller to sync and say so.
+    pub(crate) fn save_indexes(&self) -> io::Result<[PathBuf; 2]> {
+        if !self.are_indexes_saved() {
+            self.indexes_synced.store(false, Ordering::Release);
+            self.time_index.entries().save()?;
+            self.offset_index.entries().save()?;
+        }
+        Ok([self.sibling(INDEX), self.sibling(TIME_INDEX)])
     }
 
-    fn write_indexes(&self, dir: &LogDir, paths: [PathBuf; 2]) -> io::Result<[PathBuf; 2]> {
-        let contents = [self.offset_index.to_bytes()?, self.time_index.to_bytes()?];
+    /// Notes that what was last saved of the indexes survives a power loss.
+    pub(crate) fn indexes_are_synced(&self) {
+        self.indexes_synced.store(true, Ordering::Release);
+    }
+
+    /// Makes the index files survive a power loss, but for their names.
+    pub(crate) fn sync_indexes(&self, dir: &LogDir) -> io::Result<()> {
+        for path in self.save_indexes()? {
+            dir.disk().open(&path, OpenMode::ReadWrite)?.sync_data()?;
+        }
+        self.indexes_are_synced();
+        Ok(())
+    }
+
+    /// Writes the indexes, of which nothing was saved yet, to files whose names end with
+    /// `.suffix`; the files, for the caller to sync.
+    pub(crate) fn write_indexes_as(&self, dir: &LogDir, suffix: &str) -> io::Result<[PathBuf; 2]> {
+        let paths = [INDEX, TIME_INDEX].map(|index| self.sibling(&format!("{index}.{suffix}")));
+        let contents = [self.offset_index.entries().unsaved(), self.time_index.entries().unsaved()];
         for (path, bytes) in paths.iter().zip(contents) {
             let file = dir.disk().open(path, OpenMode::Truncate)?;
             file.write_all_at(&mut [io::IoSlice::new(&bytes)], 0)?;
@@ -381,24 +403,18 @@ impl LogSegment {
         Ok(paths)
     }
 
-    /// The same segment with its indexes on disk: they leave memory.
-    pub(crate) fn with_saved_indexes(&self, dir: &LogDir) -> Arc<Self> {
-        let sizes = SegmentFileSizes {
-            log: self.size(),
-            index: self.offset_index.len() as u64 * offset_index::ENTRY_LEN,
-            time_index: self.time_index.len() as u64 * time_index::ENTRY_LEN,
-        };
-        let index = dir.cached_file(self.sibling(INDEX));
-        let time_index = dir.cached_file(self.sibling(TIME_INDEX));
-        let parts = SegmentParts {
-            size: sizes.log,
-            offset_index: OffsetIndex::in_file(self.base_offset, index, sizes.index),
-            time_index: TimeIndex::in_file(self.base_offset, time_index, sizes.time_index),
-            largest: Some(self.largest_so_far()).filter(|l| l.timestamp.0 != UNKNOWN),
-            bytes_since_index_entry: 0,
-        };
-        let files = (self.log.clone(), self.txn_index.clone());
-        Self::with_files(files, self.base_offset, self.created, parts)
+    /// Removes the index files, for the indexes to be made anew.
+    pub(crate) fn remove_index_files(&self, dir: &LogDir) -> io::Result<()> {
+        self.offset_index.entries().retire();
+        self.time_index.entries().retire();
+        for extension in [INDEX, TIME_INDEX] {
+            match dir.disk().remove_file(&self.sibling(extension)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn sibling(&self, extension: &str) -> PathBuf {
@@ -417,8 +433,8 @@ impl LogSegment {
     pub(crate) fn delete_replaced(&self, dir: &LogDir, due: Timestamp) -> io::Result<()> {
         self.log.retire();
         self.txn_index.retire();
-        self.offset_index.retire();
-        self.time_index.retire();
+        self.offset_index.entries().retire();
+        self.time_index.entries().retire();
         CLEANABLE_FILES.into_iter().try_for_each(|extension| self.delete_file(dir, due, extension))
     }
 
@@ -440,10 +456,19 @@ impl LogSegment {
         Arc::ptr_eq(&self.log, &other.log)
     }
 
+    /// Lengths of its files.
+    pub(crate) fn file_sizes(&self) -> SegmentFileSizes {
+        SegmentFileSizes {
+            log: self.size(),
+            index: Some(self.offset_index.entries().len() as u64 * offset_index::ENTRY_LEN),
+            time_index: Some(self.time_index.entries().len() as u64 * time_index::ENTRY_LEN),
+        }
+    }
+
     /// Bytes of the larger index.
     pub(crate) fn index_size(&self) -> u64 {
-        let offsets = self.offset_index.len() as u64 * offset_index::ENTRY_LEN;
-        offsets.max(self.time_index.len() as u64 * time_index::ENTRY_LEN)
+        let sizes = self.file_sizes();
+        sizes.index.max(sizes.time_index).unwrap_or(0)
     }
 
     /// The offset after the last batch.
@@ -460,12 +485,12 @@ impl LogSegment {
 /// The files of a segment that compaction writes anew.
 pub(crate) const CLEANABLE_FILES: [&str; 4] = [LOG, INDEX, TIME_INDEX, TXN_INDEX];
 
-/// Lengths of a segment's files in bytes.
+/// Lengths of a segment's files in bytes; `None` of an index that has no file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SegmentFileSizes {
     pub(crate) log: u64,
-    pub(crate) index: u64,
-    pub(crate) time_index: u64,
+    pub(crate) index: Option<u64>,
+    pub(crate) time_index: Option<u64>,
 }
 
 /// The end of the last whole batch at or before byte `target`, from the batch at `from` on.

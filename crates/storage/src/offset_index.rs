@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use ottla_protocol::Offset;
 
-use crate::index_entries::IndexEntries;
-use crate::index_file::IndexFile;
 use crate::open_files::{CachedFile, Wait};
+use crate::segment_index::SegmentIndex;
 
 /// Bytes of one entry.
 pub(crate) const ENTRY_LEN: u64 = 8;
@@ -20,145 +19,83 @@ pub(crate) struct OffsetPosition {
     pub(crate) position: u64,
 }
 
+const ENTRY: usize = ENTRY_LEN as usize;
+
 /// The index of one segment.
 pub(crate) struct OffsetIndex {
     base_offset: Offset,
-    source: Source,
-}
-
-enum Source {
-    /// Of an active segment, or one not yet synced.
-    Memory(IndexEntries),
-    /// Of a sealed segment.
-    File(IndexFile<{ ENTRY_LEN as usize }>),
+    entries: SegmentIndex<ENTRY>,
 }
 
 impl OffsetIndex {
-    pub(crate) fn in_memory(base_offset: Offset) -> Self {
-        Self { base_offset, source: Source::Memory(IndexEntries::default()) }
+    /// The index in the first `bytes` bytes of `file`, or one that is empty and has no file yet.
+    pub(crate) fn new(base_offset: Offset, file: Arc<CachedFile>, bytes: Option<u64>) -> Self {
+        Self { base_offset, entries: SegmentIndex::new(file, bytes) }
     }
 
-    /// The index in a file of `bytes` bytes, of which a rest that is no whole entry is ignored.
-    pub(crate) fn in_file(base_offset: Offset, file: Arc<CachedFile>, bytes: u64) -> Self {
-        Self { base_offset, source: Source::File(IndexFile::new(file, bytes)) }
+    /// The entries, for saving them.
+    pub(crate) fn entries(&self) -> &SegmentIndex<ENTRY> {
+        &self.entries
     }
 
-    /// Takes an index in memory from what a file held; `None` if the entries do not ascend.
-    pub(crate) fn from_bytes(base_offset: Offset, bytes: &[u8]) -> Option<Self> {
-        let index = Self::in_memory(base_offset);
-        let (entries, rest) = bytes.as_chunks::<{ ENTRY_LEN as usize }>();
-        if !rest.is_empty() {
-            return None;
-        }
-        let mut last: Option<OffsetPosition> = None;
-        for entry in entries {
-            let entry = index.decode(u64::from_be_bytes(*entry))?;
-            if last.is_some_and(|l| l.offset >= entry.offset || l.position >= entry.position) {
-                return None;
-            }
-            index.append(entry);
-            last = Some(entry);
-        }
-        Some(index)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        match &self.source {
-            Source::Memory(entries) => entries.len(),
-            Source::File(file) => file.len(),
-        }
-    }
-
-    /// Whether the entries are in memory only.
-    pub(crate) fn is_in_memory(&self) -> bool {
-        matches!(self.source, Source::Memory(_))
-    }
-
-    /// Appends an entry; ignored if it does not fit into the format or the index is sealed.
+    /// Appends an entry; ignored if it does not fit into the format.
     pub(crate) fn append(&self, entry: OffsetPosition) {
-        let Source::Memory(entries) = &self.source else { return };
         let relative = u32::try_from(entry.offset.0 - self.base_offset.0);
         let position = u32::try_from(entry.position);
         if let (Ok(relative), Ok(position)) = (relative, position) {
-            entries.push(u64::from(relative) << 32 | u64::from(position));
+            self.entries.push((u64::from(relative) << 32 | u64::from(position)).to_be_bytes());
         }
     }
 
     /// The last entry at or before `target`, or the start of the segment.
     pub(crate) fn lookup(&self, target: Offset, wait: Wait) -> io::Result<OffsetPosition> {
-        self.last_up_to(target.0.saturating_sub(self.base_offset.0), relative_offset, wait)
+        let target = target.0.saturating_sub(self.base_offset.0);
+        self.found(self.entries.last_up_to(target, relative_offset, wait)?)
     }
 
     /// The last entry at or before byte `limit` of the segment, or its start.
     pub(crate) fn lookup_position(&self, limit: u64, wait: Wait) -> io::Result<OffsetPosition> {
-        self.last_up_to(i64::try_from(limit).unwrap_or(i64::MAX), position, wait)
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.found(self.entries.last_up_to(limit, position, wait)?)
     }
 
     /// The last entry, or the start of the segment.
     pub(crate) fn last(&self) -> io::Result<OffsetPosition> {
-        self.lookup_position(u64::MAX, Wait::ForDisk)
+        self.found(self.entries.last(Wait::ForDisk)?)
     }
 
-    /// The file, if there is one, is renamed: see [`CachedFile::retire`].
-    pub(crate) fn retire(&self) {
-        match &self.source {
-            Source::Memory(_) => {}
-            Source::File(file) => file.retire(),
-        }
+    /// Keeps the entries on disk up to the last one before `end`, or the start of the segment;
+    /// that one. What a power loss left behind the others has no position.
+    pub(crate) fn keep_before(&self, end: Offset) -> io::Result<OffsetPosition> {
+        let end = end.0 - self.base_offset.0;
+        let sound = |entry: &[u8; ENTRY]| position(entry) > 0 && relative_offset(entry) < end;
+        self.found(self.entries.keep_up_to_last(sound)?)
     }
 
-    /// The file's contents.
-    pub(crate) fn to_bytes(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.len() * ENTRY_LEN as usize);
-        for index in 0..self.len() {
-            let entry = match &self.source {
-                Source::Memory(entries) => entries.get(index).unwrap_or_default().to_be_bytes(),
-                Source::File(file) => file.entry(index, Wait::ForDisk)?,
-            };
-            bytes.extend_from_slice(&entry);
-        }
-        Ok(bytes)
-    }
-
-    fn last_up_to(
-        &self,
-        target: i64,
-        key: fn(u64) -> i64,
-        wait: Wait,
-    ) -> io::Result<OffsetPosition> {
-        let found = match &self.source {
-            Source::Memory(entries) => {
-                let count = entries.partition_point(|entry| key(entry) <= target);
-                count.checked_sub(1).and_then(|last| entries.get(last))
-            }
-            Source::File(file) => file
-                .last_up_to(target, |entry| key(u64::from_be_bytes(*entry)), wait)?
-                .map(u64::from_be_bytes),
-        };
-        let Some(found) = found else {
+    fn found(&self, entry: Option<[u8; ENTRY]>) -> io::Result<OffsetPosition> {
+        let Some(entry) = entry else {
             return Ok(OffsetPosition { offset: self.base_offset, position: 0 });
         };
-        self.decode(found).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
-    }
-
-    fn decode(&self, raw: u64) -> Option<OffsetPosition> {
-        let offset = Offset(self.base_offset.0.checked_add(relative_offset(raw))?);
-        Some(OffsetPosition { offset, position: position(raw) as u64 })
+        let offset = self.base_offset.0.checked_add(relative_offset(&entry)).map(Offset);
+        let offset = offset.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        Ok(OffsetPosition { offset, position: position(&entry) as u64 })
     }
 }
 
-fn relative_offset(raw: u64) -> i64 {
-    (raw >> 32) as i64
+fn relative_offset(entry: &[u8; ENTRY]) -> i64 {
+    (u64::from_be_bytes(*entry) >> 32) as i64
 }
 
-fn position(raw: u64) -> i64 {
-    i64::from(raw as u32)
+fn position(entry: &[u8; ENTRY]) -> i64 {
+    i64::from(u64::from_be_bytes(*entry) as u32)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::open_files::tests::Scratch;
 
     const BASE: i64 = 1 << 40;
 
@@ -175,31 +112,55 @@ mod tests {
     }
 
     proptest! {
+        /// Wherever the entries are saved, and the file is opened again or not.
         #[test]
         fn a_lookup_finds_the_last_entry_before_the_target(
             entries in entries(), target in 0i64..1_000_000, limit in 0u64..1_000_000,
+            saved: prop::sample::Index,
         ) {
-            let index = OffsetIndex::in_memory(Offset(BASE));
-            for entry in &entries {
+            let scratch = Scratch::new();
+            let index = OffsetIndex::new(Offset(BASE), scratch.file(), None);
+            let saved = saved.index(entries.len() + 1);
+            for (count, entry) in entries.iter().enumerate() {
+                if count == saved {
+                    index.entries().save().unwrap();
+                }
                 index.append(*entry);
             }
-            let read = OffsetIndex::from_bytes(Offset(BASE), &index.to_bytes().unwrap()).unwrap();
             let start = OffsetPosition { offset: Offset(BASE), position: 0 };
             let target = Offset(BASE + target);
             let by_offset = entries.iter().rfind(|entry| entry.offset <= target);
             let by_position = entries.iter().rfind(|entry| entry.position <= limit);
-            for index in [index, read] {
+            let check = |index: &OffsetIndex| {
                 prop_assert_eq!(index.lookup(target, Wait::ForDisk).unwrap(), *by_offset.unwrap_or(&start));
                 prop_assert_eq!(index.lookup_position(limit, Wait::ForDisk).unwrap(), *by_position.unwrap_or(&start));
                 prop_assert_eq!(index.last().unwrap(), *entries.last().unwrap_or(&start));
-            }
+                Ok(())
+            };
+            check(&index)?;
+            index.entries().save().unwrap();
+            check(&index)?;
+            let bytes = entries.len() as u64 * ENTRY_LEN;
+            check(&OffsetIndex::new(Offset(BASE), scratch.file(), Some(bytes)))?;
         }
 
+        /// Zeroes that a power loss left at the end of the file are no entries.
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            if let Some(index) = OffsetIndex::from_bytes(Offset(0), &bytes) {
-                prop_assert_eq!(index.to_bytes().unwrap(), bytes);
-            }
+        fn entries_from_an_offset_on_are_cut_off(
+            entries in entries(), end in 0i64..1_000_000, zeroes in 0usize..2000,
+        ) {
+            let scratch = Scratch::new();
+            let end = Offset(BASE + end);
+            let index = OffsetIndex::new(Offset(BASE), scratch.file(), None);
+            entries.iter().for_each(|entry| index.append(*entry));
+            index.entries().save().unwrap();
+            let bytes = (entries.len() + zeroes) as u64 * ENTRY_LEN;
+            scratch.file().get().unwrap().set_len(bytes).unwrap();
+            let index = OffsetIndex::new(Offset(BASE), scratch.file(), Some(bytes));
+            let kept = entries.iter().rfind(|entry| entry.offset < end);
+            let start = OffsetPosition { offset: Offset(BASE), position: 0 };
+            prop_assert_eq!(index.keep_before(end).unwrap(), *kept.unwrap_or(&start));
+            prop_assert_eq!(index.last().unwrap(), *kept.unwrap_or(&start));
         }
     }
 }

@@ -137,3 +137,29 @@ impl CachedFile {
         Ok(file)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    /// A file of its own for one test, gone when it ends.
+    pub(crate) struct Scratch {
+        dir: tempfile::TempDir,
+        files: Arc<OpenFiles>,
+    }
+
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+            let _inside = RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap()).enter();
+            let files = OpenFiles::new(ottla_env::Env::os().disk, 10);
+            Self { dir: tempfile::TempDir::new().unwrap(), files }
+        }
+
+        pub(crate) fn file(&self) -> Arc<CachedFile> {
+            CachedFile::new(self.dir.path().join("file"), self.files.clone())
+        }
+    }
+}

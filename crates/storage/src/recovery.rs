@@ -8,15 +8,12 @@ use std::sync::Arc;
 use ottla_config::LogConfig;
 use ottla_env::File;
 use ottla_protocol::record_batch::{HEADER_LENGTH, RecordBatch};
-use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
+use ottla_protocol::{LeaderEpoch, Offset};
 
 use crate::batch_header::BatchHeader;
-use crate::batch_scanner::{HeaderScanner, read_exact};
-use crate::file_name::{INDEX, LOG, TIME_INDEX, segment_file};
+use crate::batch_scanner::{FoundBatch, read_exact};
 use crate::log_dir::LogDir;
-use crate::log_segment::{LogSegment, SegmentFileSizes, SegmentParts};
-use crate::offset_index::OffsetIndex;
-use crate::time_index::{TimeIndex, TimestampOffset};
+use crate::log_segment::{LogSegment, SegmentFileSizes};
 
 /// Bytes read at once.
 const CHUNK: usize = 1 << 20;
@@ -24,6 +21,8 @@ const CHUNK: usize = 1 << 20;
 /// What a scan of a segment found.
 #[derive(Debug)]
 pub(crate) struct Scanned {
+    /// Where the scan began.
+    pub(crate) first_offset: Offset,
     /// Offset after the last batch.
     pub(crate) next_offset: Offset,
     /// Leader epochs of the batches, and where each begins.
@@ -35,85 +34,95 @@ pub(crate) struct Scanned {
 }
 
 impl Scanned {
-    fn nothing(next_offset: Offset) -> Self {
-        Self { next_offset, epochs: Vec::new(), truncated: 0, has_markers: false }
+    /// A scan that ended where it began.
+    pub(crate) fn nothing(at: Offset) -> Self {
+        Self {
+            first_offset: at,
+            next_offset: at,
+            epochs: Vec::new(),
+            truncated: 0,
+            has_markers: false,
+        }
     }
 }
 
-/// Checks every batch of a segment, cuts the file after the last good one, and indexes the rest.
-pub(crate) fn recover_segment(
-    dir: &LogDir,
-    path: &Path,
-    base_offset: Offset,
-    len: u64,
-    config: &LogConfig,
-) -> io::Result<(Arc<LogSegment>, Scanned)> {
-    let segment = LogSegment::from_parts(dir, path, base_offset, empty_parts(base_offset));
-    let file = segment.file()?;
-    let mut scanned = Scanned::nothing(base_offset);
-    let mut reader = BatchReader::new(&*file, len);
-    let mut valid = 0;
-    while let Some((header, size)) = reader.next_valid()? {
-        if !follows(&header, base_offset, &scanned) {
-            break;
-        }
-        segment.appended(&header, valid, size, config.index_interval_bytes);
-        valid += size;
-        scanned.next_offset = header.next_offset();
-        scanned.has_markers |= header.is_control();
-        if scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch > *latest) {
-            scanned.epochs.push((header.leader_epoch, header.base_offset));
-        }
-    }
-    segment.publish(valid);
-    scanned.truncated = len - valid;
-    if scanned.truncated > 0 {
-        tracing::warn!(
-            file = %segment.path().display(), valid, truncated = scanned.truncated,
-            "cut off what is no valid batch"
-        );
-        file.set_len(valid)?;
-        file.sync_data()?;
-    }
-    if valid > 0 {
-        segment.complete_time_index();
-    }
-    Ok((segment, scanned))
+/// A segment that cannot be trusted as it is.
+pub(crate) struct Suspect<'a> {
+    pub(crate) dir: &'a LogDir,
+    /// The partition's directory.
+    pub(crate) path: &'a Path,
+    pub(crate) base_offset: Offset,
+    pub(crate) sizes: SegmentFileSizes,
+    /// An offset up to which batches and indexes were synced.
+    pub(crate) checkpoint: Option<Offset>,
 }
 
-/// The last segment after a clean shutdown: its indexes are read, and only what follows their
-/// last entry is scanned. `None` if they do not fit the segment.
+impl Suspect<'_> {
+    /// Checks every batch from the checkpoint on, cuts the file after the last good one, and
+    /// indexes the rest.
+    pub(crate) fn recover(&self, config: &LogConfig) -> io::Result<(Arc<LogSegment>, Scanned)> {
+        let (segment, from) = self.resume()?;
+        let file = segment.file()?;
+        let len = self.sizes.log;
+        let first = from.map_or(self.base_offset, |batch| batch.header.base_offset);
+        let mut scanned = Scanned::nothing(first);
+        let mut valid = from.map_or(0, |batch| batch.position);
+        let mut reader = BatchReader::new(&*file, valid, len);
+        while let Some((header, size)) = reader.next_valid()? {
+            if !follows(&header, self.base_offset, &scanned) {
+                break;
+            }
+            segment.appended(&header, valid, size, config.index_interval_bytes);
+            valid += size;
+            scanned.next_offset = header.next_offset();
+            scanned.has_markers |= header.is_control();
+            if scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch > *latest) {
+                scanned.epochs.push((header.leader_epoch, header.base_offset));
+            }
+        }
+        segment.publish(valid);
+        scanned.truncated = len - valid;
+        if scanned.truncated > 0 {
+            tracing::warn!(
+                file = %segment.path().display(), valid, truncated = scanned.truncated,
+                "cut off what is no valid batch"
+            );
+            file.set_len(valid)?;
+            file.sync_data()?;
+        }
+        if valid > 0 {
+            segment.complete_time_index();
+        }
+        Ok((segment, scanned))
+    }
+
+    /// The segment with the indexes that a checkpoint vouches for, and the batch to go on with;
+    /// without any, and from its start on, where there is none.
+    fn resume(&self) -> io::Result<(Arc<LogSegment>, Option<FoundBatch>)> {
+        let Self { dir, path, base_offset, sizes, checkpoint } = *self;
+        if let Some(checkpoint) = checkpoint
+            && sizes.index.is_some()
+            && sizes.time_index.is_some()
+        {
+            let segment = LogSegment::open(dir, path, base_offset, sizes);
+            if let Some(Some(batch)) = skip_invalid(segment.resume_at(checkpoint))? {
+                return Ok((segment, Some(batch)));
+            }
+        }
+        Ok((LogSegment::open(dir, path, base_offset, SegmentFileSizes::default()), None))
+    }
+}
+
+/// The last segment after a clean shutdown, and the log's end. `None` if its indexes do not fit.
 pub(crate) fn open_active(
     dir: &LogDir,
     path: &Path,
     base_offset: Offset,
     sizes: SegmentFileSizes,
-) -> io::Result<Option<(Arc<LogSegment>, Scanned)>> {
-    let read = |extension| dir.disk().read(&segment_file(path, base_offset, extension));
-    let indexes = (
-        OffsetIndex::from_bytes(base_offset, &read(INDEX)?),
-        TimeIndex::from_bytes(base_offset, &read(TIME_INDEX)?),
-    );
-    let (Some(offset_index), Some(time_index)) = indexes else { return Ok(None) };
-    let last = offset_index.last()?;
-    if last.position > 0 && last.position >= sizes.log {
-        // The batch that the last entry is about is gone.
-        return Ok(None);
-    }
-    let largest = time_index.last()?;
-    let file = dir.cached_file(segment_file(path, base_offset, LOG)).get()?;
-    let found = scan_tail(&*file, last.position, sizes.log, base_offset, largest);
-    let Some(tail) = skip_invalid(found)? else { return Ok(None) };
-    let parts = SegmentParts {
-        size: sizes.log,
-        offset_index,
-        time_index,
-        largest: tail.largest,
-        bytes_since_index_entry: sizes.log - last.position,
-    };
-    let segment = LogSegment::from_parts(dir, path, base_offset, parts);
-    let scanned = Scanned::nothing(tail.next_offset);
-    Ok(Some((segment, scanned)))
+) -> io::Result<Option<(Arc<LogSegment>, Offset)>> {
+    let segment = LogSegment::open(dir, path, base_offset, sizes);
+    let end = skip_invalid(segment.find_end())?;
+    Ok(end.map(|end| (segment, end)))
 }
 
 /// Whether a batch may follow those scanned so far. Offset and epoch lie outside its checksum.
@@ -122,33 +131,6 @@ fn follows(header: &BatchHeader, segment_base: Offset, scanned: &Scanned) -> boo
     header.base_offset >= scanned.next_offset
         && relative <= i64::from(i32::MAX)
         && scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch >= *latest)
-}
-
-struct Tail {
-    next_offset: Offset,
-    largest: Option<TimestampOffset>,
-}
-
-fn scan_tail(
-    file: &dyn File,
-    from: u64,
-    end: u64,
-    base_offset: Offset,
-    mut largest: Option<TimestampOffset>,
-) -> io::Result<Tail> {
-    let mut next_offset = base_offset;
-    let mut scanner = HeaderScanner::new(file, from, end);
-    while let Some(batch) = scanner.next_batch()? {
-        next_offset = batch.header.next_offset();
-        let timestamp = batch.header.max_timestamp;
-        let known = largest.map_or(Timestamp::NONE, |largest| largest.timestamp);
-        if timestamp > known {
-            largest = Some(TimestampOffset { timestamp, offset: batch.header.last_offset() });
-        }
-    }
-    // Without any timestamp there is still an answer: none.
-    let none = TimestampOffset { timestamp: Timestamp::NONE, offset: base_offset };
-    Ok(Tail { next_offset, largest: largest.or(Some(none)) })
 }
 
 /// Data that makes no sense is no fault of the disk here: there is another way to find it out.
@@ -160,17 +142,7 @@ pub(crate) fn skip_invalid<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn empty_parts(base_offset: Offset) -> SegmentParts {
-    SegmentParts {
-        size: 0,
-        offset_index: OffsetIndex::in_memory(base_offset),
-        time_index: TimeIndex::in_memory(base_offset),
-        largest: None,
-        bytes_since_index_entry: 0,
-    }
-}
-
-/// Reads a segment from its start in large pieces, batch by batch.
+/// Reads a segment in large pieces, batch by batch.
 struct BatchReader<'a> {
     file: &'a dyn File,
     len: u64,
@@ -180,8 +152,8 @@ struct BatchReader<'a> {
 }
 
 impl<'a> BatchReader<'a> {
-    fn new(file: &'a dyn File, len: u64) -> Self {
-        Self { file, len, position: 0, chunk: Vec::new(), chunk_start: 0 }
+    fn new(file: &'a dyn File, position: u64, len: u64) -> Self {
+        Self { file, len, position, chunk: Vec::new(), chunk_start: position }
     }
 
     /// The next batch if it is whole and its checksum fits.

@@ -107,18 +107,18 @@ impl CleanedSegment {
         if self.written > 0 {
             self.segment.complete_time_index();
         }
-        for path in self.segment.save_indexes_as(dir, CLEANED)? {
+        for path in self.segment.write_indexes_as(dir, CLEANED)? {
             dir.disk().open(&path, OpenMode::ReadWrite)?.sync_data()?;
         }
+        let path = self.segment.path().parent().unwrap_or(Path::new(""));
         let entries: Vec<u8> = self.aborted.iter().flat_map(AbortedTxn::encode).collect();
         if !entries.is_empty() {
-            let path = self.segment.path().parent().unwrap_or(Path::new(""));
             let path = cleaned(path, self.base_offset(), TXN_INDEX);
             let file = dir.disk().open(&path, OpenMode::Truncate)?;
             file.write_all_at(&mut [IoSlice::new(&entries)], 0)?;
             file.sync_data()?;
         }
-        let segment = self.segment.with_saved_indexes(dir);
+        let segment = LogSegment::open(dir, path, self.base_offset(), self.segment.file_sizes());
         Ok(FinishedSegment { segment, txn_index_bytes: entries.len() as u64 })
     }
 }

@@ -12,7 +12,7 @@ use ottla_protocol::record_batch::{
 };
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
-use super::{Log, Writer, load};
+use super::{Log, Writer};
 use crate::append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo};
 use crate::batch_header::BatchHeader;
 use crate::file_name::{SNAPSHOT, segment_file};
@@ -250,7 +250,7 @@ impl Log {
 
     /// Whether `flush.messages` records are there that a power loss could take back.
     fn is_flush_due(&self, config: &LogConfig) -> bool {
-        let unflushed = self.log_end_offset().0.saturating_sub(self.recovery_point().0);
+        let unflushed = self.log_end_offset().0.saturating_sub(self.synced_end().0);
         u64::try_from(unflushed).unwrap_or(0) >= config.flush_messages
     }
 
@@ -282,11 +282,6 @@ impl Log {
         let active = writer.active()?;
         let due = is_roll_due(active, writer.roll_jitter, config, addition, now)
             .map_err(|error| self.dir.failed("reading the active segment", &error))?;
-        if writer.outdated_indexes {
-            load::remove_index_files(&self.dir, active)
-                .map_err(|error| self.dir.failed("removing outdated indexes", &error))?;
-            writer.outdated_indexes = false;
-        }
         if due {
             self.roll(writer, addition.first_offset, config)?;
         }

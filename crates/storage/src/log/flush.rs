@@ -54,7 +54,7 @@ impl Log {
     /// Makes everything before `up_to` survive a power loss. Blocks on the disk; callers that wait
     /// for one another share one sync: who comes after it finds nothing left to do.
     pub fn flush(&self, up_to: Offset) -> Result<(), LogDirFailure> {
-        if up_to <= self.recovery_point() {
+        if up_to <= self.synced_end() {
             return self.dir.check_online();
         }
         let _flushing = self.flushing.lock();
@@ -69,7 +69,7 @@ impl Log {
         up_to: Offset,
         done: impl FnOnce(Result<(), LogDirFailure>) + Send + 'static,
     ) {
-        if up_to <= self.recovery_point() {
+        if up_to <= self.synced_end() {
             return done(self.dir.check_online());
         }
         self.dir.flush_soon(Waiting { log: self.clone(), up_to, done: Box::new(done) });
@@ -81,7 +81,7 @@ impl Log {
         let log_end = self.log_end_offset();
         let waited = now.0.saturating_sub(self.last_flush.load(Ordering::Acquire));
         if self.config.load().flush_ms.is_some_and(|limit| waited >= millis(limit)) {
-            return (log_end > self.recovery_point()).then_some(log_end);
+            return (log_end > self.synced_end()).then_some(log_end);
         }
         let segments = self.segments.load();
         first_unsaved(sealed(&segments))?;
@@ -127,7 +127,7 @@ impl Log {
     /// before it, whole. `None` if it does already.
     pub(crate) fn gather(&self, up_to: Offset) -> Result<Option<Unsynced>, LogDirFailure> {
         self.dir.check_online()?;
-        let nothing_new = up_to <= self.recovery_point();
+        let nothing_new = up_to <= self.synced_end();
         if nothing_new && first_unsaved(sealed(&self.segments.load())).is_none() {
             return Ok(None);
         }
@@ -182,9 +182,9 @@ impl Log {
     /// Notes that it is on the disk.
     pub(crate) fn synced(&self, unsynced: Unsynced) {
         for segment in unsynced.indexed {
-            self.replace_segment(&segment, segment.with_saved_indexes(&self.dir));
+            segment.indexes_are_synced();
         }
-        self.recovery_point.fetch_max(unsynced.end.0, Ordering::AcqRel);
+        self.synced_end.fetch_max(unsynced.end.0, Ordering::AcqRel);
         self.last_flush.store(self.now().0, Ordering::Release);
     }
 
@@ -196,7 +196,7 @@ impl Log {
         epochs: Option<Vec<String>>,
     ) -> io::Result<Unsynced> {
         let segments = self.segments.load_full();
-        let unsynced = floor_segment(&segments, self.recovery_point());
+        let unsynced = floor_segment(&segments, self.synced_end());
         let from = unsynced.min(first_unsaved(&segments).unwrap_or(unsynced));
         let mut gathered = Unsynced {
             end: log_end,
@@ -217,7 +217,7 @@ impl Log {
             }
             let sealed = index + 1 < segments.len();
             if sealed && segment.has_unsaved_indexes() {
-                gathered.files.extend(segment.save_indexes(&self.dir)?);
+                gathered.files.extend(segment.save_indexes()?);
                 gathered.indexed.push(segment.clone());
             }
         }
@@ -233,16 +233,18 @@ impl Log {
         let log_end = self.log_end_offset();
         let (names, epochs) =
             (std::mem::take(&mut writer.unsynced_names), writer.epochs.take_dirty());
-        let unflushed = self.recovery_point() < log_end;
-        let up_to = if unflushed { log_end } else { self.recovery_point() };
+        let unflushed = self.synced_end() < log_end;
+        let up_to = if unflushed { log_end } else { self.synced_end() };
         let mut gathered = self.gather_files(up_to, log_end, names && unflushed, epochs)?;
         if !unflushed {
             gathered.segments.clear();
         }
         let Some(active) = writer.active.take() else { return Ok(gathered) };
-        if active.size() > 0 && active.has_unsaved_indexes() && !writer.outdated_indexes {
+        if active.size() > 0 {
             active.complete_time_index();
-            gathered.files.extend(active.save_indexes(&self.dir)?);
+            if active.has_unsaved_indexes() {
+                gathered.files.extend(active.save_indexes()?);
+            }
         }
         if !writer.producers.is_empty() {
             let snapshot = segment_file(&self.path, log_end, SNAPSHOT);
@@ -252,16 +254,6 @@ impl Log {
             gathered.files.push(snapshot);
         }
         Ok(gathered)
-    }
-
-    /// Puts `new` in the place of `old`, unless `old` left the list in the meantime.
-    fn replace_segment(&self, old: &Arc<LogSegment>, new: Arc<LogSegment>) {
-        let _writer = self.writer.lock();
-        let mut segments = self.segments.load().to_vec();
-        if let Some(slot) = segments.iter_mut().find(|segment| Arc::ptr_eq(segment, old)) {
-            *slot = new;
-            self.segments.store(Arc::new(segments));
-        }
     }
 }
 

@@ -33,8 +33,8 @@ impl ListedFiles {
     pub(super) fn sizes(&self) -> SegmentFileSizes {
         SegmentFileSizes {
             log: self.log.unwrap_or(0),
-            index: self.index.unwrap_or(0),
-            time_index: self.time_index.unwrap_or(0),
+            index: self.index,
+            time_index: self.time_index,
         }
     }
 

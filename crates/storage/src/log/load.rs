@@ -1,15 +1,14 @@
 //! Opening a log: listing its segments, recovering what a crash left, and finding its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ottla_config::LogConfig;
-use ottla_env::OpenMode;
 use ottla_protocol::{Offset, TopicPartition};
 use parking_lot::Mutex;
 
@@ -18,13 +17,12 @@ use super::producer_recovery::ProducerRecovery;
 use super::{Log, Writer, swap};
 use crate::batch_scanner::HeaderScanner;
 use crate::cleaner::CleaningState;
-use crate::file_name::{INDEX, TIME_INDEX};
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
 use crate::log_dir::LogDir;
-use crate::log_segment::LogSegment;
+use crate::log_segment::{LogSegment, SegmentFileSizes};
 use crate::partition_metadata;
 use crate::producer_state::ProducerStates;
-use crate::recovery::{self, Scanned, skip_invalid};
+use crate::recovery::{self, Scanned, Suspect, skip_invalid};
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
@@ -67,8 +65,6 @@ struct Loaded {
     log_end: Offset,
     epochs: LeaderEpochCache,
     producers: ProducerStates,
-    /// The active segment has index files, which will not follow it.
-    outdated_indexes: bool,
 }
 
 impl Log {
@@ -79,8 +75,7 @@ impl Log {
         options: LogOpenOptions,
     ) -> io::Result<Self> {
         let path = dir.path().join(partition.to_string());
-        let Loaded { segments, log_end, mut epochs, producers, outdated_indexes } =
-            load(&dir, &path, &options)?;
+        let Loaded { segments, log_end, mut epochs, producers } = load(&dir, &path, &options)?;
         let active = segments.last().cloned();
         let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
         let log_start = options.log_start_offset.max(first).min(log_end);
@@ -93,7 +88,6 @@ impl Log {
             epochs,
             topic_id: partition_metadata::read(dir.disk(), &path)?,
             unsynced_names: true,
-            outdated_indexes,
         };
         Ok(Self {
             partition,
@@ -104,7 +98,7 @@ impl Log {
             log_start_offset: AtomicI64::new(log_start.0),
             log_end_offset: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(options.high_watermark.0.clamp(log_start.0, log_end.0)),
-            recovery_point: AtomicI64::new(options.recovery_point.min(log_end).0),
+            synced_end: AtomicI64::new(options.recovery_point.min(log_end).0),
             first_unstable_offset: AtomicI64::new(unstable),
             last_flush: AtomicI64::new(dir.now().0),
             writer: Mutex::new(writer),
@@ -118,12 +112,13 @@ impl Log {
 fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<Loaded> {
     swap::complete(dir, path)?;
     let Listing { segments: listed, snapshots } = Listing::of(dir, path)?;
-    let mut outdated_indexes = false;
     let epoch_file = path.join(leader_epoch_cache::FILE_NAME);
     let known_epochs = skip_invalid(LeaderEpochCache::read(dir.disk(), &epoch_file))?;
     let epochs_lost = known_epochs.is_none();
     let epochs = known_epochs.unwrap_or_default();
-    let mut loader = Loader { dir, path, options, epochs, outdated_txn_indexes: BTreeSet::new() };
+    let outdated_txn_indexes = BTreeSet::new();
+    let mut loader =
+        Loader { dir, path, options, snapshots: &snapshots, epochs, outdated_txn_indexes };
     let mut segments = Vec::with_capacity(listed.len().max(1));
     let mut log_end = options.log_start_offset;
     let mut rest = listed.into_iter().peekable();
@@ -140,13 +135,10 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             && !loader.is_known_whole(base_offset, next_base);
         let damaged = scanned.truncated > 0 || lost_end;
         if next_base.is_some() && !damaged {
-            for path in segment.save_indexes(dir)? {
-                dir.disk().open(&path, OpenMode::ReadWrite)?.sync_data()?;
-            }
-            segments.push(segment.with_saved_indexes(dir));
+            segment.sync_indexes(dir)?;
+            segments.push(segment);
             continue;
         }
-        outdated_indexes = files.index.is_some() || files.time_index.is_some();
         segments.push(segment);
         if damaged {
             remove_after_damage(dir, path, rest.by_ref())?;
@@ -168,7 +160,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         false => ProducerRecovery { dir, segments: &segments, log_end, outdated_txn_indexes }
             .run(snapshots)?,
     };
-    Ok(Loaded { segments, log_end, epochs, producers, outdated_indexes })
+    Ok(Loaded { segments, log_end, epochs, producers })
 }
 
 /// Opens the segments of a log one after the other.
@@ -176,6 +168,7 @@ struct Loader<'a> {
     dir: &'a Arc<LogDir>,
     path: &'a Path,
     options: &'a LogOpenOptions,
+    snapshots: &'a BTreeMap<Offset, PathBuf>,
     epochs: LeaderEpochCache,
     /// Segments whose transaction index has to be made anew, once the producers are known.
     outdated_txn_indexes: BTreeSet<Offset>,
@@ -209,9 +202,9 @@ impl Loader<'_> {
         let sizes = files.sizes();
         if synced && files.has_indexes() {
             let opened = match next_base {
-                Some(_) => Some((LogSegment::sealed(dir, path, base_offset, sizes), None)),
+                Some(_) => Some((LogSegment::open(dir, path, base_offset, sizes), None)),
                 None => recovery::open_active(dir, path, base_offset, sizes)?
-                    .map(|(segment, scanned)| (segment, Some(scanned))),
+                    .map(|(segment, end)| (segment, Some(Scanned::nothing(end)))),
             };
             if let Some((segment, scanned)) = opened {
                 if !load_txn_index(&segment, files)? {
@@ -220,12 +213,20 @@ impl Loader<'_> {
                 return Ok((segment, scanned));
             }
         }
+        let checkpoint = self.checkpoint_in(base_offset)?;
+        let suspect = Suspect { dir, path, base_offset, sizes, checkpoint };
+        let (segment, scanned) = suspect.recover(&options.config)?;
+        if scanned.first_offset == base_offset {
+            // Indexes made anew: a checkpoint that is still there must not vouch for what is on
+            // disk of them before they are.
+            if self.snapshots.range(base_offset.next()..).next().is_some() {
+                segment.sync_indexes(dir)?;
+            }
+        }
         if !synced {
             // The batches know better than a file that may be older than they are.
-            self.epochs.truncate_from_end(base_offset);
+            self.epochs.truncate_from_end(scanned.first_offset);
         }
-        let (segment, scanned) =
-            recovery::recover_segment(dir, path, base_offset, sizes.log, &options.config)?;
         for (epoch, start) in &scanned.epochs {
             self.epochs.assign(*epoch, *start);
         }
@@ -233,6 +234,17 @@ impl Loader<'_> {
             self.outdated_txn_indexes.insert(base_offset);
         }
         Ok((segment, Some(scanned)))
+    }
+
+    /// The last checkpoint within the segment at `base_offset`, if there was one: a snapshot that
+    /// `Log::checkpoint` wrote once everything before it was synced, the indexes too.
+    fn checkpoint_in(&self, base_offset: Offset) -> io::Result<Option<Offset>> {
+        let within = base_offset.next()..=self.options.recovery_point.max(base_offset.next());
+        let Some((offset, file)) = self.snapshots.range(within).next_back() else {
+            return Ok(None);
+        };
+        let snapshot = ProducerStates::from_snapshot(&self.dir.disk().read(file)?);
+        Ok(snapshot.is_ok().then_some(*offset))
     }
 }
 
@@ -303,18 +315,6 @@ fn find_epochs(segments: &[Arc<LogSegment>]) -> io::Result<LeaderEpochCache> {
     Ok(epochs)
 }
 
-/// Removes the index files of a segment whose indexes will be written anew.
-pub(super) fn remove_index_files(dir: &LogDir, segment: &LogSegment) -> io::Result<()> {
-    for extension in [INDEX, TIME_INDEX] {
-        match dir.disk().remove_file(&segment.path().with_extension(extension)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// Makes a segment anew from its file, after the file was cut.
 pub(super) fn rescan(
     dir: &LogDir,
@@ -322,6 +322,7 @@ pub(super) fn rescan(
     config: &LogConfig,
 ) -> io::Result<(Arc<LogSegment>, Scanned)> {
     let path = segment.path().parent().unwrap_or(Path::new(""));
-    let len = segment.file()?.len()?;
-    recovery::recover_segment(dir, path, segment.base_offset(), len, config)
+    let sizes = SegmentFileSizes { log: segment.file()?.len()?, ..SegmentFileSizes::default() };
+    let base_offset = segment.base_offset();
+    Suspect { dir, path, base_offset, sizes, checkpoint: None }.recover(config)
 }

@@ -70,11 +70,13 @@ impl Log {
         for segment in dropped {
             segment.delete(&self.dir, self.now())?;
         }
-        load::remove_index_files(&self.dir, last)?;
+        last.remove_index_files(&self.dir)?;
         // A power loss must not bring back what others may hold differently by then.
         file.sync_data()?;
         self.dir.disk().sync_dir(&self.path)?;
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
+        // Checkpoints before the cut vouch for the indexes on disk.
+        active.sync_indexes(&self.dir)?;
         let log_end = scanned.next_offset;
         last.txn_index().truncate_to(log_end)?;
         last.txn_index().sync()?;
@@ -87,7 +89,6 @@ impl Log {
         segments.push(active.clone());
         self.end_at(writer, segments, active, log_end);
         writer.epochs.truncate_from_end(log_end);
-        writer.outdated_indexes = false;
         let snapshots = Listing::of(&self.dir, &self.path)?.snapshots;
         let snapshots =
             keep_useful_snapshots(&self.dir, snapshots, &self.segments.load(), log_end)?;
@@ -112,7 +113,6 @@ impl Log {
         let active = LogSegment::create(&self.dir, &self.path, offset)?;
         self.dir.disk().sync_dir(&self.path)?;
         self.end_at(writer, vec![active.clone()], active, offset);
-        writer.outdated_indexes = false;
         self.log_start_offset.store(offset.0, Ordering::Release);
         self.high_watermark.store(offset.0, Ordering::Release);
         writer.epochs.clear();
@@ -132,7 +132,7 @@ impl Log {
         self.segments.store(Arc::new(segments));
         self.log_end_offset.store(log_end.0, Ordering::Release);
         self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
-        self.recovery_point.fetch_min(log_end.0, Ordering::AcqRel);
+        self.synced_end.fetch_min(log_end.0, Ordering::AcqRel);
         self.cleaning.truncated(log_end);
         writer.active = Some(active);
         writer.unsynced_names = true;
