@@ -141,6 +141,9 @@ impl AppendError {
                 }
                 ProducerStateError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
                 ProducerStateError::InvalidTxnState { .. } => ErrorCode::InvalidTxnState,
+                ProducerStateError::TransactionCoordinatorFenced { .. } => {
+                    ErrorCode::TransactionCoordinatorFenced
+                }
             },
             Self::UnexpectedOffset { .. } => ErrorCode::UnknownServerError,
             Self::Storage(_) => ErrorCode::KafkaStorageError,

@@ -297,6 +297,12 @@ impl LogSegment {
         Ok(offset.get())
     }
 
+    /// Where a batch begins at or before byte `position`: as far as the index knows.
+    pub(crate) fn batch_start(&self, position: u64) -> io::Result<u64> {
+        let hint = self.hint(self.offset_index.lookup_position(position, Wait::ForDisk))?;
+        Ok(hint.position)
+    }
+
     /// The first batch before byte `limit`, at or after `start`, with a timestamp at or after
     /// `target`.
     pub(crate) fn find_timestamp(

@@ -50,6 +50,19 @@ pub enum ProducerStateError {
         /// Who sent it.
         producer: ProducerId,
     },
+    /// `TRANSACTION_COORDINATOR_FENCED`
+    #[error(
+        "coordinator epoch {epoch} ends a transaction of producer {producer}, but {current} has \
+         fenced it"
+    )]
+    TransactionCoordinatorFenced {
+        /// Whose transaction it is.
+        producer: ProducerId,
+        /// The epoch in the marker.
+        epoch: i32,
+        /// The newest epoch.
+        current: i32,
+    },
 }
 
 /// A batch that was appended before, as it stands in the log.
@@ -87,6 +100,15 @@ struct BatchMetadata {
 }
 
 impl BatchMetadata {
+    fn of(batch: &BatchHeader) -> Self {
+        Self {
+            last_sequence: batch.last_sequence(),
+            last_offset: batch.last_offset().0,
+            offset_delta: batch.last_offset_delta,
+            timestamp: batch.max_timestamp.0,
+        }
+    }
+
     fn first_sequence(&self) -> i32 {
         match self.last_sequence.checked_sub(self.offset_delta) {
             Some(first) if first >= 0 => first,
@@ -111,6 +133,8 @@ struct ProducerStateEntry {
     /// The last batches, oldest first; `held` of them are real.
     window: [BatchMetadata; WINDOW],
     held: usize,
+    /// Came from a snapshot, which has room for one batch: earlier ones may be in the log.
+    cut: bool,
     last_timestamp: i64,
     coordinator_epoch: i32,
     current_txn_first_offset: Option<i64>,
@@ -122,6 +146,7 @@ impl ProducerStateEntry {
             epoch,
             window: [BatchMetadata::default(); WINDOW],
             held: 0,
+            cut: false,
             last_timestamp: Timestamp::NONE.0,
             coordinator_epoch: -1,
             current_txn_first_offset: None,
@@ -134,6 +159,7 @@ impl ProducerStateEntry {
 
     fn push(&mut self, batch: BatchMetadata) {
         if self.held == WINDOW {
+            self.cut = false;
             self.window.rotate_left(1);
         } else {
             self.held += 1;
@@ -147,6 +173,7 @@ impl ProducerStateEntry {
         if epoch != self.epoch {
             self.epoch = epoch;
             self.held = 0;
+            self.cut = false;
         }
     }
 }
@@ -157,6 +184,16 @@ pub(crate) struct LastRecord {
     /// Where its last batch of records ends; `None` if only a marker is known of it.
     pub(crate) last_data_offset: Option<Offset>,
     pub(crate) epoch: ProducerEpoch,
+}
+
+/// What a snapshot has kept of a producer's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CutWindow {
+    pub(crate) epoch: ProducerEpoch,
+    /// Where the oldest batch begins that is known.
+    pub(crate) known_from: Offset,
+    /// How many more there is room for.
+    pub(crate) missing: usize,
 }
 
 /// All producers of one log.
@@ -170,10 +207,12 @@ pub(crate) struct ProducerStates {
 }
 
 impl ProducerStates {
-    /// Whether `batch` may be appended. Sequence numbers are checked for clients only.
+    /// Whether `batch`, which is `marker` if it ends a transaction, may be appended. Sequence
+    /// numbers are checked for clients only.
     pub(crate) fn check(
         &self,
         batch: &BatchHeader,
+        marker: Option<EndTransactionMarker>,
         origin: AppendOrigin,
     ) -> Result<Checked, ProducerStateError> {
         if !batch.has_producer() {
@@ -197,6 +236,9 @@ impl ProducerStates {
                 current: ProducerEpoch(entry.epoch),
             });
         }
+        if let Some(marker) = marker {
+            return check_marker(entry, batch, marker).map(|()| Checked::Next);
+        }
         if from_client && !batch.is_control() {
             check_sequence(entry, batch)?;
         }
@@ -213,12 +255,7 @@ impl ProducerStates {
             .entry(batch.producer_id.0)
             .or_insert_with(|| ProducerStateEntry::new(batch.producer_epoch.0));
         entry.bump_epoch(batch.producer_epoch.0);
-        entry.push(BatchMetadata {
-            last_sequence: batch.last_sequence(),
-            last_offset: batch.last_offset().0,
-            offset_delta: batch.last_offset_delta,
-            timestamp: batch.max_timestamp.0,
-        });
+        entry.push(BatchMetadata::of(batch));
         entry.last_timestamp = batch.max_timestamp.0;
         if batch.is_transactional() && entry.current_txn_first_offset.is_none() {
             entry.current_txn_first_offset = Some(batch.base_offset.0);
@@ -273,6 +310,33 @@ impl ProducerStates {
         self.unreplicated.retain(|_, last| *last >= high_watermark.0);
     }
 
+    /// The window of a producer, if it may be larger than what is known.
+    pub(crate) fn cut_window(&self, producer: ProducerId) -> Option<CutWindow> {
+        let entry = self.producers.get(&producer.0).filter(|entry| entry.cut)?;
+        let known_from = entry.batches().first()?.appended().first_offset;
+        let missing = WINDOW - entry.held;
+        Some(CutWindow { epoch: ProducerEpoch(entry.epoch), known_from, missing })
+    }
+
+    /// Puts `earlier` batches, oldest first, in front of those known of a producer. There are no
+    /// more.
+    pub(crate) fn recall<'a>(
+        &mut self,
+        producer: ProducerId,
+        earlier: impl Iterator<Item = &'a BatchHeader>,
+    ) {
+        let Some(entry) = self.producers.get_mut(&producer.0) else { return };
+        let (known, held) = (entry.window, entry.held);
+        entry.held = 0;
+        for batch in earlier {
+            entry.push(BatchMetadata::of(batch));
+        }
+        for batch in known.into_iter().take(held) {
+            entry.push(batch);
+        }
+        entry.cut = false;
+    }
+
     /// The first offset that a `read_committed` consumer must not pass.
     pub(crate) fn first_unstable_offset(&self) -> Option<Offset> {
         let unreplicated = self.unreplicated.first_key_value().map(|(first, _)| Offset(*first));
@@ -304,14 +368,28 @@ fn check_transaction(
     batch: &BatchHeader,
     origin: AppendOrigin,
 ) -> Result<(), ProducerStateError> {
-    let open = entry.is_some_and(|entry| {
-        entry.current_txn_first_offset.is_some() && entry.epoch == batch.producer_epoch.0
-    });
-    let begins = !open && batch.is_transactional() && origin == AppendOrigin::Client;
-    match begins || (open && !batch.is_transactional()) {
+    let open = entry.filter(|entry| entry.current_txn_first_offset.is_some());
+    // One that an earlier epoch left open has to be ended before the next begins.
+    let takes = open.is_some_and(|entry| entry.epoch == batch.producer_epoch.0);
+    let begins = !takes && batch.is_transactional() && origin == AppendOrigin::Client;
+    match begins || (open.is_some() && !batch.is_transactional()) {
         true => Err(ProducerStateError::InvalidTxnState { producer: batch.producer_id }),
         false => Ok(()),
     }
+}
+
+/// A coordinator that was replaced must not end a transaction (KIP-98).
+fn check_marker(
+    entry: &ProducerStateEntry,
+    batch: &BatchHeader,
+    marker: EndTransactionMarker,
+) -> Result<(), ProducerStateError> {
+    let (epoch, current) = (marker.coordinator_epoch, entry.coordinator_epoch);
+    if epoch >= current {
+        return Ok(());
+    }
+    let producer = batch.producer_id;
+    Err(ProducerStateError::TransactionCoordinatorFenced { producer, epoch, current })
 }
 
 fn check_sequence(

@@ -19,7 +19,9 @@ use crate::file_name::{SNAPSHOT, segment_file};
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
 use crate::log_validator::{ValidRecords, ValidationRules, check_crc, validate};
-use crate::producer_state::{AppendedBatch, Checked, EndTransactionMarker, ProducerStates};
+use crate::producer_state::{
+    AppendedBatch, Checked, EndTransactionMarker, ProducerStateError, ProducerStates,
+};
 use crate::transaction_index::AbortedTxn;
 
 /// What a leader writes into each batch.
@@ -87,7 +89,7 @@ impl Log {
 
         let mut writer = self.writer.lock();
         writer.active()?;
-        if let Some(duplicate) = check_producers(&writer, &valid, origin)? {
+        if let Some(duplicate) = self.check_producers(&mut writer, &valid, origin)? {
             return Ok(self.duplicate_info(&config, duplicate, log_append_time));
         }
         let first_offset = self.log_end_offset();
@@ -152,6 +154,35 @@ impl Log {
     pub fn assign_epoch_start(&self, epoch: LeaderEpoch) {
         let log_end = self.log_end_offset();
         self.writer.lock().epochs.assign(epoch, log_end);
+    }
+
+    /// Whether the producers may append these batches; the batch that is there already, if it is
+    /// sent again.
+    fn check_producers(
+        &self,
+        writer: &mut Writer,
+        valid: &ValidRecords,
+        origin: AppendOrigin,
+    ) -> Result<Option<AppendedBatch>, AppendError> {
+        for batch in batches(&valid.bytes) {
+            let batch = batch?;
+            let header = BatchHeader::of(&batch);
+            let marker = header.is_control().then(|| end_transaction_marker(batch.as_bytes()));
+            let marker = marker.flatten();
+            let checked = match writer.producers.check(&header, marker, origin) {
+                Err(ProducerStateError::OutOfOrderSequence { .. })
+                    if self.recall_window(writer, header.producer_id)? =>
+                {
+                    writer.producers.check(&header, marker, origin)
+                }
+                checked => checked,
+            };
+            match checked? {
+                Checked::Next => {}
+                Checked::Duplicate(batch) => return Ok(Some(batch)),
+            }
+        }
+        Ok(None)
     }
 
     /// Writes all batches with one system call, and takes note of each.
@@ -350,20 +381,6 @@ impl Stamp {
         };
         StampedBatch { header, head, batch }
     }
-}
-
-fn check_producers(
-    writer: &Writer,
-    valid: &ValidRecords,
-    origin: AppendOrigin,
-) -> Result<Option<AppendedBatch>, AppendError> {
-    for batch in batches(&valid.bytes) {
-        match writer.producers.check(&BatchHeader::of(&batch?), origin)? {
-            Checked::Next => {}
-            Checked::Duplicate(batch) => return Ok(Some(batch)),
-        }
-    }
-    Ok(None)
 }
 
 /// Notes a batch of a producer: its records, or the end of its transaction; what belongs in the

@@ -65,8 +65,7 @@ impl SnapshotEntry {
             offset_delta: bytes.get_i32(),
             last_timestamp: Timestamp(bytes.get_i64()),
             coordinator_epoch: bytes.get_i32(),
-            current_txn_first_offset: Some(Offset(bytes.get_i64()))
-                .filter(|first| first.0 != NO_OFFSET),
+            current_txn_first_offset: Some(Offset(bytes.get_i64())).filter(|first| first.0 >= 0),
         }
     }
 }
@@ -134,6 +133,7 @@ impl ProducerStates {
                 offset_delta: read.offset_delta,
                 timestamp: read.last_timestamp.0,
             });
+            entry.cut = true;
         }
         entry.coordinator_epoch = read.coordinator_epoch;
         entry.current_txn_first_offset = read.current_txn_first_offset.map(|first| first.0);

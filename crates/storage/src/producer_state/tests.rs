@@ -36,12 +36,15 @@ enum Verdict {
 }
 
 fn verdict(states: &ProducerStates, epoch: i16, sequence: i32, count: i32) -> Verdict {
-    match states.check(&batch(epoch, sequence, count, 99), AppendOrigin::Client) {
+    match states.check(&batch(epoch, sequence, count, 99), None, AppendOrigin::Client) {
         Ok(Checked::Next) => Verdict::Next,
         Ok(Checked::Duplicate(found)) => Verdict::DuplicateOf(found.first_offset.0),
         Err(ProducerStateError::OutOfOrderSequence { expected, .. }) => Verdict::Expected(expected),
         Err(ProducerStateError::InvalidProducerEpoch { .. }) => Verdict::Fenced,
-        Err(ProducerStateError::InvalidTxnState { .. }) => panic!("no transaction here"),
+        Err(
+            ProducerStateError::InvalidTxnState { .. }
+            | ProducerStateError::TransactionCoordinatorFenced { .. },
+        ) => panic!("no transaction here"),
     }
 }
 
@@ -92,7 +95,7 @@ fn a_batch_with_the_same_start_but_another_length_is_no_retry() {
 fn only_clients_are_held_to_their_sequence() {
     let states = after(&[(0, 0)]);
     for origin in [AppendOrigin::Coordinator, AppendOrigin::Replication, AppendOrigin::RaftLeader] {
-        assert_eq!(states.check(&batch(0, 9, 1, 5), origin), Ok(Checked::Next));
+        assert_eq!(states.check(&batch(0, 9, 1, 5), None, origin), Ok(Checked::Next));
     }
 }
 
@@ -120,11 +123,37 @@ fn a_transaction_takes_transactional_batches_only() {
     open.attributes = 1 << 4;
     states.appended(&open);
     assert_eq!(states.first_unstable_offset(), Some(Offset(7)));
-    let plain = states.check(&batch(0, 1, 1, 8), AppendOrigin::Client);
+    let plain = states.check(&batch(0, 1, 1, 8), None, AppendOrigin::Client);
     assert_eq!(plain, Err(ProducerStateError::InvalidTxnState { producer: ProducerId(1) }));
     let mut more = batch(0, 1, 1, 8);
     more.attributes = 1 << 4;
-    assert_eq!(states.check(&more, AppendOrigin::Client), Ok(Checked::Next));
+    assert_eq!(states.check(&more, None, AppendOrigin::Client), Ok(Checked::Next));
+}
+
+#[test]
+fn a_newer_epoch_does_not_write_plainly_into_what_an_older_one_left_open() {
+    let mut states = ProducerStates::default();
+    let mut open = batch(0, 0, 1, 7);
+    open.attributes = 1 << 4;
+    states.appended(&open);
+    let refused = Err(ProducerStateError::InvalidTxnState { producer: ProducerId(1) });
+    assert_eq!(states.check(&batch(1, 0, 1, 8), None, AppendOrigin::Client), refused);
+}
+
+#[test]
+fn a_coordinator_that_was_replaced_ends_no_transaction() {
+    let marker = |coordinator_epoch| EndTransactionMarker { coordinator_epoch, aborted: true };
+    let mut states = after(&[(0, 0)]);
+    let mut end = batch(0, -1, 1, 1);
+    end.attributes = 1 << 4 | 1 << 5;
+    assert_eq!(states.transaction_ended(&end, marker(5)), None, "none is open");
+    let check = |epoch| states.check(&end, Some(marker(epoch)), AppendOrigin::Coordinator);
+    assert_eq!(check(5), Ok(Checked::Next));
+    assert_eq!(check(6), Ok(Checked::Next));
+    let producer = ProducerId(1);
+    let fenced =
+        ProducerStateError::TransactionCoordinatorFenced { producer, epoch: 4, current: 5 };
+    assert_eq!(check(4), Err(fenced));
 }
 
 #[test]
@@ -134,8 +163,8 @@ fn a_client_cannot_begin_a_transaction_by_writing() {
     for states in [ProducerStates::default(), after(&[(0, 0)])] {
         let refused = Err(ProducerStateError::InvalidTxnState { producer: ProducerId(1) });
         begin.base_sequence = i32::from(!states.is_empty());
-        assert_eq!(states.check(&begin, AppendOrigin::Client), refused);
-        assert_eq!(states.check(&begin, AppendOrigin::Coordinator), Ok(Checked::Next));
+        assert_eq!(states.check(&begin, None, AppendOrigin::Client), refused);
+        assert_eq!(states.check(&begin, None, AppendOrigin::Coordinator), Ok(Checked::Next));
     }
 }
 

@@ -10,6 +10,7 @@ mod group_commit;
 mod inspect;
 mod log_manager;
 mod log_model;
+mod producers;
 mod recovery;
 mod retention;
 mod single_log;
