@@ -144,6 +144,15 @@ impl LogConfig {
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
 
+    /// How long a segment may stay active: `segment.ms`, or `max.compaction.lag.ms` if that is less
+    /// and the log is compacted, which the active segment never is (KIP-354).
+    pub fn max_segment_ms(&self) -> Duration {
+        match self.max_compaction_lag.filter(|_| self.cleanup_policy.compact) {
+            Some(lag) => lag.min(self.segment_ms),
+            None => self.segment_ms,
+        }
+    }
+
     fn of(values: &TopicValues<'_>) -> Self {
         let policies = values.list("cleanup.policy");
         let cleaned_by = |policy: &str| policies.iter().any(|given| given == policy);

@@ -16,7 +16,7 @@ use ottla_metadata::{BrokerEpoch, ControllerConfig};
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerRegistrationRequest};
 use ottla_protocol::{ErrorCode, StrBytes, Uuid, message, parse_uuid};
-use ottla_storage::{LogManager, LogManagerOptions, OpenError};
+use ottla_storage::{LogCleaner, LogManager, LogManagerOptions, OpenError};
 use tracing::info;
 
 use crate::broker::Broker;
@@ -261,7 +261,7 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
     let groups = broker.groups();
     let checkpoints = config.replica_manager.high_watermark_checkpoint_interval;
     let expiry = config.offsets.retention_check_interval;
-    vec![
+    let mut tasks = vec![
         env.spawner.spawn("group timers", Arc::clone(groups).run_timers()),
         env.spawner.spawn("offset expiry", Arc::clone(groups).run_expiry(expiry)),
         env.spawner.spawn(
@@ -272,7 +272,13 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
             "high watermark checkpoints",
             every(env, checkpoints, logs, |logs, _| logs.checkpoint_high_watermarks()),
         ),
-    ]
+    ];
+    if config.log_cleaner.enable {
+        let cleaner = LogCleaner::new(env, Arc::clone(logs), &config.log_cleaner);
+        let cleaners = (0..config.log_cleaner.threads).map(|_| Arc::clone(&cleaner).run());
+        tasks.extend(cleaners.map(|run| env.spawn("log cleaner", run)));
+    }
+    tasks
 }
 
 /// Does `work` on the logs every `interval`, where blocking hurts nobody.

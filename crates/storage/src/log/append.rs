@@ -469,7 +469,7 @@ fn is_roll_due(
         true => now.0.saturating_sub(active.created().0),
         false => addition.max_timestamp.0.saturating_sub(first.0),
     };
-    let limit = config.segment_ms.saturating_sub(jitter).as_millis();
+    let limit = config.max_segment_ms().saturating_sub(jitter).as_millis();
     Ok(i128::from(age) > i128::try_from(limit).unwrap_or(i128::MAX))
 }
 

@@ -64,11 +64,11 @@ impl Log {
         for (index, segment) in segments.iter().enumerate() {
             let end = segments.get(index + 1).map_or(self.log_end_offset(), |n| n.base_offset());
             let size = segment.size();
+            let sealed = index + 1 < segments.len();
             // What is not committed yet stays, and an empty active segment is no use deleting.
-            if end > high_watermark || size == 0 {
+            if end > high_watermark || (size == 0 && !sealed) {
                 break;
             }
-            let sealed = index + 1 < segments.len();
             let too_much = sealed && surplus >= size && surplus > 0;
             let before_start = sealed && end <= log_start;
             let too_old = match retention_ms {
