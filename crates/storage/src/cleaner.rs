@@ -29,7 +29,7 @@ use ottla_protocol::{Offset, Timestamp};
 use thiserror::Error;
 
 use self::cleanable::CleanableLog;
-use self::pass::{Pass, Progress};
+use self::pass::Pass;
 use crate::log::Log;
 use crate::log_dir::LogDirFailure;
 
@@ -158,7 +158,7 @@ impl Log {
     ) -> Result<CleanerStats, CleanError> {
         let mut pass = begin(self, limits, now)?.ok_or(CleanError::Aborted)?;
         loop {
-            if let Progress::Done(stats) = pass.advance(u64::MAX)? {
+            if let Some(stats) = pass.advance(u64::MAX)?.done {
                 return Ok(stats);
             }
         }

@@ -151,7 +151,7 @@ impl LogManager {
         let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
         let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
         log.delete(&file_name::deleted_dir(partition, unique), due)?;
-        if log.cleaning().first_dirty().is_some() {
+        if log.first_dirty_offset().is_some() {
             // It would be taken for that of a topic of the same name.
             self.checkpoint_cleaner();
         }
@@ -218,7 +218,7 @@ impl LogManager {
     /// Writes `cleaner-offset-checkpoint`: where the section of each log begins that was never
     /// compacted.
     pub(crate) fn checkpoint_cleaner(&self) {
-        self.checkpoint_some(CLEANER_FILE, |log| log.cleaning().first_dirty());
+        self.checkpoint_some(CLEANER_FILE, Log::first_dirty_offset);
     }
 
     /// Closes all logs, writes all checkpoints and the mark of a clean shutdown.
@@ -278,7 +278,7 @@ impl LogManager {
         log.truncate_to(offset)?;
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
         self.checkpoint_log_starts();
-        if log.cleaning().first_dirty().is_some() {
+        if log.first_dirty_offset().is_some() {
             self.checkpoint_cleaner();
         }
         log.log_dir().check_online()

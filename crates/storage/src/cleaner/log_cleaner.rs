@@ -10,7 +10,7 @@ use ottla_env::Env;
 use ottla_protocol::Timestamp;
 
 use super::cleanable::CleanableLog;
-use super::pass::{Pass, Progress};
+use super::pass::Pass;
 use super::throttler::Throttler;
 use super::{CleanError, CleanerLimits, CleanerStats, begin};
 use crate::log::Log;
@@ -80,21 +80,20 @@ impl LogCleaner {
             let (budget, logs) = (self.throttler.burst(STEP_BYTES), self.logs.clone());
             let step = self.env.run_blocking(move || {
                 let progress = pass.advance(budget);
-                if let Ok(Progress::Done(_)) = progress {
+                if progress.as_ref().is_ok_and(|progress| progress.done.is_some()) {
                     logs.checkpoint_cleaner();
                 }
                 (pass, progress)
             });
             let (after, progress) = step.await;
             pass = after;
-            match progress? {
-                Progress::Done(stats) => return Ok(stats),
-                Progress::Working(bytes) => {
-                    let wait = self.throttler.charge(bytes, started, self.env.clock.now());
-                    if !wait.is_zero() {
-                        self.env.clock.sleep(wait).await;
-                    }
-                }
+            let progress = progress?;
+            let wait = self.throttler.charge(progress.io_bytes, started, self.env.clock.now());
+            if !wait.is_zero() {
+                self.env.clock.sleep(wait).await;
+            }
+            if let Some(stats) = progress.done {
+                return Ok(stats);
             }
         }
     }

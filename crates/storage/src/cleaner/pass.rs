@@ -33,11 +33,11 @@ pub(super) struct Pass {
 }
 
 /// What a step has come to.
-pub(super) enum Progress {
-    /// This many bytes were read and written, and there is more.
-    Working(u64),
-    /// All is done.
-    Done(CleanerStats),
+pub(super) struct Progress {
+    /// Bytes read and written.
+    pub(super) io_bytes: u64,
+    /// What the whole pass did, if this was its last step.
+    pub(super) done: Option<CleanerStats>,
 }
 
 enum Phase {
@@ -127,12 +127,11 @@ impl Pass {
             self.phase = Phase::Done;
             return Err(error);
         }
-        Ok(match self.phase {
-            Phase::Done => Progress::Done(self.stats),
-            Phase::Mapping(_) | Phase::Copying(_) => {
-                Progress::Working(self.stats.io_bytes() - before)
-            }
-        })
+        let done = match self.phase {
+            Phase::Done => Some(self.stats),
+            Phase::Mapping(_) | Phase::Copying(_) => None,
+        };
+        Ok(Progress { io_bytes: self.stats.io_bytes() - before, done })
     }
 
     fn work(&mut self, enough: u64) -> Result<(), Stop> {

@@ -14,6 +14,12 @@ use crate::producer_state::LastRecord;
 use crate::transaction_index::AbortedTxn;
 
 impl Log {
+    /// Where the section begins that was never compacted, as `cleaner-offset-checkpoint` has it.
+    /// `None` if nothing was.
+    pub fn first_dirty_offset(&self) -> Option<Offset> {
+        self.cleaning.first_dirty()
+    }
+
     /// What is known of the log's compaction.
     pub(crate) fn cleaning(&self) -> &CleaningState {
         &self.cleaning

@@ -28,9 +28,21 @@ pub(crate) struct Faults {
     pub(crate) syncs: AtomicU64,
     /// What a sync of the file system would have to write.
     pub(crate) unwritten: AtomicU64,
+    /// Files made, written, renamed or removed.
+    pub(crate) changes: AtomicU64,
+    /// The number of the change at which the process dies: nothing works from then on. 0 is never.
+    pub(crate) last_change: AtomicU64,
 }
 
 impl Faults {
+    fn change(&self) -> io::Result<()> {
+        let number = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.last_change.load(Ordering::Relaxed) {
+            last if last != 0 && number >= last => Err(io::Error::other("the process is dead")),
+            _ => Ok(()),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let _open = self.gate.lock();
@@ -70,6 +82,10 @@ fn check(fault: &AtomicBool) -> io::Result<()> {
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        match mode {
+            OpenMode::Read | OpenMode::ReadWrite => {}
+            OpenMode::Create | OpenMode::Truncate => self.faults.change()?,
+        }
         let file = self.disk.open(path, mode)?;
         Ok(Arc::new(FaultyFile { file, faults: self.faults.clone() }))
     }
@@ -90,9 +106,11 @@ impl Disk for FaultyDisk {
         self.disk.exists(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.change()?;
         self.disk.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.faults.change()?;
         self.disk.remove_file(path)
     }
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -130,6 +148,7 @@ impl File for FaultyFile {
     }
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         check(&self.faults.write)?;
+        self.faults.change()?;
         self.file.write_all_at(slices, offset)
     }
     fn len(&self) -> io::Result<u64> {

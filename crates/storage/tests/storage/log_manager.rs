@@ -16,7 +16,7 @@ use ottla_storage::{
 
 const TOPIC: TopicId = TopicId::from_bytes([7; 16]);
 
-fn options(dir: &Path) -> LogManagerOptions {
+pub(crate) fn options(dir: &Path) -> LogManagerOptions {
     let minute = Duration::from_secs(60);
     LogManagerOptions {
         dirs: vec![dir.to_owned()],

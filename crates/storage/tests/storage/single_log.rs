@@ -38,7 +38,8 @@ impl SingleLog {
             shm if shm.is_dir() => tempfile::tempdir_in(shm).unwrap(),
             _ => tempfile::tempdir().unwrap(),
         };
-        let log = open(&root, &config, (Offset(0), Offset(0)), true);
+        let options = LogOpenOptions { clean_shutdown: true, ..options(&config) };
+        let log = open(&root, options);
         Self { root, config, log }
     }
 
@@ -107,21 +108,20 @@ impl SingleLog {
     }
 
     pub(crate) fn reopen(&mut self, recovery_point: Offset, clean: bool) {
-        let checkpoints = (recovery_point, self.log.log_start_offset());
-        self.log = open(&self.root, &self.config, checkpoints, clean);
+        let mut options = options(&self.config);
+        options.recovery_point = recovery_point;
+        options.log_start_offset = self.log.log_start_offset();
+        options.first_dirty_offset = self.log.first_dirty_offset();
+        options.clean_shutdown = clean;
+        self.log = open(&self.root, options);
     }
 }
 
-fn open(
-    root: &tempfile::TempDir,
-    config: &LogConfig,
-    (recovery_point, log_start_offset): (Offset, Offset),
-    clean_shutdown: bool,
-) -> Arc<Log> {
+fn options(config: &LogConfig) -> LogOpenOptions {
+    LogOpenOptions::new(config.clone(), Duration::from_secs(3600))
+}
+
+fn open(root: &tempfile::TempDir, options: LogOpenOptions) -> Arc<Log> {
     let dir = LogDir::new(&env(), root.path().to_owned(), 3);
-    let mut options = LogOpenOptions::new(config.clone(), Duration::from_secs(3600));
-    options.recovery_point = recovery_point;
-    options.log_start_offset = log_start_offset;
-    options.clean_shutdown = clean_shutdown;
     Arc::new(Log::open(dir, TopicPartition::new("topic", 0), options).unwrap())
 }

@@ -16,7 +16,7 @@ fn record(producer: i64, sequence: i32, value: &str) -> Bytes {
     builder.producer(ProducerId(producer), ProducerEpoch(0), sequence).build()
 }
 
-fn marker(producer: i64, kind: ControlRecordType) -> Bytes {
+pub(crate) fn marker(producer: i64, kind: ControlRecordType) -> Bytes {
     let mut builder = RecordBatchBuilder::new().control().transactional().producer(
         ProducerId(producer),
         ProducerEpoch(0),
@@ -66,6 +66,11 @@ impl SingleLog {
             from = consume(&data, from, &mut seen);
         }
     }
+}
+
+/// All values that a consumer with `isolation.level=read_committed` sees.
+pub(crate) fn committed(log: &SingleLog) -> Vec<String> {
+    log.committed(usize::MAX)
 }
 
 /// Passes over what was aborted, as Kafka's consumer does; the offset to go on from.

@@ -1,0 +1,102 @@
+//! The process dies at every step of a pass: the log comes back whole, old or new.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ottla_config::LogConfig;
+use ottla_env::Env;
+use ottla_protocol::{Offset, TopicPartition};
+use ottla_storage::{CleanError, CleanerLimits, Log, LogDir, LogOpenOptions};
+
+use super::{Found, compacted, records};
+use crate::faults::{Faults, FaultyDisk};
+use crate::single_log::{NOW, SingleLog, env};
+
+/// Ten segments, of which a pass makes fewer; every key is written many times.
+fn dirty_log() -> SingleLog {
+    let log = SingleLog::compacted(300);
+    for round in 0..10 {
+        let value = format!("{round}");
+        log.put(&[("a", Some(&value)), (&format!("only {round}"), Some("1")), ("b", None)]);
+        log.put(&[("c", Some(&"x".repeat(round))), ("b", Some(&value))]);
+    }
+    log.seal();
+    log.log.flush(log.log.log_end_offset()).unwrap();
+    log
+}
+
+/// Opens the log of `root` as after a crash, on a disk that may fail.
+fn open(root: &Path, faults: Arc<Faults>, recovery_point: Offset, config: LogConfig) -> Arc<Log> {
+    let real = env();
+    let disk = Arc::new(FaultyDisk { disk: real.disk.clone(), faults });
+    let dir = LogDir::new(&Env { disk, ..real }, root.to_owned(), 3);
+    let mut options = LogOpenOptions::new(config, Duration::from_secs(3600));
+    options.recovery_point = recovery_point;
+    options.high_watermark = Offset(i64::MAX);
+    Arc::new(Log::open(dir, TopicPartition::new("topic", 0), options).unwrap())
+}
+
+fn contents(log: &Log) -> Vec<Found> {
+    let data = log.read(Offset(0), usize::MAX, true, log.log_end_offset()).unwrap();
+    records(&data.read().unwrap())
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_old_segments_or_the_new_ones() {
+    let whole = dirty_log();
+    let before = contents(&whole.log);
+    whole.clean();
+    let after = contents(&whole.log);
+    assert!(after.len() < before.len());
+    let (mut seen_old, mut seen_new, mut last_change) = (false, false, 0);
+    for policy in [compacted(300), LogConfig { segment_bytes: 300, ..LogConfig::default() }] {
+        loop {
+            last_change += 1;
+            let log = dirty_log();
+            let end = log.log.log_end_offset();
+            let faults = Arc::new(Faults::default());
+            let dying = open(log.root.path(), faults.clone(), end, compacted(300));
+            let made = faults.changes.load(Ordering::Relaxed);
+            faults.last_change.store(made + last_change, Ordering::Relaxed);
+            let cleaned = dying.clean(&CleanerLimits::default(), NOW);
+            drop(dying);
+            // The topic's policy may be known late, or may have changed.
+            let again = open(log.root.path(), Arc::default(), end, policy.clone());
+            let found = contents(&again);
+            assert_eq!(again.log_end_offset(), end, "change {last_change}");
+            assert!(found.iter().all(|record| before.contains(record)), "change {last_change}");
+            assert!(after.iter().all(|record| found.contains(record)), "change {last_change}");
+            assert!(found.is_sorted_by_key(|(offset, _, _)| *offset), "change {last_change}");
+            assert!(log.files("cleaned").is_empty() && log.files("swap").is_empty());
+            (seen_old, seen_new) = (seen_old || found == before, seen_new || found == after);
+            again.update_config(compacted(300));
+            again.clean(&CleanerLimits::default(), NOW).unwrap();
+            assert_eq!(contents(&again), after, "change {last_change}: the next pass goes on");
+            match cleaned {
+                Ok(_) => break,
+                Err(error) => assert!(matches!(error, CleanError::Storage(_)), "{error}"),
+            }
+        }
+        assert!(seen_old && seen_new && last_change > 30, "{last_change} changes");
+        last_change = 0;
+    }
+}
+
+#[test]
+fn a_log_with_gaps_keeps_its_segments_whatever_its_policy() {
+    let mut log = dirty_log();
+    log.clean();
+    let kept = log.records();
+    let segments = log.log.segment_count();
+    log.config = LogConfig { segment_bytes: 300, ..LogConfig::default() };
+    // Nothing is known of it but its files.
+    for extension in ["index", "timeindex", "snapshot"] {
+        log.files(extension).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    }
+    let high_watermark = log.log.log_end_offset();
+    log.reopen(Offset(0), false);
+    log.log.set_high_watermark(high_watermark);
+    assert_eq!((log.records(), log.log.segment_count()), (kept, segments));
+}
