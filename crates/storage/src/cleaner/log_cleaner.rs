@@ -65,8 +65,8 @@ impl LogCleaner {
         let now = self.env.clock.wall();
         let (logs, limits) = (self.logs.clone(), self.limits);
         let begun = self.env.run_blocking(move || begin_filthiest(&logs, &limits, now));
-        let Some((log, begun)) = begun.await else { return false };
-        let cleaned = match begun {
+        let Some(Chosen { log, pass }) = begun.await else { return false };
+        let cleaned = match pass {
             Ok(pass) => self.finish(pass).await,
             Err(error) => Err(error),
         };
@@ -99,12 +99,14 @@ impl LogCleaner {
     }
 }
 
+/// A log that is to be cleaned.
+struct Chosen {
+    log: Arc<Log>,
+    pass: Result<Box<Pass>, CleanError>,
+}
+
 /// Begins a pass over the log that needs it most.
-fn begin_filthiest(
-    logs: &LogManager,
-    limits: &CleanerLimits,
-    now: Timestamp,
-) -> Option<(Arc<Log>, Result<Box<Pass>, CleanError>)> {
+fn begin_filthiest(logs: &LogManager, limits: &CleanerLimits, now: Timestamp) -> Option<Chosen> {
     let mut filthy: Vec<CleanableLog> = logs
         .logs()
         .iter()
@@ -119,7 +121,7 @@ fn begin_filthiest(
         let flushed = log.flush_sealed().map_err(CleanError::Storage);
         logs.checkpoint_recovery_points();
         let begun = flushed.and_then(|()| begin(&log, limits, now)).transpose()?;
-        Some((log, begun.map(Box::new)))
+        Some(Chosen { log, pass: begun.map(Box::new) })
     })
 }
 
