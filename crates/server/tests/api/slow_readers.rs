@@ -17,17 +17,19 @@ use crate::slow_disk::{Gate, SlowDisk};
 /// More consumers than the node of these tests has threads for its connections.
 const CONSUMERS: usize = 4;
 const MIB: usize = 1 << 20;
+const SMALL: usize = 30_000;
+const LARGE: usize = 300_000;
 
-/// A topic on a disk that can be made to wait: two batches, of which the second is too large to be sent by copying, and so
-/// much after them that they do not count as written a moment ago.
+/// A topic on a disk that can be made to wait: a batch that is sent by copying, one that is too large for that, and so much
+/// after them that they do not count as written a moment ago.
 async fn node_with_history(properties: &str) -> (Node, Arc<Gate>) {
     let (disk, gate) = SlowDisk::of("history-0");
     let node = Node::start_on(disk, properties).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("history", 1).await;
     client.create_topic("orders", 1).await;
-    client.append_ok("history", batch(&["first"])).await;
-    client.append_ok("history", batch(&[&"x".repeat(300_000)])).await;
+    client.append_ok("history", batch(&[&"x".repeat(SMALL)])).await;
+    client.append_ok("history", batch(&[&"x".repeat(LARGE)])).await;
     fill(&mut client, "history").await;
     (node, gate)
 }
@@ -39,16 +41,18 @@ async fn assert_served(node: &Node) {
     assert_eq!(values(&read.records), ["now"]);
 }
 
-/// Where nothing at all is in memory, and where only the records are not.
 #[tokio::test]
 async fn consumers_that_wait_for_the_disk_keep_nobody_else_waiting() {
     let (node, gate) = node_with_history("").await;
-    for cold_from in [0, 8 * 1024] {
+    // Nothing is in memory; of a small batch only the header is; and of a large one.
+    for (cold_from, offset) in [(0, 0), (8_000, 0), (40_000, 1)] {
         gate.shut_from(cold_from);
+        let mut request = fetch(named("history"), 0, offset);
+        request.topics[0].partitions[0].partition_max_bytes = 1;
         let mut consumers = Vec::new();
         for _ in 0..CONSUMERS {
             let mut consumer = Client::connect(&node).await;
-            let sent = consumer.send_fetch(BY_NAME, &fetch(named("history"), 0, 0)).await;
+            let sent = consumer.send_fetch(BY_NAME, &request).await;
             consumers.push((consumer, sent));
         }
         gate.wait_for_readers(1).await;
@@ -58,7 +62,7 @@ async fn consumers_that_wait_for_the_disk_keep_nobody_else_waiting() {
         for (mut consumer, sent) in consumers {
             let answer = consumer.fetch_answer(BY_NAME, sent).await;
             let read = values(&answer.topics[0].partitions[0].records);
-            assert_eq!((read[0].as_str(), read[1].len()), ("first", 300_000));
+            assert_eq!((read.len(), read[0].len()), (1, [SMALL, LARGE][offset as usize]));
         }
     }
 }
@@ -126,18 +130,19 @@ async fn fill(client: &mut Client, topic: &str) -> Vec<String> {
 #[tokio::test]
 async fn who_does_not_take_what_was_read_for_him_holds_no_thread() {
     let (disk, gate) = SlowDisk::of("history-0");
-    let node = Node::start_on(disk, "fetch.cold.read.threads=1\n").await;
+    let properties = "fetch.cold.read.threads=1\nsocket.send.buffer.bytes=65536\n";
+    let node = Node::start_on(disk, properties).await;
     let mut client = Client::connect(&node).await;
     client.create_topic("history", 1).await;
     let written = fill(&mut client, "history").await;
-    gate.shut_from(0);
+    // The records are not in memory, and the first piece of them is more than the sockets hold.
+    gate.shut_from(8_000);
     let mut lazy = Client::connect(&node).await;
     let unread = lazy.send_fetch(BY_NAME, &fetch_all("history")).await;
     gate.wait_for_readers(1).await;
     gate.open();
     lazy.wait_for_bytes().await;
     gate.shut_from(0);
-    // Both want the one thread, and get it in turn.
     let mut eager = Client::connect(&node).await;
     let sent = eager.send_fetch(BY_NAME, &fetch(named("history"), 0, 0)).await;
     gate.wait_for_readers(1).await;
