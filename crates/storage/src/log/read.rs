@@ -149,3 +149,60 @@ fn is_gone(error: &io::Error) -> bool {
 fn is_corrupt(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ottla_config::LogConfig;
+    use ottla_env::Env;
+    use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder};
+    use ottla_protocol::{LeaderEpoch, Timestamp, TopicPartition};
+
+    use super::*;
+    use crate::log_dir::LogDir;
+    use crate::{AppendOrigin, LeaderAppend, LogOpenOptions};
+
+    fn append(log: &Log) {
+        let mut batch = RecordBatchBuilder::new();
+        batch.append(&NewRecord { value: Some(b"a record"), ..NewRecord::default() });
+        let (leader_epoch, origin) = (LeaderEpoch(0), AppendOrigin::Client);
+        let append = LeaderAppend { leader_epoch, origin, now: Timestamp(0) };
+        log.append_as_leader(&batch.build(), append).unwrap();
+    }
+
+    /// Everything that `reader` has, and what it says of the log.
+    fn seen(reader: &LogReader) -> (Vec<u8>, FetchData) {
+        let (from, upper_bound) = (reader.log_start(), Offset(i64::MAX));
+        let max_bytes = usize::MAX;
+        let wanted =
+            Wanted { from, upper_bound, max_bytes, min_one_message: true, aborted_txns: false };
+        let data = reader.read(&wanted, Wait::ForDisk).unwrap();
+        (data.read().unwrap().to_vec(), data)
+    }
+
+    #[tokio::test]
+    async fn a_reader_sees_the_log_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = LogDir::new(&Env::os(), root.path().to_owned(), 3);
+        let config = LogConfig { segment_bytes: 200, ..LogConfig::default() };
+        let options = LogOpenOptions::new(config, Duration::from_secs(60));
+        let log = Log::open(dir, TopicPartition::new("topic", 0), options).unwrap();
+        for _ in 0..4 {
+            append(&log);
+        }
+        let reader = log.reader();
+        let (before, _) = seen(&reader);
+        assert!(log.segment_count() > 1, "not all in one segment");
+        for _ in 0..20 {
+            append(&log);
+            let (now, data) = seen(&reader);
+            assert_eq!(now, before);
+            assert_eq!((data.log_end_offset, data.is_limited), (Offset(4), false));
+        }
+        // Indexes move from memory into files.
+        log.flush(log.log_end_offset()).unwrap();
+        assert_eq!(seen(&reader).0, before);
+        assert_eq!(seen(&log.reader()).0.len(), before.len() * 6);
+    }
+}

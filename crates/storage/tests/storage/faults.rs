@@ -10,7 +10,7 @@ use std::time::Duration;
 use ottla_config::LogConfig;
 use ottla_env::{DirEntry, DirLock, Disk, Env, File, FileSystem, OpenMode};
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
-use ottla_storage::{AppendError, AppendOrigin, LeaderAppend, Log, LogDir, LogOpenOptions};
+use ottla_storage::{AppendError, AppendOrigin, LeaderAppend, Log, LogDir, LogOpenOptions, Wanted};
 use parking_lot::Mutex;
 
 use crate::batches;
@@ -22,6 +22,8 @@ pub(crate) struct Faults {
     write: AtomicBool,
     pub(crate) sync: AtomicBool,
     read: AtomicBool,
+    /// Nothing is in memory.
+    cold: AtomicBool,
     /// Syncs wait while a test holds it.
     pub(crate) gate: Mutex<()>,
     /// Syncs that were asked for.
@@ -144,7 +146,10 @@ impl File for FaultyFile {
     }
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         check(&self.faults.read)?;
-        self.file.try_read_at(buffer, offset)
+        match self.faults.cold.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => self.file.try_read_at(buffer, offset),
+        }
     }
     fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         check(&self.faults.write)?;
@@ -239,6 +244,25 @@ fn a_failed_read_is_a_fault_and_no_end_of_the_log() {
     let Fixture { log, faults, .. } = fixture();
     faults.read.store(true, Ordering::Relaxed);
     let error = log.read(Offset(0), 10, true, Offset(1)).err().unwrap();
+    assert_eq!(error.error_code(), ErrorCode::KafkaStorageError);
+}
+
+#[test]
+fn who_will_not_wait_for_the_disk_is_told_that_he_would_have_to() {
+    let Fixture { log, faults, .. } = fixture();
+    let (from, upper_bound) = (Offset(0), Offset(1));
+    let wanted =
+        Wanted { from, upper_bound, max_bytes: 10, min_one_message: true, aborted_txns: false };
+    let slices = log.try_fetch(&wanted).unwrap().unwrap().slices;
+    assert!(slices[0].try_read().unwrap().is_some());
+    faults.cold.store(true, Ordering::Relaxed);
+    assert!(log.try_fetch(&wanted).unwrap().is_none());
+    assert!(slices[0].try_read().unwrap().is_none());
+    assert_eq!(log.fetch(&wanted).unwrap().len(), slices[0].len);
+    assert!(log.log_dir().failure().is_none(), "that is no fault of the disk");
+    // A fault is one, however it was met.
+    faults.read.store(true, Ordering::Relaxed);
+    let error = log.try_fetch(&wanted).err().unwrap();
     assert_eq!(error.error_code(), ErrorCode::KafkaStorageError);
 }
 
