@@ -168,6 +168,8 @@ pub struct LogManagerConfig {
     pub producer_id_expiration: Duration,
     /// `log.dir.sync.max.bytes`; 0 is never.
     pub dir_sync_max_bytes: u64,
+    /// `log.dir.checkpoint.bytes`.
+    pub dir_checkpoint_bytes: u64,
 }
 
 /// Compaction: `log.cleaner.*`.

@@ -93,6 +93,7 @@ fn options(root: &Path) -> LogManagerOptions {
             log_dir_failure_timeout: minute,
             producer_id_expiration: minute,
             dir_sync_max_bytes: 1 << 30,
+            dir_checkpoint_bytes: 1 << 30,
         },
         max_open_files: 500,
     }

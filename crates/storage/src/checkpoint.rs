@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use ottla_env::{Disk, OpenMode};
 use ottla_protocol::{Offset, TopicPartition};
 
+use crate::file_name::TEMPORARY;
+
 const VERSION: &str = "0";
 
 /// An offset per partition: `recovery-point-offset-checkpoint` and its like.
@@ -56,20 +58,26 @@ pub(crate) struct Replacement {
 }
 
 /// Writes a checkpoint file beside the one at `path`, for somebody who syncs several files at once.
-pub(crate) fn write_beside<T: Display>(
+pub(crate) fn write_lines_beside<T: Display>(
     disk: &dyn Disk,
     path: PathBuf,
     lines: impl ExactSizeIterator<Item = T>,
 ) -> io::Result<Replacement> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
-    let file = disk.open(&beside, OpenMode::Truncate)?;
-    file.write_all_at(&mut [IoSlice::new(format_lines(lines).as_bytes())], 0)?;
-    Ok(Replacement { beside, path })
+    Replacement::write(disk, path, format_lines(lines).as_bytes())
 }
 
 impl Replacement {
+    /// Writes a file beside `path`.
+    pub(crate) fn write(disk: &dyn Disk, path: PathBuf, contents: &[u8]) -> io::Result<Self> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".");
+        beside.push(TEMPORARY);
+        let beside = PathBuf::from(beside);
+        let file = disk.open(&beside, OpenMode::Truncate)?;
+        file.write_all_at(&mut [IoSlice::new(contents)], 0)?;
+        Ok(Self { beside, path })
+    }
+
     /// Brings the new version to the disk.
     pub(crate) fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
         disk.open(&self.beside, OpenMode::ReadWrite)?.sync_data()

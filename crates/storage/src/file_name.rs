@@ -15,6 +15,8 @@ pub(crate) const DELETED: &str = "deleted";
 pub(crate) const CLEANED: &str = "cleaned";
 /// Added to a cleaned file that takes the place of others: from then on a crash does not stop it.
 pub(crate) const SWAP: &str = "swap";
+/// Added to a new version of a file until it is on the disk.
+pub(crate) const TEMPORARY: &str = "tmp";
 /// Ends the name of a partition's directory that waits to be removed.
 pub(crate) const DELETE_DIR: &str = "-delete";
 

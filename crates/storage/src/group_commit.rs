@@ -148,6 +148,29 @@ impl LogDir {
         outcomes
     }
 
+    /// Makes a checkpoint of each of `logs`, which are of this directory. Blocks on the disk.
+    pub(crate) fn checkpoint_together(&self, logs: &[Arc<Log>]) -> Result<(), LogDirFailure> {
+        // The bulk first, while nobody has to wait for it.
+        if let Some(shared) = self.shared_sync() {
+            let synced = shared.file_system.sync();
+            synced.map_err(|error| self.failed("syncing the file system", &error))?;
+        }
+        let due: Due = Due(logs.iter().map(|log| (key(log), (log.clone(), Offset(0)))).collect());
+        let _held: Vec<_> = due.0.values().map(|(log, _)| log.hold()).collect();
+        let mut unsynced = Vec::with_capacity(due.0.len());
+        for (log, _) in due.0.values() {
+            match log.gather_checkpoint() {
+                Ok(gathered) => unsynced.extend(gathered.map(|gathered| (log.clone(), gathered))),
+                // It was closed or deleted meanwhile.
+                Err(LogDirFailure::Closed) => {}
+                Err(failure @ LogDirFailure::Offline { .. }) => return Err(failure),
+            }
+        }
+        self.sync_gathered(&unsynced, self.shared_sync())?;
+        unsynced.into_iter().for_each(|(log, gathered)| log.synced(gathered));
+        Ok(())
+    }
+
     /// Brings what several logs gathered to the disk, with `shared` at one go.
     pub(crate) fn sync_gathered(
         &self,

@@ -15,7 +15,7 @@ mod truncate;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -57,6 +57,7 @@ pub struct Log {
     log_end_offset: AtomicI64,
     high_watermark: AtomicI64,
     synced_end: AtomicI64,
+    checkpointed: Checkpointed,
     /// First offset of the oldest open transaction; `i64::MAX` if there is none.
     first_unstable_offset: AtomicI64,
     last_flush: AtomicI64,
@@ -64,6 +65,20 @@ pub struct Log {
     cleaning: CleaningState,
     /// Taken before `writer` by those who take both. Whoever waits for it finds its work done.
     flushing: Mutex<()>,
+}
+
+/// How far the last checkpoint reaches: recovery reads nothing before it.
+#[derive(Default)]
+struct Checkpointed {
+    offset: AtomicI64,
+    /// Length of the active segment by then.
+    size: AtomicU64,
+}
+
+impl Checkpointed {
+    fn at(offset: Offset, size: u64) -> Self {
+        Self { offset: AtomicI64::new(offset.0), size: AtomicU64::new(size) }
+    }
 }
 
 /// What only a writer looks at.

@@ -186,15 +186,34 @@ impl LogManager {
             }
             let _offline = dir.flush_together(&due);
         }
-        if due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval) {
-            self.checkpoint_recovery_points();
-        }
+        let checkpoints =
+            due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval);
+        self.make_checkpoints(&logs, checkpoints);
         if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
             self.checkpoint_log_starts();
         }
         drop(schedule);
         for Dir { dir, .. } in &self.dirs {
             dir.remove_due(now);
+        }
+    }
+
+    /// Makes checkpoints in every directory if they are `due`, and else where a crash would leave
+    /// more to read than `log.dir.checkpoint.bytes`.
+    fn make_checkpoints(&self, logs: &[Arc<Log>], due: bool) {
+        let mut made = due;
+        for Dir { dir, .. } in &self.dirs {
+            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+            let unchecked: Vec<_> = held.filter(|log| log.unchecked_bytes() > 0).cloned().collect();
+            let bytes = || unchecked.iter().map(|log| log.unchecked_bytes()).sum::<u64>();
+            if !unchecked.is_empty() && (due || bytes() > self.config.dir_checkpoint_bytes) {
+                // A directory that failed said so when it did.
+                let _offline = dir.checkpoint_together(&unchecked);
+                made = true;
+            }
+        }
+        if made {
+            self.checkpoint_recovery_points();
         }
     }
 

@@ -209,6 +209,7 @@ impl LogManagerConfig {
             log_dir_failure_timeout: values.millis("log.dir.failure.timeout.ms"),
             producer_id_expiration: values.millis("producer.id.expiration.ms"),
             dir_sync_max_bytes: values.number("log.dir.sync.max.bytes"),
+            dir_checkpoint_bytes: values.number("log.dir.checkpoint.bytes"),
         }
     }
 }

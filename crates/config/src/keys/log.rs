@@ -43,6 +43,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("log.flush.offset.checkpoint.interval.ms", "60000", Valid::AtLeast(0), "Milliseconds between two checkpoints of the offsets from which recovery starts.").high(),
     int("log.flush.start.offset.checkpoint.interval.ms", "60000", Valid::AtLeast(0), "Milliseconds between two checkpoints of the log start offsets.").high(),
     // Ottla's own: Kafka syncs every log by itself.
+    long("log.dir.checkpoint.bytes", "2147483648", Valid::AtLeast(1), "Bytes written to a directory after which its logs are synced and their indexes and producers noted, so that a crash leaves no more than that to read; every log.flush.offset.checkpoint.interval.ms in any case. Kafka has no such key."),
     long("log.dir.sync.max.bytes", "268435456", Valid::AtLeast(0), "Logs of a directory that wait for the disk at once share one sync of its file system, unless that would have to write more than so many bytes; 0 syncs each log by itself. Kafka has no such key."),
     boolean("log.preallocate", "false", Valid::Any, "Whether the space of a segment is reserved when it is made.").cluster_wide(),
     string("log.message.timestamp.type", "CreateTime", Valid::OneOf(&["CreateTime", "LogAppendTime"]), "Whose time a record carries: the producer's or the broker's (KIP-32).").cluster_wide(),

@@ -135,7 +135,9 @@ async fn live(env: Env, model: Rc<RefCell<Model>>) -> Result<()> {
 /// Opens the log, is judged for what it holds, works, and closes it in good order.
 async fn session(env: &Env, model: &RefCell<Model>) -> Result<()> {
     let rng = SimRng::new(env.rng.next_u64(), "workload");
-    let (config, log_config) = configure()?;
+    let (mut config, log_config) = configure()?;
+    // Now and then a checkpoint.
+    config.log_manager.dir_checkpoint_bytes = 500 + rng.below(3000);
     let options = LogManagerOptions {
         dirs: vec![PathBuf::from(DATA)],
         node_id: BrokerId(1),

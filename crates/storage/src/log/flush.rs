@@ -1,6 +1,6 @@
 //! Bringing to the disk what was appended: one log by itself, or many with one sync.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,24 +29,27 @@ pub(crate) struct Unsynced {
     indexed: Vec<Arc<LogSegment>>,
     /// Other files that were just written.
     files: Vec<PathBuf>,
-    /// The leader epochs, beside the file that they replace.
-    epochs: Option<Replacement>,
+    /// The leader epochs, beside the file that they replace, and the producers of a checkpoint.
+    replacements: Vec<Replacement>,
     /// The directory has new names, or is new itself.
     names: bool,
+    /// Length of the active segment, if `end` is to be a checkpoint.
+    checkpoint: Option<u64>,
 }
 
 impl Unsynced {
     /// System calls that syncing file by file takes.
     pub(crate) fn calls(&self) -> usize {
-        let epochs = if self.epochs.is_some() { 1 } else { 0 };
-        let names = if self.names { 3 } else { epochs };
-        self.segments.len() + self.files.len() + epochs + names
+        let replaced = self.replacements.len();
+        let names = if self.names { 3 } else { replaced.min(1) };
+        self.segments.len() + self.files.len() + replaced + names
     }
 
     /// Gives new files that are on the disk the names of those they replace; whether there were
     /// any: then the names have to be synced once more.
     pub(crate) fn replace_files(&self, dir: &LogDir) -> io::Result<bool> {
-        self.epochs.as_ref().map_or(Ok(false), |epochs| epochs.replace(dir.disk()).map(|()| true))
+        self.replacements.iter().try_for_each(|file| file.replace(dir.disk()))?;
+        Ok(!self.replacements.is_empty())
     }
 }
 
@@ -103,6 +106,24 @@ impl Log {
         self.sync_alone(unsynced)
     }
 
+    /// Brings to the disk what recovery needs to begin at the log's end: all records, indexes that
+    /// cover them, leader epochs, and at last a snapshot of the producers, which vouches for the
+    /// rest. Blocks on the disk.
+    pub fn checkpoint(&self) -> Result<(), LogDirFailure> {
+        let _flushing = self.flushing.lock();
+        self.gather_checkpoint()?.map_or(Ok(()), |unsynced| self.sync_alone(unsynced))
+    }
+
+    /// Bytes that recovery would have to read after a crash.
+    pub(crate) fn unchecked_bytes(&self) -> u64 {
+        let segments = self.segments.load();
+        let Some(active) = segments.last() else { return 0 };
+        match self.checkpointed.offset.load(Ordering::Acquire) > active.base_offset().0 {
+            true => active.size().saturating_sub(self.checkpointed.size.load(Ordering::Acquire)),
+            false => active.size(),
+        }
+    }
+
     // --- the steps of a flush; `flushing` is held over all of them ---
 
     /// Holds off everybody who would flush, truncate, close or delete the log.
@@ -143,6 +164,26 @@ impl Log {
             .map_err(|error| self.dir.failed("syncing a log", &error))
     }
 
+    /// What has to be synced for a checkpoint at the log's end; `None` if there is one.
+    pub(crate) fn gather_checkpoint(&self) -> Result<Option<Unsynced>, LogDirFailure> {
+        self.dir.check_online()?;
+        if self.unchecked_bytes() == 0 {
+            return Ok(None);
+        }
+        let gather = || {
+            let mut writer = self.writer.lock();
+            let Some(active) = writer.active.clone() else { return Ok(None) };
+            let log_end = self.log_end_offset();
+            writer.unsynced_names = false;
+            let epochs = writer.epochs.take_dirty();
+            let mut gathered = self.gather_files(log_end, log_end, true, epochs)?;
+            self.gather_positions(&active, &writer, &mut gathered)?;
+            gathered.checkpoint = Some(active.size());
+            Ok(Some(gathered))
+        };
+        gather().map_err(|error: io::Error| self.dir.failed("making a checkpoint", &error))
+    }
+
     /// Closes the log: takes no more appends, and answers what has to be synced, besides all
     /// records, for a start after a clean shutdown. Takes `flushing` by itself.
     pub(crate) fn gather_and_close(&self) -> Result<Unsynced, LogDirFailure> {
@@ -163,14 +204,14 @@ impl Log {
         for path in &unsynced.files {
             disk.open(path, OpenMode::ReadWrite)?.sync_data()?;
         }
-        if let Some(epochs) = &unsynced.epochs {
-            epochs.sync(disk)?;
-            epochs.replace(disk)?;
+        for replacement in &unsynced.replacements {
+            replacement.sync(disk)?;
+            replacement.replace(disk)?;
         }
         if unsynced.names {
             partition_metadata::sync(disk, &self.path)?;
         }
-        if unsynced.names || unsynced.epochs.is_some() {
+        if unsynced.names || !unsynced.replacements.is_empty() {
             disk.sync_dir(&self.path)?;
         }
         if unsynced.names {
@@ -186,6 +227,20 @@ impl Log {
         }
         self.synced_end.fetch_max(unsynced.end.0, Ordering::AcqRel);
         self.last_flush.store(self.now().0, Ordering::Release);
+        if let Some(size) = unsynced.checkpoint {
+            self.checkpointed.size.store(size, Ordering::Release);
+            let before = self.checkpointed.offset.swap(unsynced.end.0, Ordering::AcqRel);
+            self.forget_checkpoint(Offset(before));
+        }
+    }
+
+    /// Removes the snapshot of an older checkpoint, unless it is one that a roll left: a truncation
+    /// may go back to those.
+    fn forget_checkpoint(&self, offset: Offset) {
+        if !self.segments.load().iter().any(|segment| segment.base_offset() == offset) {
+            // If it stays, the next start removes it.
+            let _gone = self.dir.disk().remove_file(&segment_file(&self.path, offset, SNAPSHOT));
+        }
     }
 
     fn gather_files(
@@ -203,8 +258,9 @@ impl Log {
             segments: Vec::new(),
             indexed: Vec::new(),
             files: Vec::new(),
-            epochs: None,
+            replacements: Vec::new(),
             names,
+            checkpoint: None,
         };
         for (index, segment) in segments.iter().enumerate().skip(from) {
             if segment.base_offset() >= up_to {
@@ -223,10 +279,29 @@ impl Log {
         }
         if let Some(lines) = epochs {
             let path = self.path.join(leader_epoch_cache::FILE_NAME);
-            let replacement = checkpoint::write_beside(self.dir.disk(), path, lines.iter())?;
-            gathered.epochs = Some(replacement);
+            let disk = self.dir.disk();
+            gathered.replacements.push(checkpoint::write_lines_beside(disk, path, lines.iter())?);
         }
         Ok(gathered)
+    }
+
+    /// Writes where things are in the log and who wrote them, for recovery to go on from its end.
+    fn gather_positions(
+        &self,
+        active: &Arc<LogSegment>,
+        writer: &Writer,
+        gathered: &mut Unsynced,
+    ) -> io::Result<()> {
+        active.complete_time_index();
+        if active.has_unsaved_indexes() {
+            gathered.files.extend(active.save_indexes()?);
+            gathered.indexed.push(active.clone());
+        }
+        // The last to get its name: it vouches for the rest.
+        let path = segment_file(&self.path, self.log_end_offset(), SNAPSHOT);
+        let snapshot = writer.producers.to_snapshot();
+        gathered.replacements.push(Replacement::write(self.dir.disk(), path, &snapshot)?);
+        Ok(())
     }
 
     fn gather_final_state(&self, writer: &mut Writer) -> io::Result<Unsynced> {
@@ -240,18 +315,8 @@ impl Log {
             gathered.segments.clear();
         }
         let Some(active) = writer.active.take() else { return Ok(gathered) };
-        if active.size() > 0 {
-            active.complete_time_index();
-            if active.has_unsaved_indexes() {
-                gathered.files.extend(active.save_indexes()?);
-            }
-        }
-        if !writer.producers.is_empty() {
-            let snapshot = segment_file(&self.path, log_end, SNAPSHOT);
-            let bytes = writer.producers.to_snapshot();
-            let file = self.dir.disk().open(&snapshot, OpenMode::Truncate)?;
-            file.write_all_at(&mut [IoSlice::new(&bytes)], 0)?;
-            gathered.files.push(snapshot);
+        if self.unchecked_bytes() > 0 {
+            self.gather_positions(&active, writer, &mut gathered)?;
         }
         Ok(gathered)
     }

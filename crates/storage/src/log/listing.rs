@@ -8,7 +8,8 @@ use std::sync::Arc;
 use ottla_protocol::Offset;
 
 use crate::file_name::{
-    DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file, segment_file,
+    DELETED, INDEX, LOG, SNAPSHOT, TEMPORARY, TIME_INDEX, TXN_INDEX, parse_segment_file,
+    segment_file,
 };
 use crate::log_dir::LogDir;
 use crate::log_segment::{LogSegment, SegmentFileSizes};
@@ -80,7 +81,9 @@ impl Listing {
                 SNAPSHOT => {
                     listing.snapshots.insert(base_offset, entry.path);
                 }
-                other if other.ends_with(DELETED) => dir.disk().remove_file(&entry.path)?,
+                other if other.ends_with(DELETED) || other.ends_with(TEMPORARY) => {
+                    dir.disk().remove_file(&entry.path)?;
+                }
                 _ => {}
             }
         }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::listing::{ListedFiles, Listing, keep_useful_snapshots};
 use super::producer_recovery::ProducerRecovery;
-use super::{Log, Writer, swap};
+use super::{Checkpointed, Log, Writer, swap};
 use crate::batch_scanner::HeaderScanner;
 use crate::cleaner::CleaningState;
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
@@ -65,6 +65,8 @@ struct Loaded {
     log_end: Offset,
     epochs: LeaderEpochCache,
     producers: ProducerStates,
+    /// The log was closed, and a snapshot at its end vouches for it.
+    checkpointed: bool,
 }
 
 impl Log {
@@ -75,12 +77,17 @@ impl Log {
         options: LogOpenOptions,
     ) -> io::Result<Self> {
         let path = dir.path().join(partition.to_string());
-        let Loaded { segments, log_end, mut epochs, producers } = load(&dir, &path, &options)?;
+        let Loaded { segments, log_end, mut epochs, producers, checkpointed } =
+            load(&dir, &path, &options)?;
         let active = segments.last().cloned();
         let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
         let log_start = options.log_start_offset.max(first).min(log_end);
         epochs.truncate_from_start(log_start);
         let unstable = producers.first_unstable_offset().map_or(i64::MAX, |offset| offset.0);
+        let checkpointed = match (&active, checkpointed) {
+            (Some(active), true) => Checkpointed::at(log_end, active.size()),
+            (Some(_), false) | (None, _) => Checkpointed::default(),
+        };
         let writer = Writer {
             active,
             roll_jitter: Duration::ZERO,
@@ -99,6 +106,7 @@ impl Log {
             log_end_offset: AtomicI64::new(log_end.0),
             high_watermark: AtomicI64::new(options.high_watermark.0.clamp(log_start.0, log_end.0)),
             synced_end: AtomicI64::new(options.recovery_point.min(log_end).0),
+            checkpointed,
             first_unstable_offset: AtomicI64::new(unstable),
             last_flush: AtomicI64::new(dir.now().0),
             writer: Mutex::new(writer),
@@ -154,13 +162,15 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let as_closed = options.clean_shutdown && options.recovery_point == log_end;
     // A log that is closed leaves a snapshot, unless it knows no producer.
-    let none_known = as_closed && !snapshots.contains_key(&log_end);
+    let has_snapshot = snapshots.contains_key(&log_end);
+    let none_known = as_closed && !has_snapshot;
     let producers = match none_known && outdated_txn_indexes.is_empty() {
         true => ProducerStates::default(),
         false => ProducerRecovery { dir, segments: &segments, log_end, outdated_txn_indexes }
             .run(snapshots)?,
     };
-    Ok(Loaded { segments, log_end, epochs, producers })
+    let checkpointed = as_closed && has_snapshot;
+    Ok(Loaded { segments, log_end, epochs, producers, checkpointed })
 }
 
 /// Opens the segments of a log one after the other.
@@ -237,7 +247,7 @@ impl Loader<'_> {
     }
 
     /// The last checkpoint within the segment at `base_offset`, if there was one: a snapshot that
-    /// `Log::checkpoint` wrote once everything before it was synced, the indexes too.
+    /// [`Log::checkpoint`] wrote once everything before it was synced, the indexes too.
     fn checkpoint_in(&self, base_offset: Offset) -> io::Result<Option<Offset>> {
         let within = base_offset.next()..=self.options.recovery_point.max(base_offset.next());
         let Some((offset, file)) = self.snapshots.range(within).next_back() else {

@@ -133,6 +133,7 @@ impl Log {
         self.log_end_offset.store(log_end.0, Ordering::Release);
         self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
         self.synced_end.fetch_min(log_end.0, Ordering::AcqRel);
+        self.checkpointed.offset.fetch_min(log_end.0, Ordering::AcqRel);
         self.cleaning.truncated(log_end);
         writer.active = Some(active);
         writer.unsynced_names = true;

@@ -142,9 +142,4 @@ impl ProducerStates {
         }
         self.producers.insert(read.producer_id.0, entry);
     }
-
-    /// Whether nothing is known of any producer.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.producers.is_empty()
-    }
 }

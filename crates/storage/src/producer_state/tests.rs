@@ -113,7 +113,7 @@ fn a_silent_producer_is_forgotten_but_not_in_a_transaction() {
     open.attributes = 1 << 4;
     states.appended(&open);
     states.expire(Timestamp(i64::MAX), hour);
-    assert!(!states.is_empty());
+    assert!(!states.producers.is_empty());
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_client_cannot_begin_a_transaction_by_writing() {
     begin.attributes = 1 << 4;
     for states in [ProducerStates::default(), after(&[(0, 0)])] {
         let refused = Err(ProducerStateError::InvalidTxnState { producer: ProducerId(1) });
-        begin.base_sequence = i32::from(!states.is_empty());
+        begin.base_sequence = i32::from(!states.producers.is_empty());
         assert_eq!(states.check(&begin, None, AppendOrigin::Client), refused);
         assert_eq!(states.check(&begin, None, AppendOrigin::Coordinator), Ok(Checked::Next));
     }

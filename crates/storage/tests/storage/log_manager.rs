@@ -33,6 +33,7 @@ pub(crate) fn options(dir: &Path) -> LogManagerOptions {
             log_dir_failure_timeout: minute,
             producer_id_expiration: minute,
             dir_sync_max_bytes: 1 << 30,
+            dir_checkpoint_bytes: 1 << 30,
         },
         max_open_files: 4,
     }

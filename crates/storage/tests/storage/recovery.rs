@@ -245,3 +245,108 @@ fn producers_are_known_again_if_a_log_lost_its_end_after_a_clean_shutdown() {
     assert!(log.append(&idempotent(1, "x")).unwrap().duplicate);
     assert_eq!(log.append(&idempotent(2, "x")).unwrap().first_offset, Offset(2));
 }
+
+/// Two idempotent batches and ten others, of which the first has the largest timestamp, then a
+/// checkpoint, and two more batches.
+fn checkpointed() -> SingleLog {
+    let log = SingleLog::with_segments_of(1 << 20);
+    log.append(&idempotent(0, "p0")).unwrap();
+    log.append(&idempotent(1, "p1")).unwrap();
+    for index in 0..10 {
+        let batch = batches::builder(NOW.0 + 1000 - index, &[&format!("v{index}")]).build();
+        log.append(&batch).unwrap();
+    }
+    log.log.checkpoint().unwrap();
+    assert_eq!(log.log.recovery_point(), Offset(12));
+    log.append(&idempotent(2, "p2")).unwrap();
+    log.append_values(&["last"]);
+    log
+}
+
+fn check_checkpointed(log: &SingleLog) {
+    assert_eq!(log.log.log_end_offset(), Offset(14));
+    let duplicate = log.append(&idempotent(1, "p1")).unwrap();
+    assert!(duplicate.duplicate && duplicate.first_offset == Offset(1), "{duplicate:?}");
+    let largest = log.log.max_timestamp().unwrap().unwrap();
+    assert_eq!((largest.offset, largest.timestamp.0), (Offset(2), NOW.0 + 1000));
+    for from in 1..14 {
+        let data = log.log.read(Offset(from), 1, true, Offset(14)).unwrap();
+        assert_eq!(batches::decode(&data.read().unwrap())[0].0, from);
+    }
+}
+
+#[test]
+fn recovery_begins_at_the_last_checkpoint() {
+    let mut log = checkpointed();
+    let file = log.last_file("log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The last byte of the first batch: whoever read it would cut the log there.
+    let first = bytes.len() / 14 - 1;
+    bytes[first] ^= 4;
+    std::fs::write(&file, &bytes).unwrap();
+    log.crash();
+    check_checkpointed(&log);
+    bytes[first] ^= 4;
+    std::fs::write(&file, &bytes).unwrap();
+    assert_eq!(log.values().len(), 14);
+}
+
+#[test]
+fn checkpoints_follow_one_another() {
+    let mut log = checkpointed();
+    log.log.checkpoint().unwrap();
+    let snapshots = |log: &SingleLog| {
+        let name = |path: &std::path::PathBuf| path.file_stem().unwrap().to_owned();
+        log.files("snapshot").iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(snapshots(&log), ["00000000000000000014"], "older ones are of no use");
+    log.crash();
+    assert_eq!(snapshots(&log), ["00000000000000000014"]);
+    check_checkpointed(&log);
+    log.restart();
+    check_checkpointed(&log);
+    log.log.truncate_to(Offset(13)).unwrap();
+    log.append_values(&["another"]);
+    log.crash();
+    check_checkpointed(&log);
+}
+
+/// What a power loss may leave behind what was synced.
+#[test]
+fn indexes_that_end_in_zeroes_are_cut_at_the_checkpoint() {
+    let mut log = checkpointed();
+    for (extension, zeroes) in [("index", 16), ("timeindex", 36)] {
+        let file = log.last_file(extension);
+        let len = std::fs::metadata(&file).unwrap().len();
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(len + zeroes).unwrap();
+    }
+    log.crash();
+    check_checkpointed(&log);
+}
+
+#[test]
+fn without_its_indexes_a_checkpoint_vouches_for_nothing() {
+    for extension in ["index", "timeindex"] {
+        let mut log = checkpointed();
+        std::fs::remove_file(log.last_file(extension)).unwrap();
+        log.crash();
+        check_checkpointed(&log);
+        log.log.checkpoint().unwrap();
+        log.crash();
+        check_checkpointed(&log);
+    }
+}
+
+/// A clean shutdown is a checkpoint for the run after it.
+#[test]
+fn a_crash_after_a_clean_start_reads_only_what_came_since() {
+    let mut log = checkpointed();
+    log.restart();
+    let file = log.last_file("log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let first = bytes.len() / 14 - 1;
+    bytes[first] ^= 4;
+    std::fs::write(&file, &bytes).unwrap();
+    log.crash();
+    check_checkpointed(&log);
+}
