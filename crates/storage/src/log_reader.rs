@@ -177,11 +177,12 @@ impl LogReader {
         self.segments.is_empty()
     }
 
-    /// Each segment and its bytes.
+    /// Each segment that holds what may be read, and its bytes.
     pub(crate) fn segments(&self) -> impl Iterator<Item = (&Arc<LogSegment>, u64)> {
         self.segments
             .iter()
             .enumerate()
+            .skip(floor_segment(&self.segments, self.log_start))
             .map(|(index, segment)| (segment, self.size(index, segment)))
     }
 

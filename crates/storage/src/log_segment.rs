@@ -1,5 +1,7 @@
 //! One segment: a `.log` file and its indexes. Kafka's `LogSegment`.
 
+mod lost_index;
+
 use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,8 @@ pub(crate) struct LogSegment {
     time_index: TimeIndex,
     /// What the index files were last given is on the disk.
     indexes_synced: AtomicBool,
+    /// Somebody removed or cut the index files, or they do not fit: to be made anew.
+    indexes_lost: AtomicBool,
     txn_index: TransactionIndex,
     /// Largest timestamp of the first batch: the age that `segment.ms` counts from.
     first_timestamp: AtomicI64,
@@ -72,6 +76,7 @@ impl LogSegment {
             offset_index: OffsetIndex::new(base_offset, file(INDEX), sizes.index),
             time_index: TimeIndex::new(base_offset, file(TIME_INDEX), sizes.time_index),
             indexes_synced: AtomicBool::new(true),
+            indexes_lost: AtomicBool::new(false),
             txn_index: TransactionIndex::empty(base_offset, file(TXN_INDEX)),
             first_timestamp: AtomicI64::new(unknown),
             largest_timestamp: AtomicI64::new(unknown),
@@ -186,9 +191,12 @@ impl LogSegment {
         if known != UNKNOWN {
             return Ok(Timestamp(known));
         }
-        let last = self.time_index.last()?;
-        self.note_largest(last);
-        Ok(last.map_or(Timestamp::NONE, |entry| entry.timestamp))
+        let largest = match self.time_index.last() {
+            Err(error) if self.is_index_lost(&error) => self.find_largest()?,
+            last => last?,
+        };
+        self.note_largest(largest);
+        Ok(largest.map_or(Timestamp::NONE, |entry| entry.timestamp))
     }
 
     fn note_largest(&self, largest: Option<TimestampOffset>) {
@@ -271,7 +279,9 @@ impl LogSegment {
         let file = self.file()?;
         if hint.position > from {
             match last_boundary(&*file, hint.position, target, limit, wait) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => self.warn_of_index(),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    self.lose_indexes(&lost_index::MISFIT)
+                }
                 boundary => return boundary,
             }
         }
@@ -311,7 +321,10 @@ impl LogSegment {
         start: Offset,
         limit: u64,
     ) -> io::Result<Option<FoundBatch>> {
-        let hint = self.time_index.lookup(target).unwrap_or(None);
+        let hint = match self.time_index.lookup(target) {
+            Err(error) if self.is_index_lost(&error) => None,
+            hint => hint?,
+        };
         let from = hint.map_or(start, |entry| entry.offset.max(start));
         let hint = self.hint(self.offset_index.lookup(from, Wait::ForDisk))?;
         self.find(hint, limit, Wait::ForDisk, |batch| {
@@ -319,11 +332,13 @@ impl LogSegment {
         })
     }
 
-    /// Where a scan begins: where the index leads, or at the start if it cannot be read.
+    /// Where a scan begins: where the index leads, or at the start if the index is lost.
     fn hint(&self, found: io::Result<OffsetPosition>) -> io::Result<OffsetPosition> {
         match found {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            found => Ok(found.unwrap_or(OffsetPosition { offset: self.base_offset, position: 0 })),
+            Err(error) if self.is_index_lost(&error) => {
+                Ok(OffsetPosition { offset: self.base_offset, position: 0 })
+            }
+            found => found,
         }
     }
 
@@ -353,20 +368,17 @@ impl LogSegment {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
                 Err(error) => return Err(error),
             }
-            self.warn_of_index();
+            self.lose_indexes(&lost_index::MISFIT);
         }
         scan(HeaderScanner::waiting(&*file, 0, limit, wait), wanted)
-    }
-
-    fn warn_of_index(&self) {
-        tracing::warn!(segment = %self.path().display(), "the index does not fit the segment");
     }
 
     // --- on disk ---
 
     /// Whether a power loss would leave less in the index files than there is.
     pub(crate) fn has_unsaved_indexes(&self) -> bool {
-        !(self.indexes_synced.load(Ordering::Acquire) && self.are_indexes_saved())
+        let synced = self.indexes_synced.load(Ordering::Acquire) && self.are_indexes_saved();
+        !synced || self.indexes_lost.load(Ordering::Acquire)
     }
 
     fn are_indexes_saved(&self) -> bool {
@@ -375,12 +387,25 @@ impl LogSegment {
 
     /// Writes what the index files lack; the files, for the caller to sync and say so.
     pub(crate) fn save_indexes(&self) -> io::Result<[PathBuf; 2]> {
+        if self.indexes_lost.load(Ordering::Acquire) {
+            self.rebuild_indexes()?;
+        }
         if !self.are_indexes_saved() {
             self.indexes_synced.store(false, Ordering::Release);
-            self.time_index.entries().save()?;
-            self.offset_index.entries().save()?;
+            match self.append_to_index_files() {
+                Err(error) if self.is_index_lost(&error) => {
+                    self.rebuild_indexes()?;
+                    self.append_to_index_files()?;
+                }
+                saved => saved?,
+            }
         }
         Ok([self.sibling(INDEX), self.sibling(TIME_INDEX)])
+    }
+
+    fn append_to_index_files(&self) -> io::Result<()> {
+        self.time_index.entries().save()?;
+        self.offset_index.entries().save()
     }
 
     /// Notes that what was last saved of the indexes survives a power loss.

@@ -122,10 +122,15 @@ impl CachedFile {
         self.open.store(None);
     }
 
+    /// Whether it was [retired](Self::retire).
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::SeqCst)
+    }
+
     fn open_as(self: &Arc<Self>, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = self.files.disk.open(&self.path, mode)?;
         // After it was opened: if it was another file by then, this one had been retired before.
-        if self.retired.load(Ordering::SeqCst) {
+        if self.is_retired() {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("{}: replaced or deleted", self.path.display()),

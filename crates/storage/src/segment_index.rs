@@ -36,6 +36,11 @@ impl<const N: usize> SegmentIndex<N> {
         Self { file, parts }
     }
 
+    /// An index without entries that would be saved in the same file.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.file.clone(), None)
+    }
+
     pub(crate) fn len(&self) -> usize {
         let parts = self.parts.load();
         parts.saved_len() + parts.tail.len()
@@ -86,7 +91,8 @@ impl<const N: usize> SegmentIndex<N> {
     }
 
     /// Appends to the file what is in memory only, and has it there from now on. Lost with the
-    /// power before the file is synced; a new file's name, before its directory is.
+    /// power before the file is synced; a new file's name, before its directory is. A file that
+    /// somebody has cut is [`io::ErrorKind::UnexpectedEof`].
     pub(crate) fn save(&self) -> io::Result<()> {
         if self.is_saved() {
             return Ok(());
@@ -94,6 +100,9 @@ impl<const N: usize> SegmentIndex<N> {
         let (saved, bytes, last) =
             (self.parts.load().saved_len(), self.unsaved(), self.known_last());
         let file = if saved == 0 { self.file.create()? } else { self.file.get()? };
+        if file.len()? < (saved * N) as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         file.write_all_at(&mut [IoSlice::new(&bytes)], (saved * N) as u64)?;
         let len = (saved * N + bytes.len()) as u64;
         let saved = Some(IndexFile::new(self.file.clone(), len).ending_with(last));
@@ -123,6 +132,11 @@ impl<const N: usize> SegmentIndex<N> {
         let saved = Some(IndexFile::new(self.file.clone(), (kept * N) as u64).ending_with(found));
         self.parts.store(Arc::new(Parts { saved, tail: IndexEntries::default() }));
         Ok(found)
+    }
+
+    /// Has the entries of `other` instead, none of which is saved. Not while somebody appends.
+    pub(crate) fn replace_by(&self, other: &Self) {
+        self.parts.store(other.parts.load_full());
     }
 
     /// The file, if there is one, is renamed or removed: see [`CachedFile::retire`].

@@ -34,6 +34,11 @@ impl TimeIndex {
         Self { base_offset, entries: SegmentIndex::new(file, bytes) }
     }
 
+    /// An index of the same segment without entries, to be filled in the place of this one.
+    pub(crate) fn anew(&self) -> Self {
+        Self { base_offset: self.base_offset, entries: self.entries.anew() }
+    }
+
     /// The entries, for saving them.
     pub(crate) fn entries(&self) -> &SegmentIndex<ENTRY> {
         &self.entries

@@ -203,13 +203,22 @@ impl TransactionIndex {
         self.file.retire();
     }
 
+    /// The file, which there is. Where somebody has removed it, nobody knows what was aborted: that
+    /// is told to readers, until a start makes it anew.
+    fn open(&self) -> io::Result<Arc<dyn File>> {
+        self.file.get().map_err(|error| {
+            let removed = error.kind() == io::ErrorKind::NotFound && !self.file.is_retired();
+            if removed { invalid("the file is gone") } else { error }
+        })
+    }
+
     /// The number of the first of `len` entries whose last offset is `offset` or later.
     fn first_ending_at(&self, offset: Offset, len: u64, wait: Wait) -> io::Result<u64> {
         let (mut low, mut high) = (0, len);
         while low < high {
             let middle = low + (high - low) / 2;
             let mut bytes = [0; ENTRY];
-            let read = wait.read_at(&*self.file.get()?, &mut bytes, middle * ENTRY_LEN)?;
+            let read = wait.read_at(&*self.open()?, &mut bytes, middle * ENTRY_LEN)?;
             let entry = AbortedTxn::decode(bytes.get(..read).unwrap_or_default())?;
             if entry.last_offset < offset {
                 low = middle + 1;
@@ -245,7 +254,7 @@ impl Entries<'_> {
         if self.at == self.window.len() {
             let file = match &self.file {
                 Some(file) => file,
-                None => self.file.insert(self.index.file.get()?),
+                None => self.file.insert(self.index.open()?),
             };
             let wanted = usize::try_from(self.end - self.next).unwrap_or(WINDOW).min(WINDOW);
             self.window.resize(wanted * ENTRY, 0);

@@ -6,10 +6,11 @@ use ottla_protocol::record_batch::{RecordBatch, RecordError};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::{Log, ReadError};
-use crate::batch_scanner::{FoundBatch, corrupt, read_exact};
+use crate::batch_scanner::{FoundBatch, HeaderScanner, corrupt, read_exact};
 use crate::leader_epoch_cache::EpochEndOffset;
 use crate::log_reader::LogReader;
 use crate::log_segment::LogSegment;
+use crate::open_files::Wait;
 
 /// A record found by its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +38,43 @@ impl Log {
     pub fn max_timestamp(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
         self.looking("searching a segment", |reader| {
             let mut largest = Timestamp::NONE;
-            for (segment, _) in reader.segments() {
-                largest = largest.max(segment.largest_timestamp()?);
+            for (segment, size) in reader.segments() {
+                let mut of_segment = segment.largest_timestamp()?;
+                if segment.base_offset() < reader.log_start() && of_segment > largest {
+                    // That may be the time of a record before the start of the log.
+                    of_segment = self.largest_from(segment, reader.log_start(), size)?;
+                }
+                largest = largest.max(of_segment);
             }
             match largest {
                 Timestamp::NONE => Ok(None),
                 largest => self.find_timestamp(reader, largest),
             }
         })
+    }
+
+    /// The largest timestamp of the records of `segment` from `start` on.
+    fn largest_from(
+        &self,
+        segment: &LogSegment,
+        start: Offset,
+        limit: u64,
+    ) -> io::Result<Timestamp> {
+        let Some(first) = segment.find_offset(start, limit, Wait::ForDisk)? else {
+            return Ok(Timestamp::NONE);
+        };
+        let mut largest = Timestamp::NONE;
+        self.visit_timestamps(segment, &first, |timestamp, offset| {
+            if offset >= start {
+                largest = largest.max(timestamp);
+            }
+        })?;
+        let file = segment.file()?;
+        let mut scanner = HeaderScanner::new(&*file, first.end(), limit);
+        while let Some(batch) = scanner.next_batch()? {
+            largest = largest.max(batch.header.max_timestamp);
+        }
+        Ok(largest)
     }
 
     /// Where `epoch` ended (KIP-101, KIP-279, KIP-320); `None` if it is newer than all known
@@ -100,19 +130,30 @@ impl Log {
             let (timestamp, offset) = (header.max_timestamp, header.base_offset.max(start));
             return Ok(Some(TimestampAndOffset { timestamp, offset, leader_epoch }));
         }
+        let mut first = None;
+        self.visit_timestamps(segment, found, |timestamp, offset| {
+            if first.is_none() && timestamp >= target && offset >= start {
+                first = Some(TimestampAndOffset { timestamp, offset, leader_epoch });
+            }
+        })?;
+        Ok(first)
+    }
+
+    /// Timestamp and offset of each record of a batch.
+    fn visit_timestamps(
+        &self,
+        segment: &LogSegment,
+        found: &FoundBatch,
+        mut visit: impl FnMut(Timestamp, Offset),
+    ) -> io::Result<()> {
         let size = usize::try_from(found.size).map_err(|_| corrupt())?;
         let bytes = read_exact(&*segment.file()?, found.position, size)?;
         let batch = RecordBatch::parse(&bytes).map_err(|_| corrupt())?;
-        let mut first = None;
         batch
             .visit_records(self.dir.decompressor().get(), usize::MAX, |record| {
-                let (timestamp, offset) = (batch.timestamp_of(&record), batch.offset_of(&record));
-                if first.is_none() && timestamp >= target && offset >= start {
-                    first = Some(TimestampAndOffset { timestamp, offset, leader_epoch });
-                }
+                visit(batch.timestamp_of(&record), batch.offset_of(&record));
                 Ok::<_, RecordError>(())
             })
-            .map_err(|_| corrupt())?;
-        Ok(first)
+            .map_err(|_| corrupt())
     }
 }
