@@ -35,6 +35,8 @@ pub struct BrokerConfig {
     pub topic_defaults: TopicDefaults,
     /// Fetch requests.
     pub fetch: FetchSettings,
+    /// `metrics.listener`, Ottla's own: `host:port` where metrics are told over HTTP, if anywhere.
+    pub metrics_listener: Option<String>,
     /// What all this was read from, for describing it.
     pub(crate) settings: Settings,
 }
@@ -164,6 +166,10 @@ pub struct LogManagerConfig {
     pub initial_task_delay: Duration,
     /// `log.dir.failure.timeout.ms`.
     pub log_dir_failure_timeout: Duration,
+    /// `log.dir.reserved.bytes`, Ottla's own: what producers may not take of a directory's disk.
+    pub reserved_bytes: u64,
+    /// `log.max.open.files`, Ottla's own: segment and index files kept open at once.
+    pub max_open_files: usize,
     /// `producer.id.expiration.ms`: an idempotent producer silent for this long is forgotten.
     pub producer_id_expiration: Duration,
     /// `log.dir.sync.max.bytes`; 0 is never.

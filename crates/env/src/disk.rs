@@ -1,10 +1,13 @@
 //! Files.
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +42,8 @@ pub trait Disk: Send + Sync {
     /// Whole contents of a small file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// Replaces `path` by `contents` so that a crash leaves the old or the new, never a mixture:
-    /// writes a sibling, syncs it, renames it over and syncs the directory.
+    /// writes a sibling, syncs it, renames it over and syncs the directory. On an error before the
+    /// rename the sibling is removed again: on a full disk it would keep what little is left.
     fn write_atomic(&self, path: &Path, contents: &[u8]) -> io::Result<()>;
     /// Makes a directory and its parents.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
@@ -61,6 +65,8 @@ pub trait Disk: Send + Sync {
     fn lock(&self, path: &Path) -> io::Result<Option<DirLock>>;
     /// Bytes free for this process on the file system that holds `path`.
     fn available_space(&self, path: &Path) -> io::Result<u64>;
+    /// Size in bytes of the file system that holds `path`.
+    fn total_space(&self, path: &Path) -> io::Result<u64>;
     /// How often anything was synced through it so far: files, directories and file systems.
     fn syncs(&self) -> u64;
     /// The file system that holds the directory `path`, if it can be synced as a whole and says
@@ -75,6 +81,46 @@ pub trait FileSystem: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Bytes in memory that a sync may have to write first: at least those of this file system.
     fn unwritten(&self) -> io::Result<u64>;
+}
+
+/// An error of a disk with the path it is about, which the system does not name. Its
+/// [`source`](std::error::Error::source) is what the system said.
+#[derive(Debug)]
+pub struct PathError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl PathError {
+    /// `error` about `path`, of the same kind.
+    pub fn at(path: &Path, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self { path: path.to_owned(), error })
+    }
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for PathError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Whether there was no room for what should have been written: `ENOSPC`, or `EDQUOT`.
+pub fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a file could not be opened because too many are, in this process (`EMFILE`) or in the
+/// system (`ENFILE`).
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    let named = error.get_ref().and_then(|inner| inner.downcast_ref::<PathError>());
+    let code = named.map_or(error, |named| &named.error).raw_os_error();
+    code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
 }
 
 /// Holds a lock file until dropped.

@@ -36,7 +36,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 pub use clock::{Clock, Elapsed, timeout};
-pub use disk::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode};
+pub use disk::{
+    DirEntry, DirLock, Disk, File, FileSystem, OpenMode, PathError, is_out_of_files,
+    is_out_of_space,
+};
 pub use net::{Listener, Net, ReadHalf, Stream, WriteHalf, send_file};
 pub use rng::Rng;
 pub use spawn::{Spawn, TaskEnd, TaskHandle};

@@ -20,6 +20,7 @@ use crate::sorted_map::{Difference, SortedMap};
 pub use broker::BrokerRegistration;
 pub use config::{ConfigResource, ResourceConfig};
 pub use replay::ReplayError;
+pub(crate) use topic::is_reserved_directory;
 pub use topic::{LeaderRecoveryState, PartitionRegistration, TopicImage};
 
 /// How far in the metadata log an image has come.

@@ -15,7 +15,8 @@ use crate::controller_host::ControllerHost;
 use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
 use crate::fetch_sessions::FetchSessions;
 use crate::producer_ids::ProducerIds;
-use crate::replica::ReplicaManager;
+use crate::log_dirs::tell_placements;
+use crate::replica::{Applied, ReplicaManager};
 
 /// The parts of a running node.
 pub(crate) struct Broker {
@@ -64,8 +65,22 @@ impl Broker {
         }));
     }
 
-    fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) {
-        let applied = self.replicas.apply(delta, image);
+    fn apply(self: &Arc<Self>, delta: &MetadataDelta, image: &MetadataImage) {
+        self.follow(self.replicas.apply(delta, image));
+        let deleted: BTreeSet<_> =
+            delta.deleted.iter().map(|topic| StrBytes::from(&*topic.name)).collect();
+        if !deleted.is_empty() {
+            self.groups.topics_deleted(&deleted);
+        }
+    }
+
+    /// Takes partitions offline whose disk failed, and tries again to make logs for which there was no room.
+    pub(crate) fn check_disks(self: &Arc<Self>) {
+        self.controller.between_changes(|image| self.follow(self.replicas.check_disks(image)));
+    }
+
+    /// What follows when the partitions here change.
+    fn follow(self: &Arc<Self>, applied: Applied) {
         for partition in applied.resigned.iter().filter(|name| &*name.topic == GROUP_METADATA_TOPIC)
         {
             self.groups.resigned(partition.partition);
@@ -73,10 +88,9 @@ impl Broker {
         for partition in applied.leading.into_iter().filter(|it| is_offsets_partition(it)) {
             self.groups.elected(partition);
         }
-        let deleted: BTreeSet<_> =
-            delta.deleted.iter().map(|topic| StrBytes::from(&*topic.name)).collect();
-        if !deleted.is_empty() {
-            self.groups.topics_deleted(&deleted);
+        if !applied.placed.is_empty() {
+            let told = tell_placements(Arc::downgrade(self), applied.placed);
+            self.env.spawn("directory assignment", told);
         }
     }
 
@@ -91,6 +105,15 @@ impl Broker {
 
     pub(crate) fn config(&self) -> &Arc<BrokerConfig> {
         &self.config
+    }
+
+    /// The registration of this broker.
+    pub(crate) fn epoch(&self) -> BrokerEpoch {
+        self.epoch
+    }
+
+    pub(crate) fn logs(&self) -> &Arc<LogManager> {
+        self.replicas.logs()
     }
 
     pub(crate) fn cluster_id(&self) -> &str {

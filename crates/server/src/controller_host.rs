@@ -143,6 +143,22 @@ impl ControllerHost {
         *slot = Some(listener);
     }
 
+    /// Calls `act` while the image stands still, in turn with the listener.
+    pub(crate) fn between_changes(&self, act: impl FnOnce(&MetadataImage)) {
+        let _no_change = self.state.listener.lock();
+        act(&self.image());
+    }
+
+    /// Completes when the metadata log has failed, or was closed; answers why.
+    pub(crate) fn stopped(&self) -> impl Future<Output = String> + Send + 'static {
+        let quorum = Arc::clone(&self.quorum);
+        async move {
+            let mut leader = quorum.leader();
+            while leader.changed().await.is_ok() {}
+            quorum.why_stopped()
+        }
+    }
+
     /// Decides, commits and applies; then gives the answer.
     pub(crate) async fn decide<A>(
         &self,

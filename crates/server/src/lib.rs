@@ -24,6 +24,7 @@ mod controller_host;
 mod coordinator_host;
 mod fetch_sessions;
 mod handlers;
+mod log_dirs;
 mod network;
 mod producer_ids;
 mod quorum;

@@ -377,7 +377,8 @@ impl MetadataQuorum {
         self.env.run_blocking(move || storage.close()).await
     }
 
-    fn why_stopped(&self) -> String {
+    /// Why it takes no more part, once it does not.
+    pub(crate) fn why_stopped(&self) -> String {
         match &self.core.metrics().borrow_watched().running_state {
             Ok(()) => "it was dropped".to_owned(),
             Err(fatal) => fatal.to_string(),

@@ -15,5 +15,5 @@ mod watermarks;
 
 pub(crate) use fetched_records::FetchedRecords;
 pub(crate) use partition::{Flushing, Partition, ProduceError, ReadBound};
-pub(crate) use replica_manager::ReplicaManager;
+pub(crate) use replica_manager::{Applied, Placement, ReplicaManager};
 pub(crate) use watermarks::Subscription;

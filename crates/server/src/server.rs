@@ -17,17 +17,16 @@ use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerRegistrationRequest};
 use ottla_protocol::{ErrorCode, StrBytes, Uuid, message, parse_uuid};
 use ottla_storage::{LogCleaner, LogManager, LogManagerOptions, OpenError};
-use tracing::info;
+use tokio::sync::watch;
+use tracing::{error, info};
 
 use crate::broker::Broker;
 use crate::controller_host::{ControllerError, ControllerHost, ControllerStartError};
 use crate::handlers::dispatch;
+use crate::log_dirs;
 use crate::network::{BoundSockets, ListenError, SocketServer};
 use crate::quorum::QuorumOptions;
 
-/// Most files of segments and indexes that are kept open at once. The process's limit of open files (`ulimit -n`, which
-/// `ottla start` raises as far as it may) has to leave room for them beside the connections.
-const MAX_OPEN_FILES: usize = 4096;
 /// How often retention, flushes and checkpoints are looked at; each has its own interval.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,6 +38,7 @@ pub struct Server {
     addresses: Vec<(Arc<str>, SocketAddr)>,
     background: Vec<TaskHandle>,
     epoch: BrokerEpoch,
+    failure: watch::Receiver<Option<String>>,
 }
 
 /// Why a node did not start. The text says what to do about it.
@@ -47,6 +47,9 @@ pub enum StartError {
     /// A log directory cannot be used.
     #[error(transparent)]
     Logs(#[from] OpenError),
+    /// The log directory of the metadata cannot be used.
+    #[error("{0}")]
+    MetadataDir(String),
     /// A listener cannot be opened.
     #[error("{0}")]
     Listen(String),
@@ -92,6 +95,9 @@ impl Server {
     pub async fn start(env: Env, config: BrokerConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let logs = Arc::new(open_logs(&env, &config).await?);
+        if let Some(reason) = log_dirs::cannot_go_on(&logs, &config.node.metadata_log_dir) {
+            return Err(StartError::MetadataDir(reason));
+        }
         let cluster_id = logs.cluster_id().to_owned();
         let listeners: Vec<_> = config
             .node
@@ -116,8 +122,24 @@ impl Server {
             (config.fetch.sendfile, Arc::clone(broker.cold_reads())),
             Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
         );
-        let background = start_background(&env, &broker, &logs);
-        Ok(Self { broker, logs, sockets, addresses, background, epoch })
+        let (tell_failure, failure) = watch::channel(None);
+        let mut background = start_background(&env, &broker, &logs);
+        background.extend(watch_disks(&env, &broker, tell_failure));
+        Ok(Self { broker, logs, sockets, addresses, background, epoch, failure })
+    }
+
+    /// Completes when the node cannot go on, and says why: its metadata log failed, or all of its directories did. It is
+    /// to be shut down then.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut failure = self.failure.clone();
+        async move {
+            let reason = failure.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+            match reason {
+                Some(reason) => reason,
+                // Nobody is there any more to say so: the server was shut down.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Name and address of each listener, with the ports that the system chose.
@@ -151,7 +173,7 @@ async fn open_logs(env: &Env, config: &BrokerConfig) -> Result<LogManager, OpenE
         node_id: config.node.node_id,
         cluster_id: None,
         config: config.log_manager.clone(),
-        max_open_files: MAX_OPEN_FILES,
+        max_open_files: config.log_manager.max_open_files,
     };
     LogManager::open(env.clone(), options).await
 }
@@ -217,7 +239,7 @@ async fn register(
         listeners: listeners,
         features: SUPPORTED_FEATURES.iter().map(feature).collect(),
         rack: config.node.rack.as_deref().map(StrBytes::from),
-        log_dirs: logs.dirs().map(|(id, _)| id).collect(),
+        log_dirs: logs.online_dirs(),
     });
     let now = env.clock.now();
     let mut reason = None;
@@ -279,6 +301,24 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
         tasks.extend(cleaners.map(|run| env.spawn("log cleaner", run)));
     }
     tasks
+}
+
+/// Says in `failure` when the node cannot go on.
+fn watch_disks(
+    env: &Env,
+    broker: &Arc<Broker>,
+    failure: watch::Sender<Option<String>>,
+) -> [TaskHandle; 2] {
+    let stopped = broker.controller().stopped();
+    let quorum_failure = failure.clone();
+    [
+        env.spawn("log directories", log_dirs::watch_dirs(Arc::clone(broker), failure)),
+        env.spawn("metadata log", async move {
+            let reason = format!("the metadata log has failed: {}", stopped.await);
+            error!(%reason, "the node cannot go on");
+            quorum_failure.send_replace(Some(reason));
+        }),
+    ]
 }
 
 /// Does `work` on the logs every `interval`, where blocking hurts nobody.

@@ -248,10 +248,14 @@ impl Disk for SimDisk {
         let mut sibling = path.as_os_str().to_owned();
         sibling.push(".tmp");
         let sibling = PathBuf::from(sibling);
-        let file = self.open(&sibling, OpenMode::Truncate)?;
-        file.write_all_at(&mut [IoSlice::new(contents)], 0)?;
-        file.sync_data()?;
-        self.rename(&sibling, path)?;
+        let written = self.open(&sibling, OpenMode::Truncate).and_then(|file| {
+            file.write_all_at(&mut [IoSlice::new(contents)], 0)?;
+            file.sync_data()
+        });
+        if let Err(error) = written.and_then(|()| self.rename(&sibling, path)) {
+            let _never_made = self.remove_file(&sibling);
+            return Err(error);
+        }
         self.sync_dir(path.parent().unwrap_or(Path::new("")))
     }
 
@@ -377,6 +381,11 @@ impl Disk for SimDisk {
         self.look(path)?;
         let capacity = self.drive.faults().capacity.unwrap_or(1 << 40);
         Ok(capacity.saturating_sub(self.drive.root.lock().used()))
+    }
+
+    fn total_space(&self, path: &Path) -> io::Result<u64> {
+        self.look(path)?;
+        Ok(self.drive.faults().capacity.unwrap_or(1 << 40))
     }
 
     fn syncs(&self) -> u64 {

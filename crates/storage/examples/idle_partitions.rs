@@ -91,6 +91,8 @@ fn options(root: &Path) -> LogManagerOptions {
             flush_start_offset_checkpoint_interval: minute,
             initial_task_delay: minute,
             log_dir_failure_timeout: minute,
+            reserved_bytes: 0,
+            max_open_files: 4096,
             producer_id_expiration: minute,
             dir_sync_max_bytes: 1 << 30,
             dir_checkpoint_bytes: 1 << 30,

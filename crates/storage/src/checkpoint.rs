@@ -9,6 +9,7 @@ use ottla_env::{Disk, OpenMode};
 use ottla_protocol::{Offset, TopicPartition};
 
 use crate::file_name::TEMPORARY;
+use crate::log_dir::LogDir;
 
 const VERSION: &str = "0";
 
@@ -59,28 +60,37 @@ pub(crate) struct Replacement {
 
 /// Writes a checkpoint file beside the one at `path`, for somebody who syncs several files at once.
 pub(crate) fn write_lines_beside<T: Display>(
-    disk: &dyn Disk,
+    dir: &LogDir,
     path: PathBuf,
     lines: impl ExactSizeIterator<Item = T>,
 ) -> io::Result<Replacement> {
-    Replacement::write(disk, path, format_lines(lines).as_bytes())
+    Replacement::write(dir, path, format_lines(lines).as_bytes())
 }
 
 impl Replacement {
     /// Writes a file beside `path`.
-    pub(crate) fn write(disk: &dyn Disk, path: PathBuf, contents: &[u8]) -> io::Result<Self> {
+    pub(crate) fn write(dir: &LogDir, path: PathBuf, contents: &[u8]) -> io::Result<Self> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".");
         beside.push(TEMPORARY);
         let beside = PathBuf::from(beside);
-        let file = disk.open(&beside, OpenMode::Truncate)?;
-        file.write_all_at(&mut [IoSlice::new(contents)], 0)?;
-        Ok(Self { beside, path })
+        let written = dir
+            .open(&beside, OpenMode::Truncate)
+            .and_then(|file| file.write_all_at(&mut [IoSlice::new(contents)], 0));
+        match written {
+            Ok(()) => Ok(Self { beside, path }),
+            Err(error) => Err(dir.undo(error, &[&beside])),
+        }
+    }
+
+    /// Removes the new version again. One that stays is replaced by the next, or removed at a start.
+    pub(crate) fn discard(&self, disk: &dyn Disk) {
+        let _stays = disk.remove_file(&self.beside);
     }
 
     /// Brings the new version to the disk.
-    pub(crate) fn sync(&self, disk: &dyn Disk) -> io::Result<()> {
-        disk.open(&self.beside, OpenMode::ReadWrite)?.sync_data()
+    pub(crate) fn sync(&self, dir: &LogDir) -> io::Result<()> {
+        dir.open(&self.beside, OpenMode::ReadWrite)?.sync_data()
     }
 
     /// Puts the new version in the place of the old. It must be on the disk: else a power loss

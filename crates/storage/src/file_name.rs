@@ -19,6 +19,8 @@ pub(crate) const SWAP: &str = "swap";
 pub(crate) const TEMPORARY: &str = "tmp";
 /// Ends the name of a partition's directory that waits to be removed.
 pub(crate) const DELETE_DIR: &str = "-delete";
+/// Ends the name of a partition's directory that belongs to no topic.
+pub(crate) const STRAY_DIR: &str = "-stray";
 
 /// Longest file name that every file system takes.
 const NAME_MAX: usize = 255;
@@ -47,7 +49,16 @@ pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
 /// What a deleted partition's directory is renamed to: `<topic>-<partition>.<unique>-delete`,
 /// with the topic cut where the name would become too long.
 pub(crate) fn deleted_dir(partition: &TopicPartition, unique: u128) -> String {
-    let suffix = format!("-{}.{unique:032x}{DELETE_DIR}", partition.partition);
+    renamed_dir(partition, unique, DELETE_DIR)
+}
+
+/// What a stray partition's directory is renamed to: `<topic>-<partition>.<unique>-stray`.
+pub(crate) fn stray_dir(partition: &TopicPartition, unique: u128) -> String {
+    renamed_dir(partition, unique, STRAY_DIR)
+}
+
+fn renamed_dir(partition: &TopicPartition, unique: u128, ending: &str) -> String {
+    let suffix = format!("-{}.{unique:032x}{ending}", partition.partition);
     let mut topic = &*partition.topic;
     while topic.len() + suffix.len() > NAME_MAX {
         let mut chars = topic.chars();
@@ -68,7 +79,7 @@ mod tests {
         assert_eq!(parse_segment_file("00000000000000000042.log"), Some((Offset(42), "log")));
         assert_eq!(parse_segment_file("42.log"), None);
         assert_eq!(parse_partition_dir("a-b-3"), Some(TopicPartition::new("a-b", 3)));
-        for other in ["a", "-1", "a-", "a-x", "a-0.0123-delete"] {
+        for other in ["a", "-1", "a-", "a-x", "a-0.0123-delete", "a-0.0123-stray"] {
             assert_eq!(parse_partition_dir(other), None, "{other}");
         }
     }

@@ -140,8 +140,9 @@ impl LogDir {
         let shared = shared.filter(|shared| self.may_sync_all(shared));
         let synced = self.sync_gathered(&unsynced, shared);
         for (log, gathered) in unsynced {
-            if synced.is_ok() {
-                log.synced(gathered);
+            match &synced {
+                Ok(()) => log.synced(gathered),
+                Err(_) => log.not_synced(&gathered),
             }
             outcomes.insert(key(&log), synced.clone());
         }
@@ -153,7 +154,7 @@ impl LogDir {
         // The bulk first, while nobody has to wait for it.
         if let Some(shared) = self.shared_sync() {
             let synced = shared.file_system.sync();
-            synced.map_err(|error| self.failed("syncing the file system", &error))?;
+            synced.map_err(|error| self.sync_failed("syncing the file system", &error))?;
         }
         let due: Due = Due(logs.iter().map(|log| (key(log), (log.clone(), Offset(0)))).collect());
         let _held: Vec<_> = due.0.values().map(|(log, _)| log.hold()).collect();
@@ -161,14 +162,23 @@ impl LogDir {
         for (log, _) in due.0.values() {
             match log.gather_checkpoint() {
                 Ok(gathered) => unsynced.extend(gathered.map(|gathered| (log.clone(), gathered))),
-                // It was closed or deleted meanwhile.
-                Err(LogDirFailure::Closed) => {}
+                // It was closed or deleted meanwhile, or there is no room: the next time.
+                Err(
+                    LogDirFailure::Closed
+                    | LogDirFailure::Full { .. }
+                    | LogDirFailure::OutOfFiles { .. },
+                ) => {}
                 Err(failure @ LogDirFailure::Offline { .. }) => return Err(failure),
             }
         }
-        self.sync_gathered(&unsynced, self.shared_sync())?;
-        unsynced.into_iter().for_each(|(log, gathered)| log.synced(gathered));
-        Ok(())
+        let synced = self.sync_gathered(&unsynced, self.shared_sync());
+        for (log, gathered) in unsynced {
+            match &synced {
+                Ok(()) => log.synced(gathered),
+                Err(_) => log.not_synced(&gathered),
+            }
+        }
+        synced
     }
 
     /// Brings what several logs gathered to the disk, with `shared` at one go.
@@ -190,7 +200,7 @@ impl LogDir {
                 if replaced { shared.file_system.sync() } else { Ok(()) }
             }
         };
-        sync().map_err(|error: io::Error| self.failed("syncing logs", &error))
+        sync().map_err(|error: io::Error| self.sync_failed("syncing logs", &error))
     }
 
     /// Whether a sync of the whole file system would not have to write too much that nobody waits
@@ -216,7 +226,7 @@ impl LogDir {
     fn catch_up(&self) {
         let Some(shared) = self.shared_sync() else { return };
         if let Err(error) = shared.file_system.sync() {
-            self.failed("syncing the file system", &error);
+            self.sync_failed("syncing the file system", &error);
         }
         shared.catching_up.store(false, Ordering::Release);
     }

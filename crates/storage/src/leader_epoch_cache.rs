@@ -52,6 +52,11 @@ impl LeaderEpochCache {
             .then(|| self.epochs.iter().map(|e| format!("{} {}", e.epoch, e.start)).collect())
     }
 
+    /// Has the lines taken again: what became of them was not written.
+    pub(crate) fn mark_dirty(&mut self) {
+        self.dirty = true;
+    }
+
     /// The newest epoch that has a start here.
     pub(crate) fn latest(&self) -> Option<LeaderEpoch> {
         self.epochs.last().map(|last| last.epoch)

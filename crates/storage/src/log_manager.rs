@@ -1,23 +1,29 @@
 //! All logs of a node. Kafka's `LogManager`.
 
+mod checkpoints;
 mod open;
+mod shutdown;
+mod strays;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_config::{LogConfig, LogManagerConfig};
 use ottla_env::{DirLock, Env};
-use ottla_protocol::{BrokerId, Offset, Timestamp, TopicId, TopicPartition, Uuid};
+use ottla_protocol::{BrokerId, Timestamp, TopicId, TopicPartition, Uuid, format_uuid};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
-use crate::checkpoint::{self, Offsets};
 use crate::file_name;
 use crate::group_commit::Due;
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::{LogDir, LogDirFailure};
+use crate::open_files::OpenFiles;
 
+pub use checkpoints::Unwritten;
 pub use open::OpenError;
 
 /// How the logs of a node are opened.
@@ -41,8 +47,15 @@ pub struct LogManager {
     env: Env,
     cluster_id: String,
     config: LogManagerConfig,
+    open_files: Arc<OpenFiles>,
     dirs: Vec<Dir>,
     logs: RwLock<BTreeMap<TopicPartition, Arc<Log>>>,
+    /// Logs that were found at the start and that nobody has asked for since: their topics'
+    /// configuration is not known, so nothing of them may be deleted or compacted.
+    unclaimed: Mutex<BTreeSet<TopicPartition>>,
+    /// Logs in a second directory, of another topic of the same name: only the metadata can tell
+    /// which is the right one.
+    twins: Mutex<Vec<Arc<Log>>>,
     /// Held while a log is made or deleted, so that `logs` is never locked while the disk works.
     changing: Mutex<()>,
     schedule: Mutex<Schedule>,
@@ -50,15 +63,15 @@ pub struct LogManager {
     checkpointing: Mutex<()>,
 }
 
-/// A log directory that this node holds the lock of.
+/// A log directory. This node holds its lock, unless it could not be used from the start.
 struct Dir {
     dir: Arc<LogDir>,
-    id: Uuid,
-    _lock: DirLock,
+    _lock: Option<DirLock>,
 }
 
 /// When the work of [`LogManager::housekeeping`] was last done.
 struct Schedule {
+    idle_files: Timestamp,
     retention: Timestamp,
     recovery_points: Timestamp,
     log_starts: Timestamp,
@@ -73,13 +86,21 @@ pub enum CreateLogError {
         /// The partition.
         partition: TopicPartition,
     },
+    /// The directory that it should lie in is none of this node's, or is offline.
+    #[error("{partition} lies in the directory {}, which is not online", format_uuid(*dir))]
+    NotOnline {
+        /// The partition.
+        partition: TopicPartition,
+        /// The id of the directory.
+        dir: Uuid,
+    },
     /// `KAFKA_STORAGE_ERROR`
     #[error(transparent)]
     Storage(#[from] LogDirFailure),
 }
 
-/// Logs closed at once. They wait for the disk, which syncs many files nearly as fast as one.
-const CLOSING_AT_ONCE: usize = 32;
+/// A file that nobody used for so long is closed, give or take once more.
+const IDLE_FILES_INTERVAL: Duration = Duration::from_secs(60);
 
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
@@ -92,18 +113,23 @@ impl LogManager {
         &self.cluster_id
     }
 
-    /// The log directories and their ids (KIP-858), in the order of `log.dirs`.
-    pub fn dirs(&self) -> impl Iterator<Item = (Uuid, &Arc<LogDir>)> {
-        self.dirs.iter().map(|dir| (dir.id, &dir.dir))
+    /// The log directories, in the order of `log.dirs`.
+    pub fn dirs(&self) -> impl Iterator<Item = &Arc<LogDir>> {
+        self.dirs.iter().map(|dir| &dir.dir)
+    }
+
+    /// Ids of the directories that work (KIP-858).
+    pub fn online_dirs(&self) -> Vec<Uuid> {
+        let online = self.dirs().filter(|dir| dir.failure().is_none());
+        online.filter_map(|dir| dir.id()).collect()
     }
 
     /// Directories whose disk failed.
-    pub fn offline_dirs(&self) -> Vec<Uuid> {
-        let offline = self.dirs.iter().filter(|dir| dir.dir.failure().is_some());
-        offline.map(|dir| dir.id).collect()
+    pub fn offline_dirs(&self) -> Vec<Arc<LogDir>> {
+        self.dirs().filter(|dir| dir.failure().is_some()).cloned().collect()
     }
 
-    /// The log of `partition`.
+    /// The log of `partition`. There is none in a directory that could not be used from the start.
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
         self.logs.read().get(partition).cloned()
     }
@@ -111,6 +137,14 @@ impl LogManager {
     /// All logs.
     pub fn logs(&self) -> Vec<Arc<Log>> {
         self.logs.read().values().cloned().collect()
+    }
+
+    /// The logs whose topics' configuration is in force: those that may be cleaned.
+    pub fn claimed_logs(&self) -> Vec<Arc<Log>> {
+        let unclaimed = self.unclaimed.lock();
+        let logs = self.logs.read();
+        let claimed = logs.iter().filter(|(partition, _)| !unclaimed.contains(*partition));
+        claimed.map(|(_, log)| log.clone()).collect()
     }
 
     /// The log of `partition`, made if it is not there, in the directory with the fewest
@@ -121,41 +155,99 @@ impl LogManager {
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<Arc<Log>, CreateLogError> {
+        self.create_log_in(None, partition, topic_id, config)
+    }
+
+    /// [`create_log`](Self::create_log) in the directory with the id `dir`, if there is one. A log
+    /// that is there stays where it is.
+    pub fn create_log_in(
+        &self,
+        dir: Option<Uuid>,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, CreateLogError> {
         let _changing = self.changing.lock();
+        self.prefer_twin(partition, topic_id);
         if let Some(log) = self.log(partition) {
             if log.topic_id().is_some_and(|id| id != topic_id) {
                 return Err(CreateLogError::InconsistentTopicId { partition: partition.clone() });
             }
             log.assign_topic_id(topic_id)?;
             log.update_config(config);
+            self.unclaimed.lock().remove(partition);
             return Ok(log);
         }
-        let dir = self.emptiest_dir()?;
-        let mut options = LogOpenOptions::new(config, self.config.producer_id_expiration);
-        options.clean_shutdown = true;
-        let log = Log::open(dir.clone(), partition.clone(), options)
-            .map_err(|error| dir.failed("creating a log", &error))?;
-        log.assign_topic_id(topic_id)?;
-        let log = Arc::new(log);
+        let dir = match dir {
+            None => self.emptiest_dir()?,
+            Some(id) => self.online_dir(id).ok_or_else(|| CreateLogError::NotOnline {
+                partition: partition.clone(),
+                dir: id,
+            })?,
+        };
+        dir.check_room()?;
+        let log = self.make_log(dir, partition, topic_id, config)?;
         self.logs.write().insert(partition.clone(), log.clone());
         Ok(log)
+    }
+
+    /// Makes a new log. What was made of one that cannot be made whole is removed.
+    fn make_log(
+        &self,
+        dir: &Arc<LogDir>,
+        partition: &TopicPartition,
+        topic_id: TopicId,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, LogDirFailure> {
+        let mut options = LogOpenOptions::new(config, self.config.producer_id_expiration);
+        options.clean_shutdown = true;
+        let made = Log::open(dir.clone(), partition.clone(), options)
+            .map_err(|error| dir.failed("creating a log", &error))
+            .and_then(|log| log.assign_topic_id(topic_id).map(|()| Arc::new(log)));
+        if made.is_err() && dir.failure().is_none() {
+            let path = dir.path().join(partition.to_string());
+            match dir.disk().remove_dir_all(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => drop(dir.take_offline("removing a log that was not made", &error)),
+            }
+        }
+        made
+    }
+
+    fn online_dir(&self, id: Uuid) -> Option<&Arc<LogDir>> {
+        self.dirs().find(|dir| dir.id() == Some(id) && dir.failure().is_none())
     }
 
     /// Closes the log of `partition` and renames its directory; its files are removed after
     /// `file.delete.delay.ms`. `false` if there is none.
     pub fn delete_log(&self, partition: &TopicPartition) -> Result<bool, LogDirFailure> {
         let _changing = self.changing.lock();
-        let Some(log) = self.logs.write().remove(partition) else { return Ok(false) };
-        let unique =
-            u128::from(self.env.rng.next_u64()) << 64 | u128::from(self.env.rng.next_u64());
+        let Some(log) = self.log(partition) else { return Ok(false) };
+        if let Some(offline) = log.log_dir().failure() {
+            // A start with the directory repaired will find that it belongs to nobody.
+            self.forget(partition);
+            return Err(offline);
+        }
         let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
         let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
-        log.delete(&file_name::deleted_dir(partition, unique), due)?;
+        let renamed = log.rename_dir(&file_name::deleted_dir(partition, self.unique()))?;
+        self.forget(partition);
+        log.log_dir().remove_at(due, renamed, true);
         if log.first_dirty_offset().is_some() {
             // It would be taken for that of a topic of the same name.
-            self.checkpoint_cleaner();
+            let _told = self.checkpoint_cleaner();
         }
         Ok(true)
+    }
+
+    fn forget(&self, partition: &TopicPartition) {
+        self.logs.write().remove(partition);
+        self.unclaimed.lock().remove(partition);
+    }
+
+    fn unique(&self) -> u128 {
+        u128::from(self.env.rng.next_u64()) << 64 | u128::from(self.env.rng.next_u64())
     }
 
     /// Does what is due at `now`: retention, `flush.ms` and sealed segments, checkpoints, removal
@@ -163,7 +255,7 @@ impl LogManager {
     pub fn housekeeping(&self, now: Timestamp) {
         let config = &self.config;
         let mut schedule = self.schedule.lock();
-        let due = |last: &mut Timestamp, interval: std::time::Duration| {
+        let due = |last: &mut Timestamp, interval: Duration| {
             let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
             let due = now.0.saturating_sub(last.0) >= interval;
             if due {
@@ -172,176 +264,62 @@ impl LogManager {
             due
         };
         let retention = due(&mut schedule.retention, config.retention_check_interval);
-        let logs = self.logs();
-        // A directory that failed said so when it did.
+        for dir in self.dirs() {
+            dir.look();
+        }
+        if due(&mut schedule.idle_files, IDLE_FILES_INTERVAL) {
+            self.open_files.close_idle();
+        }
+        // A directory that failed, or is full, said so when it did.
         if retention {
-            for log in &logs {
-                let _offline = log.retain(now);
+            for log in self.claimed_logs() {
+                let _told = log.retain(now);
             }
         }
-        for Dir { dir, .. } in &self.dirs {
+        let logs = self.logs();
+        for dir in self.dirs() {
             let mut due = Due::default();
             for log in logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir)) {
                 log.flush_due(now).into_iter().for_each(|up_to| due.add(log, up_to));
             }
-            let _offline = dir.flush_together(&due);
+            let _told = dir.flush_together(&due);
         }
+        // What a full disk kept from being written is written when it is next due.
         let checkpoints =
             due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval);
         self.make_checkpoints(&logs, checkpoints);
         if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
-            self.checkpoint_log_starts();
+            let _told = self.checkpoint_log_starts();
         }
         drop(schedule);
-        for Dir { dir, .. } in &self.dirs {
+        for dir in self.dirs() {
             dir.remove_due(now);
         }
     }
 
-    /// Makes checkpoints in every directory if they are `due`, and else where a crash would leave
-    /// more to read than `log.dir.checkpoint.bytes`.
-    fn make_checkpoints(&self, logs: &[Arc<Log>], due: bool) {
-        let mut made = due;
-        for Dir { dir, .. } in &self.dirs {
-            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
-            let unchecked: Vec<_> = held.filter(|log| log.unchecked_bytes() > 0).cloned().collect();
-            let bytes = || unchecked.iter().map(|log| log.unchecked_bytes()).sum::<u64>();
-            if !unchecked.is_empty() && (due || bytes() > self.config.dir_checkpoint_bytes) {
-                // A directory that failed said so when it did.
-                let _offline = dir.checkpoint_together(&unchecked);
-                made = true;
-            }
-        }
-        if made {
-            self.checkpoint_recovery_points();
-        }
+    /// Whether there is a directory for a new log, and room in it.
+    pub fn check_room(&self) -> Result<(), LogDirFailure> {
+        self.emptiest_dir().map(|_| ())
     }
 
-    /// Writes `log-start-offset-checkpoint`: what was deleted stays deleted after a power loss,
-    /// unless the directory failed. Blocks on the disk.
-    pub fn checkpoint_log_starts(&self) {
-        self.checkpoint(LOG_START_FILE, Log::log_start_offset);
-    }
-
-    /// Writes `replication-offset-checkpoint`: the high watermarks that were last set. To be
-    /// called every `replica.high.watermark.checkpoint.interval.ms`.
-    pub fn checkpoint_high_watermarks(&self) {
-        self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark);
-    }
-
-    /// Writes `recovery-point-offset-checkpoint`.
-    pub(crate) fn checkpoint_recovery_points(&self) {
-        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
-    }
-
-    /// Writes `cleaner-offset-checkpoint`: where the section of each log begins that was never
-    /// compacted.
-    pub(crate) fn checkpoint_cleaner(&self) {
-        self.checkpoint_some(CLEANER_FILE, Log::first_dirty_offset);
-    }
-
-    /// Closes all logs, writes all checkpoints and the mark of a clean shutdown.
-    ///
-    /// `broker_epoch` is the one the broker was registered with, -1 if it never was (KIP-966).
-    pub async fn shutdown(&self, broker_epoch: i64) {
-        for Dir { dir, .. } in &self.dirs {
-            self.close_logs(dir).await;
-        }
-        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
-        self.checkpoint_log_starts();
-        self.checkpoint_high_watermarks();
-        for Dir { dir, .. } in &self.dirs {
-            if dir.failure().is_none() {
-                open::write_clean_shutdown(dir, broker_epoch);
-            }
-        }
-    }
-
-    /// Closes the logs of a directory, and brings all they hold to the disk.
-    async fn close_logs(&self, dir: &Arc<LogDir>) {
-        let mut open = self.logs();
-        open.retain(|log| Arc::ptr_eq(log.log_dir(), dir));
-        let open = Arc::new(Mutex::new(open));
-        let closing: Vec<_> = (0..CLOSING_AT_ONCE)
-            .map(|_| {
-                let (open, dir) = (open.clone(), dir.clone());
-                self.env.run_blocking(move || {
-                    let mut closed = Vec::new();
-                    while let Some(log) = { open.lock().pop() } {
-                        // A directory that failed said so, and gets no mark.
-                        match dir.shared_sync().is_some() {
-                            true => closed.extend(log.gather_and_close().map(|it| (log, it))),
-                            false => drop(log.close()),
-                        }
-                    }
-                    closed
-                })
-            })
-            .collect();
-        let mut unsynced = Vec::new();
-        for closed in closing {
-            unsynced.extend(closed.await);
-        }
-        let dir = dir.clone();
-        let synced = self.env.run_blocking(move || {
-            if dir.sync_gathered(&unsynced, dir.shared_sync()).is_ok() {
-                unsynced.into_iter().for_each(|(log, gathered)| log.synced(gathered));
-            }
-        });
-        synced.await;
-    }
-
-    /// [`Log::truncate_to`], and the checkpoint that must not say more than the log holds: a
-    /// crash after new records would trust it.
-    pub fn truncate_to(&self, log: &Log, offset: Offset) -> Result<(), LogDirFailure> {
-        log.truncate_to(offset)?;
-        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point);
-        self.checkpoint_log_starts();
-        if log.first_dirty_offset().is_some() {
-            self.checkpoint_cleaner();
-        }
-        log.log_dir().check_online()
-    }
-
+    /// The directory with the fewest logs among those that work and have room.
     fn emptiest_dir(&self) -> Result<&Arc<LogDir>, LogDirFailure> {
-        let online: Vec<_> =
-            self.dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none()).collect();
-        match online.as_slice() {
-            [] => {
-                let failure = self.dirs.iter().find_map(|dir| dir.dir.failure());
-                Err(failure.unwrap_or(LogDirFailure::Closed))
-            }
-            [only] => Ok(only),
-            several => {
-                let logs = self.logs.read();
-                let held = |dir: &&&Arc<LogDir>| {
-                    logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count()
-                };
-                several.iter().min_by_key(held).copied().ok_or(LogDirFailure::Closed)
-            }
-        }
-    }
-
-    fn checkpoint(&self, file: &str, offset: impl Fn(&Log) -> Offset) {
-        self.checkpoint_some(file, |log| Some(offset(log)));
-    }
-
-    /// Writes a checkpoint file into each directory, with a line for each log that has an offset.
-    fn checkpoint_some(&self, file: &str, offset: impl Fn(&Log) -> Option<Offset>) {
-        let _checkpointing = self.checkpointing.lock();
-        let logs = self.logs();
-        for Dir { dir, .. } in &self.dirs {
-            if dir.failure().is_some() {
-                continue;
-            }
-            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
-            let line = |log: &Arc<Log>| Some((log.partition().clone(), offset(log)?));
-            let offsets: Offsets = held.filter_map(line).collect();
-            if let Err(error) =
-                checkpoint::write_offsets(dir.disk(), &dir.path().join(file), &offsets)
-            {
-                dir.failed("writing a checkpoint", &error);
+        let logs = self.logs.read();
+        let held =
+            |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count();
+        let mut refusal = LogDirFailure::Closed;
+        let mut fewest = None;
+        for dir in self.dirs() {
+            match dir.check_room() {
+                Ok(()) => {
+                    let count = held(dir);
+                    if fewest.is_none_or(|(_, least)| count < least) {
+                        fewest = Some((dir, count));
+                    }
+                }
+                Err(failure) => refusal = failure,
             }
         }
+        fewest.map(|(dir, _)| dir).ok_or(refusal)
     }
 }

@@ -385,7 +385,8 @@ impl LogSegment {
         self.offset_index.entries().is_saved() && self.time_index.entries().is_saved()
     }
 
-    /// Writes what the index files lack; the files, for the caller to sync and say so.
+    /// Writes what the index files lack; the files, for the caller to sync and say so. On an error
+    /// the files hold what they held before.
     pub(crate) fn save_indexes(&self) -> io::Result<[PathBuf; 2]> {
         if self.indexes_lost.load(Ordering::Acquire) {
             self.rebuild_indexes()?;
@@ -416,7 +417,7 @@ impl LogSegment {
     /// Makes the index files survive a power loss, but for their names.
     pub(crate) fn sync_indexes(&self, dir: &LogDir) -> io::Result<()> {
         for path in self.save_indexes()? {
-            dir.disk().open(&path, OpenMode::ReadWrite)?.sync_data()?;
+            dir.open(&path, OpenMode::ReadWrite)?.sync_data()?;
         }
         self.indexes_are_synced();
         Ok(())

@@ -6,6 +6,8 @@ use std::path::Path;
 use ottla_env::{Disk, OpenMode};
 use ottla_protocol::{TopicId, format_uuid, parse_uuid};
 
+use crate::log_dir::LogDir;
+
 const FILE_NAME: &str = "partition.metadata";
 
 /// The topic's id; `None` if the file is missing, or was torn before it was ever synced.
@@ -19,14 +21,17 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> io::Result<Option<TopicId>> {
 
 /// Writes the file. [`sync`] makes it last: thousands of partitions are created at once, and
 /// nothing is lost with the id of a log that was never flushed.
-pub(crate) fn write(disk: &dyn Disk, dir: &Path, topic_id: TopicId) -> io::Result<()> {
-    let file = disk.open(&dir.join(FILE_NAME), OpenMode::Truncate)?;
-    file.write_all_at(&mut [IoSlice::new(format(topic_id).as_bytes())], 0)
+pub(crate) fn write(dir: &LogDir, path: &Path, topic_id: TopicId) -> io::Result<()> {
+    let path = path.join(FILE_NAME);
+    let written = dir
+        .open(&path, OpenMode::Truncate)
+        .and_then(|file| file.write_all_at(&mut [IoSlice::new(format(topic_id).as_bytes())], 0));
+    written.map_err(|error| dir.undo(error, &[&path]))
 }
 
 /// Makes the file survive a power loss, if there is one.
-pub(crate) fn sync(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
-    match disk.open(&dir.join(FILE_NAME), OpenMode::ReadWrite) {
+pub(crate) fn sync(dir: &LogDir, path: &Path) -> io::Result<()> {
+    match dir.open(&path.join(FILE_NAME), OpenMode::ReadWrite) {
         Ok(file) => file.sync_data(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ottla_env::File;
+use ottla_env::{File, is_out_of_space};
 
 use crate::index_entries::IndexEntries;
 use crate::index_file::IndexFile;
@@ -92,22 +92,43 @@ impl<const N: usize> SegmentIndex<N> {
 
     /// Appends to the file what is in memory only, and has it there from now on. Lost with the
     /// power before the file is synced; a new file's name, before its directory is. A file that
-    /// somebody has cut is [`io::ErrorKind::UnexpectedEof`].
+    /// somebody has cut is [`io::ErrorKind::UnexpectedEof`]. On an error the file holds what it held
+    /// before.
     pub(crate) fn save(&self) -> io::Result<()> {
         if self.is_saved() {
             return Ok(());
         }
         let (saved, bytes, last) =
             (self.parts.load().saved_len(), self.unsaved(), self.known_last());
-        let file = if saved == 0 { self.file.create()? } else { self.file.get()? };
-        if file.len()? < (saved * N) as u64 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        file.write_all_at(&mut [IoSlice::new(&bytes)], (saved * N) as u64)?;
+        let file = if saved == 0 { self.file.create() } else { self.file.get() };
+        let written = file.and_then(|file| {
+            if file.len()? < (saved * N) as u64 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_all_at(&mut [IoSlice::new(&bytes)], (saved * N) as u64)
+        });
+        written.map_err(|error| self.undo_save(error, saved))?;
         let len = (saved * N + bytes.len()) as u64;
         let saved = Some(IndexFile::new(self.file.clone(), len).ending_with(last));
         self.parts.store(Arc::new(Parts { saved, tail: IndexEntries::default() }));
         Ok(())
+    }
+
+    /// A part of an entry, or a new file without what it should hold, must not be found by the next
+    /// start. An error that cannot be undone is none that passes.
+    #[cold]
+    fn undo_save(&self, error: io::Error, saved: usize) -> io::Error {
+        if !is_out_of_space(&error) {
+            return error;
+        }
+        let undone = match saved {
+            0 => self.file.remove(),
+            _ => self.file.get().and_then(|file| file.set_len((saved * N) as u64)),
+        };
+        match undone {
+            Ok(()) => error,
+            Err(stuck) => io::Error::other(format!("{error}; undoing it: {stuck}")),
+        }
     }
 
     /// What [`save`](Self::save) would append.

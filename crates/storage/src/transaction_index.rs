@@ -139,6 +139,13 @@ impl TransactionIndex {
         self.unsynced.swap(false, Ordering::AcqRel)
     }
 
+    /// What was taken was not synced after all.
+    pub(crate) fn mark_unsynced(&self) {
+        if self.len() > 0 {
+            self.unsynced.store(true, Ordering::Release);
+        }
+    }
+
     /// Makes the entries survive a power loss.
     pub(crate) fn sync(&self) -> io::Result<()> {
         if self.take_unsynced() {

@@ -83,9 +83,12 @@ async fn serve(options: &Options) -> Result<()> {
         () = &mut asked_to_stop => return Ok(()),
     };
     announce(&server, node_id, &data);
-    asked_to_stop.await;
+    let failure = tokio::select! {
+        () = asked_to_stop => None,
+        reason = server.failed() => Some(reason),
+    };
     server.shutdown().await;
-    Ok(())
+    failure.map_or(Ok(()), |why| Err(stopped(why).into()))
 }
 
 fn read_config(env: &Env, options: &Options) -> Result<(BrokerConfig, Vec<ConfigWarning>)> {
@@ -149,7 +152,7 @@ fn cannot_start(error: &StartError) -> Failure {
         StartError::Listen(_) => {
             "stop the process that listens there, or choose another place: ottla start --listen 127.0.0.1:0"
         }
-        StartError::Logs(_) | StartError::ClusterId(_) => {
+        StartError::Logs(_) | StartError::MetadataDir(_) | StartError::ClusterId(_) => {
             "repair the directory, or start on another one: ottla start --data-dir DIR"
         }
         StartError::Metadata(_) | StartError::Registration { .. } => {
@@ -158,6 +161,15 @@ fn cannot_start(error: &StartError) -> Failure {
     };
     let why = error.to_string();
     Failure { what: "the node did not start".to_owned(), why, next: next.to_owned() }
+}
+
+fn stopped(why: String) -> Failure {
+    Failure {
+        what: "the node has stopped, because it cannot go on".to_owned(),
+        why,
+        next: "repair or replace the disk, then start the node again: what it had promised is kept where the disk is whole"
+            .to_owned(),
+    }
 }
 
 /// Says where the node is and what to type next. The last line is for scripts too.

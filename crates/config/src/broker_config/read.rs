@@ -72,6 +72,7 @@ impl BrokerConfig {
             offsets: OffsetsSettings::of(&settings),
             topic_defaults: TopicDefaults::of(&settings),
             fetch: FetchSettings::of(&settings),
+            metrics_listener: metrics_listener(&settings, problems),
             settings,
         }
     }
@@ -207,6 +208,8 @@ impl LogManagerConfig {
                 .millis("log.flush.start.offset.checkpoint.interval.ms"),
             initial_task_delay: values.millis("log.initial.task.delay.ms"),
             log_dir_failure_timeout: values.millis("log.dir.failure.timeout.ms"),
+            reserved_bytes: values.number("log.dir.reserved.bytes"),
+            max_open_files: values.number("log.max.open.files"),
             producer_id_expiration: values.millis("producer.id.expiration.ms"),
             dir_sync_max_bytes: values.number("log.dir.sync.max.bytes"),
             dir_checkpoint_bytes: values.number("log.dir.checkpoint.bytes"),
@@ -304,6 +307,21 @@ impl FetchSettings {
             cold_read_threads: values.number("fetch.cold.read.threads"),
         }
     }
+}
+
+/// Where metrics are told, if anywhere.
+fn metrics_listener(values: &Settings, problems: &mut Vec<ConfigProblem>) -> Option<String> {
+    const LISTENER: &str = "metrics.listener";
+    let text = values.text(LISTENER).filter(|text| !text.trim().is_empty())?;
+    if parse_host_port(text.trim()).is_none() {
+        problems.push(ConfigProblem::InvalidValue {
+            key: LISTENER.to_owned(),
+            value: text,
+            accepted: "host:port, as in 127.0.0.1:9404, or nothing".to_owned(),
+        });
+        return None;
+    }
+    Some(text.trim().to_owned())
 }
 
 /// Who may be what: the rules of KIP-500 and KIP-853 that a node can check alone.

@@ -27,6 +27,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     long("log.local.retention.ms", "-2", Valid::AtLeast(-2), "Milliseconds that tiered records stay local; -2 is as log.retention.ms.").cluster_wide().not_yet(),
     long("log.local.retention.bytes", "-2", Valid::AtLeast(-2), "Bytes of a tiered partition that stay local; -2 is as log.retention.bytes.").cluster_wide().not_yet(),
     int("telemetry.max.bytes", "1048576", Valid::AtLeast(1), "The largest metrics push of a client in bytes.").low().not_yet(),
+    string("metrics.listener", "", Valid::Any, "host:port where metrics are told over plain HTTP, as Prometheus reads them (GET /metrics); nowhere when empty.").low().ottla(),
     list("metric.reporters", "", Valid::Any, "Java classes that report metrics.").low().cluster_wide().not_yet(),
     int("metrics.num.samples", "2", Valid::AtLeast(1), "Samples over which metrics are measured.").low().not_yet(),
     long("metrics.sample.window.ms", "30000", Valid::AtLeast(1), "Milliseconds of one sample of metrics.").low().not_yet(),

@@ -14,7 +14,7 @@ use rustix::fs::{Advice, FallocateFlags, FlockOperation, fadvise, fallocate, flo
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
 
 use super::file_system;
-use crate::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode};
+use crate::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode, PathError};
 
 /// The kernel's files.
 pub(crate) struct OsDisk;
@@ -54,11 +54,16 @@ impl Disk for OsDisk {
         let mut sibling = path.as_os_str().to_owned();
         sibling.push(".tmp");
         let sibling = PathBuf::from(sibling);
-        let file = fs::File::create(&sibling).map_err(|error| at(&sibling, error))?;
-        file.write_all_at(contents, 0)?;
-        count_sync();
-        file.sync_all()?;
-        self.rename(&sibling, path)?;
+        let written = fs::File::create(&sibling).and_then(|file| {
+            file.write_all_at(contents, 0)?;
+            count_sync();
+            file.sync_all()
+        });
+        let renamed = written.map_err(|error| at(&sibling, error));
+        if let Err(error) = renamed.and_then(|()| self.rename(&sibling, path)) {
+            let _never_made = fs::remove_file(&sibling);
+            return Err(error);
+        }
         self.sync_dir(path.parent().unwrap_or(Path::new("/")))
     }
 
@@ -136,6 +141,11 @@ impl Disk for OsDisk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn total_space(&self, path: &Path) -> io::Result<u64> {
+        let stat = statvfs(path).map_err(|error| at(path, error.into()))?;
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
     fn syncs(&self) -> u64 {
         SYNCS.load(Ordering::Relaxed)
     }
@@ -145,9 +155,9 @@ impl Disk for OsDisk {
     }
 }
 
-/// Names the path in an error, which the system does not.
+/// Names the path in an error.
 fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    PathError::at(path, error)
 }
 
 struct OsFile(fs::File);
@@ -338,6 +348,27 @@ mod tests {
         OsDisk.write_atomic(&path, b"second").unwrap();
         assert_eq!(OsDisk.read(&path).unwrap(), b"second");
         assert_eq!(names(dir.path()), ["checkpoint"]);
+        // Not even when it fails: a directory is in the way.
+        OsDisk.create_dir_all(&dir.path().join("taken/inner")).unwrap();
+        OsDisk.write_atomic(&dir.path().join("taken"), b"never").unwrap_err();
+        assert_eq!(names(dir.path()), ["checkpoint", "taken"]);
+    }
+
+    #[test]
+    fn what_the_system_said_is_known_through_the_path_around_it() {
+        let code = |error: Errno| io::Error::from(error);
+        for error in [Errno::MFILE, Errno::NFILE] {
+            assert!(crate::is_out_of_files(&code(error)));
+            let named = at(Path::new("/data/log"), code(error));
+            assert!(crate::is_out_of_files(&named) && !crate::is_out_of_space(&named), "{named}");
+            assert!(named.to_string().starts_with("/data/log: "), "{named}");
+        }
+        for error in [Errno::NOSPC, Errno::DQUOT] {
+            let named = at(Path::new("/data/log"), code(error));
+            assert!(crate::is_out_of_space(&named) && !crate::is_out_of_files(&named), "{named}");
+        }
+        let broken = at(Path::new("/data/log"), code(Errno::IO));
+        assert!(!crate::is_out_of_space(&broken) && !crate::is_out_of_files(&broken), "{broken}");
     }
 
     #[test]

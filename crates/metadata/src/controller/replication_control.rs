@@ -1,6 +1,7 @@
 //! Topics and partitions. Kafka: `ReplicationControlManager`.
 
 mod alter_partition;
+mod assign_replicas_to_dirs;
 mod assignment;
 mod create_partitions;
 mod create_topics;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use kafka_wire_core::Uuid;
 use ottla_protocol::BrokerId;
 
+use super::PartitionRegistration;
 use crate::BrokerEpoch;
 use crate::record::{BrokerEndpoint, BrokerFeature, RegisterBrokerRecord};
 
@@ -41,6 +42,11 @@ impl BrokerRegistration {
     /// Whether partitions may be led by it.
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.in_controlled_shutdown
+    }
+
+    /// Whether the disk under its replica of `partition` works, as far as is known (KIP-858).
+    pub fn has_online_dir(&self, partition: &PartitionRegistration) -> bool {
+        partition.directory(self.id).is_none_or(|dir| self.log_dirs.contains(&dir))
     }
 
     /// Its address for one listener.

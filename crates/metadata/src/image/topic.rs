@@ -96,6 +96,14 @@ impl PartitionRegistration {
         }
     }
 
+    /// The log directory of the replica on `broker` (KIP-858); `None` if it is not known, or if the
+    /// broker holds none.
+    pub fn directory(&self, broker: BrokerId) -> Option<Uuid> {
+        let mut replicas = self.replicas.iter().zip(&self.directories);
+        let (_, dir) = replicas.find(|(replica, _)| **replica == broker)?;
+        (!is_reserved_directory(dir)).then_some(*dir)
+    }
+
     /// The record that brings this partition about.
     pub fn to_record(&self, topic_id: TopicId, partition_id: i32) -> PartitionRecord {
         let unless_empty = |ids: &Vec<BrokerId>| (!ids.is_empty()).then(|| ids.clone());
@@ -144,6 +152,11 @@ impl PartitionRegistration {
         }
         self.partition_epoch = self.partition_epoch.saturating_add(1);
     }
+}
+
+/// Kafka reserves the first hundred ids for "unassigned", "lost" and the like.
+pub(crate) fn is_reserved_directory(id: &Uuid) -> bool {
+    u128::from_be_bytes(id.to_bytes()) < 100
 }
 
 fn leader_from_wire(leader: BrokerId) -> Option<BrokerId> {

@@ -174,7 +174,7 @@ pub(super) struct PartitionState {
     pub(super) error: ErrorCode,
     /// The leader, -1 if there is none that this client can reach.
     pub(super) leader: i32,
-    /// Replicas on brokers that are not there.
+    /// Replicas on brokers, or in log directories, that are not there.
     pub(super) offline: Vec<i32>,
 }
 
@@ -193,7 +193,9 @@ impl PartitionState {
             Some(_) if !reachable => ErrorCode::ListenerNotFound,
             Some(_) => ErrorCode::None,
         };
-        let offline = partition.replicas.iter().filter(|id| !alive(id));
+        let has_disk =
+            |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.has_online_dir(partition));
+        let offline = partition.replicas.iter().filter(|id| !(alive(id) && has_disk(id)));
         Self {
             error,
             leader: leader.filter(|_| reachable).map_or(-1, |id| id.0),

@@ -1,7 +1,10 @@
 //! Which partitions are here: follows the metadata image.
+//!
+//! A partition whose log directory is not online (KIP-858) is never made anew elsewhere: what was acknowledged lies there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use indexmap::IndexMap;
@@ -10,9 +13,9 @@ use ottla_metadata::{
     ConfigResource, MetadataDelta, MetadataImage, PartitionRegistration, TopicImage,
 };
 use ottla_protocol::topic_name::is_internal;
-use ottla_protocol::{BrokerId, TopicId, TopicPartition, TopicRef};
+use ottla_protocol::{BrokerId, TopicId, TopicPartition, TopicRef, Uuid};
 use ottla_replication::{Partition as Replica, Replicas};
-use ottla_storage::LogManager;
+use ottla_storage::{CreateLogError, Log, LogManager};
 use tracing::{error, info, warn};
 
 use super::partition::Partition;
@@ -23,6 +26,8 @@ pub(crate) struct ReplicaManager {
     config: Arc<BrokerConfig>,
     logs: Arc<LogManager>,
     partitions: ArcSwap<PartitionTable>,
+    /// Whether the image that there was at the start has been applied: partitions that come later are new.
+    started: AtomicBool,
 }
 
 /// The partitions by topic. A change copies the table's pointers, so that lookups need no lock.
@@ -37,6 +42,36 @@ struct PartitionTable {
 struct TopicPartitions {
     id: TopicId,
     partitions: BTreeMap<i32, Arc<Partition>>,
+    /// Those that should be here but have no log. To clients they are a `KAFKA_STORAGE_ERROR`.
+    missing: BTreeMap<i32, Missing>,
+}
+
+/// Why a partition is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// The directory with its log is not online, and will not be before a restart. Kafka's `HostedPartition.Offline`.
+    Offline,
+    /// There was no room to make its log: it is tried again.
+    NotMade,
+}
+
+impl Missing {
+    fn because(reason: &CreateLogError) -> Self {
+        match reason {
+            CreateLogError::Storage(_) => Self::NotMade,
+            CreateLogError::NotOnline { .. } | CreateLogError::InconsistentTopicId { .. } => {
+                Self::Offline
+            }
+        }
+    }
+}
+
+/// Where a partition's log lies, if that is not what the controller knows (KIP-858).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placement {
+    pub(crate) topic: TopicId,
+    pub(crate) partition: i32,
+    pub(crate) dir: Uuid,
 }
 
 /// What a change of the image did to the partitions here.
@@ -46,11 +81,18 @@ pub(crate) struct Applied {
     pub(crate) leading: Vec<Arc<Partition>>,
     /// Partitions that it does not lead any more.
     pub(crate) resigned: Vec<TopicPartition>,
+    /// Partitions whose directory the controller has to be told.
+    pub(crate) placed: Vec<Placement>,
 }
 
 impl ReplicaManager {
     pub(crate) fn new(local: BrokerId, config: Arc<BrokerConfig>, logs: Arc<LogManager>) -> Self {
-        Self { local, config, logs, partitions: ArcSwap::default() }
+        let started = AtomicBool::new(false);
+        Self { local, config, logs, partitions: ArcSwap::default(), started }
+    }
+
+    pub(crate) fn logs(&self) -> &Arc<LogManager> {
+        &self.logs
     }
 
     /// The partition by whichever name a request gave its topic.
@@ -74,7 +116,7 @@ impl ReplicaManager {
 
     /// Makes the first offsets of all logs survive a power loss. A directory that fails says so. Blocks on the disk.
     pub(crate) fn keep_log_starts(&self) {
-        self.logs.checkpoint_log_starts();
+        let _told = self.logs.checkpoint_log_starts();
     }
 
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
@@ -84,7 +126,22 @@ impl ReplicaManager {
             self.apply_topics(delta, image, &mut applied);
         }
         self.apply_configs(&delta.configs, image);
+        if !self.started.swap(true, Ordering::Relaxed) {
+            self.logs.set_strays_aside(|log| self.belongs(log, image));
+        }
         applied
+    }
+
+    /// Whether a log that was found at the start is the log of a partition of this broker. Without an id, which a power loss
+    /// may take before there is a record, its name has to do (KIP-516).
+    fn belongs(&self, log: &Log, image: &MetadataImage) -> bool {
+        let name = log.partition();
+        let topic = match log.topic_id() {
+            Some(id) => image.topic_by_id(id),
+            None => image.topic(&name.topic),
+        };
+        let partition = topic.and_then(|topic| topic.partition(name.partition));
+        partition.is_some_and(|partition| partition.replicas.contains(&self.local))
     }
 
     fn apply_topics(&self, delta: &MetadataDelta, image: &MetadataImage, applied: &mut Applied) {
@@ -137,7 +194,11 @@ impl ReplicaManager {
     ) {
         let mut here = match table.by_name.get(&topic.name) {
             Some(known) => TopicPartitions::clone(known),
-            None => TopicPartitions { id: topic.id, partitions: BTreeMap::new() },
+            None => TopicPartitions {
+                id: topic.id,
+                partitions: BTreeMap::new(),
+                missing: BTreeMap::new(),
+            },
         };
         let config = self.log_config(image, &topic.name);
         for index in changed {
@@ -147,8 +208,25 @@ impl ReplicaManager {
             }
             let known = here.partitions.get(&index).cloned();
             let epoch_before = known.as_ref().map(|partition| partition.leader_epoch());
-            let partition = known.or_else(|| self.open(topic, index, registration, &config));
-            let Some(partition) = partition else { continue };
+            let opened = match (known, here.missing.get(&index)) {
+                (Some(known), _) => Ok(known),
+                (None, Some(Missing::Offline)) => continue,
+                (None, Some(Missing::NotMade) | None) => {
+                    self.open(topic, index, registration, &config)
+                }
+            };
+            let partition = match opened {
+                Ok(partition) => partition,
+                Err(reason) => {
+                    let missing = Missing::because(&reason);
+                    if here.missing.insert(index, missing) != Some(missing) {
+                        warn!(topic = %topic.name, partition = index, %reason, "the log is not here");
+                    }
+                    continue;
+                }
+            };
+            here.missing.remove(&index);
+            applied.placed.extend(self.placement(topic, index, registration, partition.log()));
             partition.replicas_changed(replicas_of(registration));
             if !partition.is_leader() {
                 applied.resigned.push(partition.name().clone());
@@ -168,42 +246,105 @@ impl ReplicaManager {
         index: i32,
         registration: &PartitionRegistration,
         config: &LogConfig,
-    ) -> Option<Arc<Partition>> {
+    ) -> Result<Arc<Partition>, CreateLogError> {
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
         if config.cleanup_policy.compact && index == 0 && !is_internal(&topic.name) {
             warn!(topic = %topic.name, "cleanup.policy asks for compaction, which is not served yet: everything is kept");
         }
-        self.remove_stale_log(&name, topic.id);
-        let log = match self.logs.log(&name) {
-            Some(log) => {
-                log.update_config(config.clone());
-                log
-            }
-            None => match self.logs.create_log(&name, topic.id, config.clone()) {
-                Ok(log) => log,
-                Err(error) => {
-                    // Without a log the partition is not here: clients get KAFKA_STORAGE_ERROR until it is.
-                    error!(partition = %name, %error, "could not create the log");
-                    return None;
-                }
-            },
-        };
+        let log = self.claim_log(&name, topic.id, registration, config)?;
         let replicas = replicas_of(registration);
         log.assign_epoch_start(replicas.leader_epoch);
         let replica =
             Replica::new(self.local, replicas, log.log_end_offset(), log.high_watermark());
-        Some(Arc::new(Partition::new(name, log, replica)))
+        Ok(Arc::new(Partition::new(name, log, replica)))
     }
 
-    /// A topic that was deleted and created again while this node was down left a log that is not this topic's (KIP-516).
-    fn remove_stale_log(&self, name: &TopicPartition, id: TopicId) {
-        let stale = self.logs.log(name).and_then(|log| log.topic_id()).filter(|found| *found != id);
-        if stale.is_some() {
-            warn!(partition = %name, "removing the log of a deleted topic of the same name");
-            if let Err(error) = self.logs.delete_log(name) {
-                error!(partition = %name, %error, "could not remove it");
+    /// The log of a partition; a new one only where there cannot be an old one.
+    fn claim_log(
+        &self,
+        name: &TopicPartition,
+        topic: TopicId,
+        registration: &PartitionRegistration,
+        config: &LogConfig,
+    ) -> Result<Arc<Log>, CreateLogError> {
+        let create = |dir| self.logs.create_log_in(dir, name, topic, config.clone());
+        let assigned = registration.directory(self.local);
+        let is_new = self.started.load(Ordering::Relaxed);
+        let offline = self.logs.offline_dirs();
+        let claimed = match (assigned, offline.first()) {
+            // It may lie in the directory that nobody can look into.
+            (None, Some(dir)) if !is_new && self.logs.log(name).is_none() => {
+                return Err(CreateLogError::NotOnline {
+                    partition: name.clone(),
+                    dir: dir.id().unwrap_or_default(),
+                });
+            }
+            (assigned, _) => create(assigned),
+        };
+        match claimed {
+            // A topic that was deleted and created again while this node was down left a log that is not this topic's
+            // (KIP-516).
+            Err(CreateLogError::InconsistentTopicId { .. }) => {
+                self.logs.set_aside(name)?;
+                create(assigned)
+            }
+            claimed => claimed,
+        }
+    }
+
+    /// What the controller does not know yet of where a log lies.
+    fn placement(
+        &self,
+        topic: &TopicImage,
+        partition: i32,
+        registration: &PartitionRegistration,
+        log: &Log,
+    ) -> Option<Placement> {
+        let dir = log.log_dir().id()?;
+        let known = registration.directory(self.local) == Some(dir);
+        (!known).then_some(Placement { topic: topic.id, partition, dir })
+    }
+
+    /// Looks at the disks: partitions in a directory that failed are offline from now on, and logs that could not be made are
+    /// tried again. Called about once a second, in turn with [`apply`](Self::apply).
+    pub(crate) fn check_disks(&self, image: &MetadataImage) -> Applied {
+        let mut applied = Applied::default();
+        let (mut failed, mut not_made) = (Vec::new(), Vec::new());
+        for (name, topic) in &self.partitions.load().by_name {
+            let failing = |part: &&Arc<Partition>| part.log().log_dir().failure().is_some();
+            failed.extend(topic.partitions.values().filter(failing).cloned());
+            let missing = topic.missing.iter().filter(|(_, why)| **why == Missing::NotMade);
+            not_made.extend(missing.map(|(index, _)| (Arc::clone(name), *index)));
+        }
+        if failed.is_empty() && not_made.is_empty() {
+            return applied;
+        }
+        let mut table = PartitionTable::clone(&self.partitions.load());
+        for partition in &failed {
+            let name = partition.name();
+            if let Some(topic) = table.by_name.get_mut(&name.topic).map(Arc::make_mut) {
+                topic.partitions.remove(&name.partition);
+                topic.missing.insert(name.partition, Missing::Offline);
+                applied.resigned.push(name.clone());
             }
         }
+        for (name, index) in not_made {
+            if let Some(topic) = image.topic(&name) {
+                self.update(&mut table, topic, std::iter::once(index), image, &mut applied);
+            }
+        }
+        self.partitions.store(Arc::new(table));
+        // Only now does whoever looks again find them offline.
+        failed.iter().for_each(|partition| partition.wake_waiters());
+        if !failed.is_empty() {
+            error!(partitions = failed.len(), "partitions are offline with their log directory");
+        }
+        applied
+    }
+
+    /// Partitions that should be here, but whose log is not.
+    pub(crate) fn offline_count(&self) -> usize {
+        self.partitions.load().by_name.values().map(|topic| topic.missing.len()).sum()
     }
 
     fn apply_configs(&self, changed: &BTreeSet<ConfigResource>, image: &MetadataImage) {

@@ -132,6 +132,9 @@ impl Disk for SlowDisk {
     fn available_space(&self, path: &Path) -> io::Result<u64> {
         self.disk.available_space(path)
     }
+    fn total_space(&self, path: &Path) -> io::Result<u64> {
+        self.disk.total_space(path)
+    }
     fn syncs(&self) -> u64 {
         self.disk.syncs()
     }

@@ -81,7 +81,7 @@ impl LogCleaner {
             let step = self.env.run_blocking(move || {
                 let progress = pass.advance(budget);
                 if progress.as_ref().is_ok_and(|progress| progress.done.is_some()) {
-                    logs.checkpoint_cleaner();
+                    let _told = logs.checkpoint_cleaner();
                 }
                 (pass, progress)
             });
@@ -108,7 +108,7 @@ struct Chosen {
 /// Begins a pass over the log that needs it most.
 fn begin_filthiest(logs: &LogManager, limits: &CleanerLimits, now: Timestamp) -> Option<Chosen> {
     let mut filthy: Vec<CleanableLog> = logs
-        .logs()
+        .claimed_logs()
         .iter()
         .filter(|log| log.config().cleanup_policy.compact && log.cleaning().is_free())
         .filter(|log| log.log_dir().failure().is_none())
@@ -119,7 +119,7 @@ fn begin_filthiest(logs: &LogManager, limits: &CleanerLimits, now: Timestamp) ->
     filthy.into_iter().find_map(|CleanableLog { log, .. }| {
         // A crash must not take a gap that compaction left for the end of a torn segment.
         let flushed = log.flush_sealed().map_err(CleanError::Storage);
-        logs.checkpoint_recovery_points();
+        let _told = logs.checkpoint_recovery_points();
         let begun = flushed.and_then(|()| begin(&log, limits, now)).transpose()?;
         Some(Chosen { log, pass: begun.map(Box::new) })
     })

@@ -1,12 +1,14 @@
 //! Appending: the only place where offsets are given out.
 
 use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_config::{LogConfig, MessageTimestampType};
+use ottla_env::{OpenMode, is_out_of_space};
 use ottla_protocol::record_batch::{
     ControlRecordType, HEADER_LENGTH, PREFIX_LENGTH, RecordBatch, batches,
 };
@@ -15,7 +17,7 @@ use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 use super::{Log, Writer};
 use crate::append::{AppendError, AppendOrigin, LeaderAppend, LogAppendInfo};
 use crate::batch_header::BatchHeader;
-use crate::file_name::{SNAPSHOT, segment_file};
+use crate::file_name::{LOG, SNAPSHOT, segment_file};
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
 use crate::log_validator::{ValidRecords, ValidationRules, check_crc, validate};
@@ -92,6 +94,7 @@ impl Log {
         if let Some(duplicate) = self.check_producers(&mut writer, &valid, origin)? {
             return Ok(self.duplicate_info(&config, duplicate, log_append_time));
         }
+        self.take_room(valid.bytes.len(), origin)?;
         let first_offset = self.log_end_offset();
         let stamp = Stamp { next_offset: first_offset, leader_epoch, log_append_time };
         let addition = Addition {
@@ -126,6 +129,7 @@ impl Log {
         if first < log_end {
             return Err(AppendError::UnexpectedOffset { first, log_end });
         }
+        self.dir.take_room(records.len())?;
         // A new segment begins where the one before ends, gap or not: a segment that ends early has
         // lost its end. Only a gap too large for one segment lies between two.
         let from = match addition.last_offset.0.saturating_sub(log_end.0) <= i64::from(i32::MAX) {
@@ -147,6 +151,16 @@ impl Log {
         }
         self.publish(&active, addition.last_offset.next(), position);
         Ok(self.append_info(&config, first, None))
+    }
+
+    /// Refuses what would take the room that is kept for deleting.
+    fn take_room(&self, bytes: usize, origin: AppendOrigin) -> Result<(), LogDirFailure> {
+        match origin {
+            AppendOrigin::Client | AppendOrigin::Replication => self.dir.take_room(bytes),
+            AppendOrigin::Coordinator => self.dir.take_coordinators_room(bytes),
+            // The quorum looks for itself, before it proposes.
+            AppendOrigin::RaftLeader => Ok(()),
+        }
     }
 
     /// Notes that the leader of `epoch` begins at the log's end, before it has written anything
@@ -226,7 +240,24 @@ impl Log {
     ) -> Result<(), LogDirFailure> {
         let file = active.file();
         file.and_then(|file| file.write_all_at(slices, position))
-            .map_err(|error| self.dir.failed("appending to a log", &error))
+            .map_err(|error| self.append_failed(active, position, &error))
+    }
+
+    /// Where only room is missing, what was written of the append is cut off, and the log goes on
+    /// when there is room again.
+    #[cold]
+    fn append_failed(
+        &self,
+        active: &LogSegment,
+        position: u64,
+        error: &io::Error,
+    ) -> LogDirFailure {
+        if is_out_of_space(error)
+            && let Err(error) = active.file().and_then(|file| file.set_len(position))
+        {
+            return self.dir.take_offline("cutting off what was appended in part", &error);
+        }
+        self.dir.failed("appending to a log", error)
     }
 
     /// Takes note of a batch that was written to `active`.
@@ -247,7 +278,10 @@ impl Log {
                 active
                     .txn_index()
                     .append(&aborted)
-                    .map_err(|error| self.dir.failed("writing a transaction index", &error))?;
+                    // Whatever the reason: the marker is written, and the producers know of it.
+                    .map_err(|error| {
+                        self.dir.take_offline("writing a transaction index", &error)
+                    })?;
             }
             self.publish_first_unstable(writer);
         }
@@ -344,13 +378,17 @@ impl Log {
         old.complete_time_index();
         // Even one that knows no producer: it says that nothing before it needs to be read again.
         let snapshot = writer.producers.to_snapshot();
-        let path = segment_file(&self.path, base_offset, SNAPSHOT);
-        let file = self.dir.disk().open(&path, ottla_env::OpenMode::Truncate)?;
-        file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
-        let active = LogSegment::create(&self.dir, &self.path, base_offset)?;
-        if config.preallocate {
-            active.file()?.allocate(u64::from(config.segment_bytes))?;
-        }
+        let made = [SNAPSHOT, LOG].map(|kind| segment_file(&self.path, base_offset, kind));
+        let make = || {
+            let file = self.dir.open(&made[0], OpenMode::Truncate)?;
+            file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
+            let active = LogSegment::create(&self.dir, &self.path, base_offset)?;
+            if config.preallocate {
+                active.file()?.allocate(u64::from(config.segment_bytes))?;
+            }
+            Ok(active)
+        };
+        let active = make().map_err(|error| self.undo_roll(error, &made))?;
         let mut segments = self.segments.load().to_vec();
         if old.size() == 0 {
             // Never written: its offsets begin further on now.
@@ -363,6 +401,17 @@ impl Log {
         writer.roll_jitter = jitter(config.segment_jitter_ms, self.dir.random());
         writer.unsynced_names = true;
         Ok(())
+    }
+
+    /// The old segment goes on. A power loss must not bring back the new one, or the log would end
+    /// where that began.
+    #[cold]
+    fn undo_roll(&self, error: io::Error, made: &[PathBuf; 2]) -> io::Error {
+        let error = self.dir.undo(error, &[&made[0], &made[1]]);
+        match self.dir.disk().sync_dir(&self.path) {
+            Ok(()) => error,
+            Err(stuck) => io::Error::other(stuck),
+        }
     }
 }
 

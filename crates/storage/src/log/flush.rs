@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ottla_env::OpenMode;
+use ottla_env::{OpenMode, is_out_of_space};
 use ottla_protocol::{Offset, Timestamp};
 use parking_lot::MutexGuard;
 
@@ -33,6 +33,8 @@ pub(crate) struct Unsynced {
     replacements: Vec<Replacement>,
     /// The directory has new names, or is new itself.
     names: bool,
+    /// The leader epochs are among `replacements`.
+    epochs: bool,
     /// Length of the active segment, if `end` is to be a checkpoint.
     checkpoint: Option<u64>,
 }
@@ -139,9 +141,16 @@ impl Log {
     }
 
     fn sync_alone(&self, unsynced: Unsynced) -> Result<(), LogDirFailure> {
-        self.sync_each(&unsynced).map_err(|error| self.dir.failed("syncing a log", &error))?;
-        self.synced(unsynced);
-        Ok(())
+        match self.sync_each(&unsynced) {
+            Ok(()) => {
+                self.synced(unsynced);
+                Ok(())
+            }
+            Err(error) => {
+                self.not_synced(&unsynced);
+                Err(self.dir.sync_failed("syncing a log", &error))
+            }
+        }
     }
 
     /// What has to be synced so that everything before `up_to` survives: all segments that begin
@@ -159,9 +168,11 @@ impl Log {
         let (names, epochs) =
             (std::mem::take(&mut writer.unsynced_names), writer.epochs.take_dirty());
         drop(writer);
-        self.gather_files(up_to, log_end, names, epochs)
-            .map(Some)
-            .map_err(|error| self.dir.failed("syncing a log", &error))
+        let has_epochs = epochs.is_some();
+        self.gather_files(up_to, log_end, names, epochs).map(Some).map_err(|error| {
+            take_back(&mut self.writer.lock(), names, has_epochs);
+            self.dir.failed("syncing a log", &error)
+        })
     }
 
     /// What has to be synced for a checkpoint at the log's end; `None` if there is one.
@@ -170,18 +181,26 @@ impl Log {
         if self.unchecked_bytes() == 0 {
             return Ok(None);
         }
-        let gather = || {
-            let mut writer = self.writer.lock();
-            let Some(active) = writer.active.clone() else { return Ok(None) };
-            let log_end = self.log_end_offset();
-            writer.unsynced_names = false;
-            let epochs = writer.epochs.take_dirty();
-            let mut gathered = self.gather_files(log_end, log_end, true, epochs)?;
-            self.gather_positions(&active, &writer, &mut gathered)?;
-            gathered.checkpoint = Some(active.size());
-            Ok(Some(gathered))
-        };
-        gather().map_err(|error: io::Error| self.dir.failed("making a checkpoint", &error))
+        let mut writer = self.writer.lock();
+        let Some(active) = writer.active.clone() else { return Ok(None) };
+        let log_end = self.log_end_offset();
+        writer.unsynced_names = false;
+        let epochs = writer.epochs.take_dirty();
+        let has_epochs = epochs.is_some();
+        let gathered =
+            self.gather_files(log_end, log_end, true, epochs).and_then(|mut gathered| {
+                let positions = self.gather_positions(&active, &writer, &mut gathered);
+                gathered.checkpoint = Some(active.size());
+                positions.map_err(|error| {
+                    self.give_up(&gathered);
+                    error
+                })?;
+                Ok(gathered)
+            });
+        gathered.map(Some).map_err(|error| {
+            take_back(&mut writer, true, has_epochs);
+            self.dir.failed("making a checkpoint", &error)
+        })
     }
 
     /// Closes the log: takes no more appends, and answers what has to be synced, besides all
@@ -195,6 +214,22 @@ impl Log {
             .map_err(|error| self.dir.failed("closing a log", &error))
     }
 
+    /// Notes that it is not on the disk. Where its directory goes on, the next flush has to do it.
+    pub(crate) fn not_synced(&self, unsynced: &Unsynced) {
+        self.give_up(unsynced);
+        take_back(&mut self.writer.lock(), unsynced.names, unsynced.epochs);
+    }
+
+    /// Leaves the files that were gathered to the next flush.
+    fn give_up(&self, unsynced: &Unsynced) {
+        for segment in &unsynced.segments {
+            segment.txn_index().mark_unsynced();
+        }
+        for replacement in &unsynced.replacements {
+            replacement.discard(self.dir.disk());
+        }
+    }
+
     /// Syncs file by file, in an order that leaves no name without what it stands for.
     pub(crate) fn sync_each(&self, unsynced: &Unsynced) -> io::Result<()> {
         let disk = self.dir.disk();
@@ -202,14 +237,14 @@ impl Log {
             segment.file()?.sync_data()?;
         }
         for path in &unsynced.files {
-            disk.open(path, OpenMode::ReadWrite)?.sync_data()?;
+            self.dir.open(path, OpenMode::ReadWrite)?.sync_data()?;
         }
         for replacement in &unsynced.replacements {
-            replacement.sync(disk)?;
+            replacement.sync(&self.dir)?;
             replacement.replace(disk)?;
         }
         if unsynced.names {
-            partition_metadata::sync(disk, &self.path)?;
+            partition_metadata::sync(&self.dir, &self.path)?;
         }
         if unsynced.names || !unsynced.replacements.is_empty() {
             disk.sync_dir(&self.path)?;
@@ -260,6 +295,7 @@ impl Log {
             files: Vec::new(),
             replacements: Vec::new(),
             names,
+            epochs: false,
             checkpoint: None,
         };
         for (index, segment) in segments.iter().enumerate().skip(from) {
@@ -268,19 +304,26 @@ impl Log {
                 break;
             }
             gathered.segments.push(segment.clone());
-            if segment.txn_index().take_unsynced() {
-                gathered.files.push(segment.txn_index().path().to_owned());
-            }
             let sealed = index + 1 < segments.len();
-            if sealed && segment.has_unsaved_indexes() {
-                gathered.files.extend(segment.save_indexes()?);
+            if sealed
+                && segment.has_unsaved_indexes()
+                && let Some(saved) = saved(segment, &self.dir)?
+            {
+                gathered.files.extend(saved);
                 gathered.indexed.push(segment.clone());
             }
         }
         if let Some(lines) = epochs {
             let path = self.path.join(leader_epoch_cache::FILE_NAME);
-            let disk = self.dir.disk();
-            gathered.replacements.push(checkpoint::write_lines_beside(disk, path, lines.iter())?);
+            let lines = checkpoint::write_lines_beside(&self.dir, path, lines.iter())?;
+            gathered.replacements.push(lines);
+            gathered.epochs = true;
+        }
+        // Nothing can fail any more: what is taken will be synced.
+        for segment in &gathered.segments {
+            if segment.txn_index().take_unsynced() {
+                gathered.files.push(segment.txn_index().path().to_owned());
+            }
         }
         Ok(gathered)
     }
@@ -300,7 +343,7 @@ impl Log {
         // The last to get its name: it vouches for the rest.
         let path = segment_file(&self.path, self.log_end_offset(), SNAPSHOT);
         let snapshot = writer.producers.to_snapshot();
-        gathered.replacements.push(Replacement::write(self.dir.disk(), path, &snapshot)?);
+        gathered.replacements.push(Replacement::write(&self.dir, path, &snapshot)?);
         Ok(())
     }
 
@@ -319,6 +362,38 @@ impl Log {
             self.gather_positions(&active, writer, &mut gathered)?;
         }
         Ok(gathered)
+    }
+}
+
+/// Has the next flush take care of new names and epochs.
+fn take_back(writer: &mut Writer, names: bool, epochs: bool) {
+    writer.unsynced_names |= names;
+    if epochs {
+        writer.epochs.mark_dirty();
+    }
+}
+
+/// Saves the indexes of a segment, to be synced; `None` if there is no room, so that they stay in
+/// memory. After a crash they are made anew.
+fn saved(segment: &LogSegment, dir: &LogDir) -> io::Result<Option<[PathBuf; 2]>> {
+    match segment.save_indexes() {
+        Ok(saved) => Ok(Some(saved)),
+        Err(error) if is_out_of_space(&error) => {
+            dir.failed("saving indexes", &error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the indexes of a segment survive a power loss, unless there is no room for them.
+pub(super) fn sync_indexes(segment: &LogSegment, dir: &LogDir) -> io::Result<()> {
+    match segment.sync_indexes(dir) {
+        Err(error) if is_out_of_space(&error) => {
+            dir.failed("saving indexes", &error);
+            Ok(())
+        }
+        synced => synced,
     }
 }
 

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::listing::{ListedFiles, Listing, keep_useful_snapshots};
 use super::producer_recovery::ProducerRecovery;
-use super::{Checkpointed, Log, Writer, swap};
+use super::{Checkpointed, Log, Writer, flush, swap};
 use crate::batch_scanner::HeaderScanner;
 use crate::cleaner::CleaningState;
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
@@ -143,7 +143,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             && !loader.is_known_whole(base_offset, next_base);
         let damaged = scanned.truncated > 0 || lost_end;
         if next_base.is_some() && !damaged {
-            segment.sync_indexes(dir)?;
+            flush::sync_indexes(&segment, dir)?;
             segments.push(segment);
             continue;
         }
@@ -230,7 +230,7 @@ impl Loader<'_> {
             // Indexes made anew: a checkpoint that is still there must not vouch for what is on
             // disk of them before they are.
             if self.snapshots.range(base_offset.next()..).next().is_some() {
-                segment.sync_indexes(dir)?;
+                flush::sync_indexes(&segment, dir)?;
             }
         }
         if !synced {

@@ -45,7 +45,11 @@ impl Log {
             .map_err(|error| self.dir.failed("reading a segment's time", &error))?;
         let segments = self.segments.load();
         if count == segments.len() && segments.last().is_some_and(|active| active.size() > 0) {
-            self.roll(&mut writer, self.log_end_offset(), config)?;
+            match self.roll(&mut writer, self.log_end_offset(), config) {
+                // There is no room for a new segment until the others are gone.
+                Err(LogDirFailure::Full { .. }) => {}
+                rolled => rolled?,
+            }
         }
         self.delete_front(&mut writer, count, due)
     }
@@ -104,30 +108,32 @@ impl Log {
         if writer.topic_id == Some(topic_id) {
             return Ok(());
         }
-        partition_metadata::write(self.dir.disk(), &self.path, topic_id)
+        partition_metadata::write(&self.dir, &self.path, topic_id)
             .map_err(|error| self.dir.failed("writing partition.metadata", &error))?;
         writer.topic_id = Some(topic_id);
         writer.unsynced_names = true;
         Ok(())
     }
 
-    /// Closes the log without writing anything, and renames its directory to `name`, to be
-    /// removed at `due`.
-    pub(crate) fn delete(&self, name: &str, due: Timestamp) -> Result<PathBuf, LogDirFailure> {
+    /// Closes the log without writing anything, and renames its directory to `name`; answers its
+    /// new path. If that fails the log goes on, unless its directory does not.
+    pub(crate) fn rename_dir(&self, name: &str) -> Result<PathBuf, LogDirFailure> {
         self.cleaning.stop();
         let _flushing = self.flushing.lock();
         let mut writer = self.writer.lock();
         writer.active()?;
-        let deleted = self.dir.path().join(name);
+        let renamed = self.dir.path().join(name);
         self.dir
             .disk()
-            .rename(&self.path, &deleted)
-            .and_then(|()| self.dir.disk().sync_dir(self.dir.path()))
-            .map_err(|error| self.dir.failed("deleting a log", &error))?;
+            .rename(&self.path, &renamed)
+            .map_err(|error| self.dir.failed("renaming a log", &error))?;
         writer.active = None;
         self.segments.store(Arc::default());
-        self.dir.remove_at(due, deleted.clone(), true);
-        Ok(deleted)
+        self.dir
+            .disk()
+            .sync_dir(self.dir.path())
+            .map_err(|error| self.dir.sync_failed("renaming a log", &error))?;
+        Ok(renamed)
     }
 }
 

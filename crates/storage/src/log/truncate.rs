@@ -30,7 +30,8 @@ impl Log {
             return Ok(());
         }
         self.truncate_tail(&mut writer, offset)
-            .map_err(|error| self.dir.failed("truncating a log", &error))
+            // Half done, whatever the reason: a restart makes it whole.
+            .map_err(|error| self.dir.take_offline("truncating a log", &error))
     }
 
     /// Removes everything; the next record gets `offset`.
@@ -39,7 +40,8 @@ impl Log {
         let mut writer = self.writer.lock();
         writer.active()?;
         self.start_anew(&mut writer, offset)
-            .map_err(|error| self.dir.failed("truncating a log", &error))
+            // Half done, whatever the reason: a restart makes it whole.
+            .map_err(|error| self.dir.take_offline("truncating a log", &error))
     }
 
     /// Moves the start of the log to `offset`, for DeleteRecords (KIP-107) or because the leader's

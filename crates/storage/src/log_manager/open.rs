@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_config::LogManagerConfig;
-use ottla_env::{Disk, Env};
+use ottla_env::{DirLock, Disk, Env};
 use ottla_protocol::{BrokerId, Offset, TopicPartition, Uuid, format_uuid};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
 use super::{
     CLEANER_FILE, Dir, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogManagerOptions,
-    RECOVERY_POINT_FILE, Schedule,
+    RECOVERY_POINT_FILE, Schedule, strays,
 };
 use crate::checkpoint::{self, Offsets};
-use crate::file_name::{DELETE_DIR, parse_partition_dir};
+use crate::file_name::{DELETE_DIR, STRAY_DIR, parse_partition_dir};
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::LogDir;
 use crate::meta_properties::{self, MetaProperties, MetaPropertiesError};
@@ -84,16 +84,20 @@ pub enum OpenError {
         /// The other directory.
         second: PathBuf,
     },
-    /// `meta.properties` cannot be used.
-    #[error(transparent)]
-    MetaProperties(#[from] MetaPropertiesError),
-    /// The disk failed.
-    #[error("log directory {}: {error}", path.display())]
-    Io {
-        /// The directory.
-        path: PathBuf,
-        /// What failed.
-        error: io::Error,
+    /// No directory is left that works.
+    #[error("no log directory can be used: {}", reasons.join("; "))]
+    NoneUsable {
+        /// What is wrong with each.
+        reasons: Vec<String>,
+    },
+    /// The directories that work are new, and one that does not may know the cluster.
+    #[error(
+        "log directories that can be used are all empty, and one cannot: {reason}: repair it, or \
+         take it from log.dirs to start a new cluster"
+    )]
+    ClusterUnknown {
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
@@ -107,29 +111,50 @@ struct Pending {
 impl LogManager {
     /// Takes the lock of every directory, formats the empty ones, refuses those of another
     /// cluster or node, and opens all logs. After a crash the logs are recovered, several at once.
+    /// A directory that cannot be used is offline from the start, as long as another works.
     pub async fn open(env: Env, options: LogManagerOptions) -> Result<Self, OpenError> {
         let LogManagerOptions { dirs, node_id, cluster_id, config, max_open_files } = options;
         let open_files = OpenFiles::new(env.disk.clone(), max_open_files);
-        let log_dirs: Vec<_> =
-            dirs.into_iter().map(|path| LogDir::sharing(&env, path, open_files.clone())).collect();
-        let (cluster_id, dirs) =
-            claim(&env, log_dirs, node_id, cluster_id, config.dir_sync_max_bytes)?;
+        let room = (config.reserved_bytes, dirs.len());
+        let log_dirs: Vec<_> = dirs
+            .into_iter()
+            .map(|path| LogDir::sharing(&env, path, open_files.clone(), room))
+            .collect();
+        let (cluster_id, dirs) = claim(&env, log_dirs, node_id, cluster_id)?;
+        for Dir { dir, .. } in dirs.iter().filter(|dir| dir.dir.failure().is_none()) {
+            if let Err(error) = dir.share_syncs(config.dir_sync_max_bytes) {
+                dir.take_offline("opening its file system", &error);
+            }
+        }
         let mut pending = VecDeque::new();
-        for Dir { dir, .. } in &dirs {
-            list_logs(dir, &config, &mut pending).map_err(|error| io_error(dir.path(), error))?;
+        let online = || dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
+        for dir in online() {
+            match list_logs(dir, &config) {
+                Ok(logs) => pending.extend(logs),
+                Err(error) => drop(dir.take_offline("listing its logs", &error)),
+            }
         }
         let threads = config.recovery_threads_per_data_dir.max(1) * dirs.len();
-        let logs = open_logs(&env, pending, threads).await?;
+        let (logs, twins) = open_logs(&env, pending, threads).await?;
+        if online().next().is_none() {
+            return Err(OpenError::NoneUsable {
+                reasons: reasons(dirs.iter().map(|dir| &dir.dir)),
+            });
+        }
         let now = env.clock.wall();
         Ok(Self {
             env,
             cluster_id,
             config,
+            open_files,
             dirs,
+            unclaimed: Mutex::new(logs.keys().cloned().collect()),
             logs: RwLock::new(logs),
+            twins: Mutex::new(twins),
             changing: Mutex::default(),
             checkpointing: Mutex::default(),
             schedule: Mutex::new(Schedule {
+                idle_files: now,
                 retention: now,
                 recovery_points: now,
                 log_starts: now,
@@ -138,38 +163,89 @@ impl LogManager {
     }
 }
 
-/// Locks the directories and makes sure that they are this node's.
+/// Why directories are offline.
+fn reasons<'a>(dirs: impl Iterator<Item = &'a Arc<LogDir>>) -> Vec<String> {
+    dirs.filter_map(|dir| dir.failure()).map(|failure| failure.to_string()).collect()
+}
+
+/// A directory that may be used, if it turns out to be this node's.
+struct Found {
+    dir: Arc<LogDir>,
+    /// What locking it and reading its identity gave; nothing if its disk does not let us.
+    held: Option<(DirLock, Option<MetaProperties>)>,
+}
+
+/// Locks the directories and makes sure that they are this node's. One that cannot be used is
+/// offline from the start; one of another process, node or cluster is refused.
 fn claim(
     env: &Env,
     log_dirs: Vec<Arc<LogDir>>,
     node_id: BrokerId,
     cluster_id: Option<String>,
-    sync_max_bytes: u64,
 ) -> Result<(String, Vec<Dir>), OpenError> {
-    let mut found = Vec::new();
-    for dir in log_dirs {
-        let (disk, path) = (dir.disk(), dir.path());
-        let failed = |error| io_error(path, error);
-        disk.create_dir_all(path).map_err(failed)?;
-        let lock = disk.lock(&path.join(LOCK_FILE)).map_err(failed)?;
-        let lock = lock.ok_or_else(|| OpenError::Locked { path: path.to_owned() })?;
-        let properties = meta_properties::read(disk, path)?;
-        found.push((dir, lock, properties));
-    }
-    let named = found.iter().find_map(|(_, _, properties)| properties.as_ref());
-    let cluster_id = cluster_id
-        .or_else(|| named.map(|properties| properties.cluster_id.clone()))
-        .unwrap_or_else(|| format_uuid(random_uuid(env)));
+    let found = log_dirs.into_iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let cluster_id = find_cluster(env, &found, cluster_id)?;
     let mut dirs = Vec::with_capacity(found.len());
-    for (dir, lock, properties) in found {
-        let id = match properties {
-            Some(properties) => check_identity(dir.path(), &properties, node_id, &cluster_id)?,
-            None => format_dir(env, &dir, node_id, &cluster_id)?,
+    for Found { dir, held } in found {
+        let Some((lock, properties)) = held else {
+            dirs.push(Dir { dir, _lock: None });
+            continue;
         };
-        dir.share_syncs(sync_max_bytes).map_err(|error| io_error(dir.path(), error))?;
-        dirs.push(Dir { dir, id, _lock: lock });
+        match properties {
+            Some(properties) => {
+                dir.identify(check_identity(dir.path(), &properties, node_id, &cluster_id)?);
+            }
+            None => format_dir(env, &dir, node_id, &cluster_id)?,
+        }
+        dirs.push(Dir { dir, _lock: Some(lock) });
     }
     Ok((cluster_id, dirs))
+}
+
+/// Locks a directory and reads its identity.
+fn find(dir: Arc<LogDir>) -> Result<Found, OpenError> {
+    let (disk, path) = (dir.disk(), dir.path());
+    let locked = disk.create_dir_all(path).and_then(|()| disk.lock(&path.join(LOCK_FILE)));
+    let held = match locked {
+        Err(error) => {
+            dir.take_offline("opening it", &error);
+            None
+        }
+        Ok(None) => return Err(OpenError::Locked { path: path.to_owned() }),
+        Ok(Some(lock)) => match meta_properties::read(disk, path) {
+            Ok(properties) => Some((lock, properties)),
+            Err(error) => {
+                dir.take_offline("reading meta.properties", &io_error(error));
+                None
+            }
+        },
+    };
+    Ok(Found { dir, held })
+}
+
+fn io_error(error: MetaPropertiesError) -> io::Error {
+    match error {
+        MetaPropertiesError::Io(error) => error,
+        invalid @ MetaPropertiesError::Invalid { .. } => {
+            io::Error::new(io::ErrorKind::InvalidData, invalid)
+        }
+    }
+}
+
+/// The cluster that this node belongs to: as told, as the directories say, or a new one.
+fn find_cluster(env: &Env, found: &[Found], told: Option<String>) -> Result<String, OpenError> {
+    let named = found.iter().find_map(|found| found.held.as_ref()?.1.as_ref());
+    if let Some(known) = told.or_else(|| named.map(|properties| properties.cluster_id.clone())) {
+        return Ok(known);
+    }
+    let mut reasons = reasons(found.iter().map(|found| &found.dir));
+    match reasons.pop() {
+        None => Ok(format_uuid(random_uuid(env))),
+        Some(_) if found.iter().all(|found| found.held.is_none()) => {
+            Err(OpenError::NoneUsable { reasons: self::reasons(found.iter().map(|it| &it.dir)) })
+        }
+        Some(reason) => Err(OpenError::ClusterUnknown { reason }),
+    }
 }
 
 fn check_identity(
@@ -190,22 +266,33 @@ fn check_identity(
     Ok(properties.directory_id)
 }
 
+/// Makes a new directory this node's, unless its disk fails.
 fn format_dir(
     env: &Env,
     dir: &LogDir,
     node_id: BrokerId,
     cluster_id: &str,
-) -> Result<Uuid, OpenError> {
-    let failed = |error| io_error(dir.path(), error);
-    let entries = dir.disk().read_dir(dir.path()).map_err(failed)?;
+) -> Result<(), OpenError> {
+    let entries = match dir.disk().read_dir(dir.path()) {
+        Ok(entries) => entries,
+        Err(error) => {
+            dir.take_offline("listing it", &error);
+            return Ok(());
+        }
+    };
     if entries.iter().any(|entry| entry.is_dir && parse_partition_dir(&entry.name).is_some()) {
         return Err(OpenError::NotFormatted { path: dir.path().to_owned() });
     }
     let directory_id = random_uuid(env);
     let properties = MetaProperties { cluster_id: cluster_id.to_owned(), node_id, directory_id };
-    meta_properties::write(dir.disk(), dir.path(), &properties).map_err(failed)?;
-    tracing::info!(dir = %dir.path().display(), cluster_id, %node_id, "formatted");
-    Ok(directory_id)
+    match meta_properties::write(dir.disk(), dir.path(), &properties) {
+        Ok(()) => {
+            dir.identify(directory_id);
+            tracing::info!(dir = %dir.path().display(), cluster_id, %node_id, "formatted");
+        }
+        Err(error) => drop(dir.take_offline("writing meta.properties", &error)),
+    }
+    Ok(())
 }
 
 /// A random id of version 4.
@@ -216,18 +303,19 @@ fn random_uuid(env: &Env) -> Uuid {
 }
 
 /// The logs of a directory and what its checkpoints say of each. Deleted ones are removed.
-fn list_logs(
-    dir: &Arc<LogDir>,
-    config: &LogManagerConfig,
-    pending: &mut VecDeque<Pending>,
-) -> io::Result<()> {
+fn list_logs(dir: &Arc<LogDir>, config: &LogManagerConfig) -> io::Result<Vec<Pending>> {
     let (disk, path) = (dir.disk(), dir.path());
     let clean_shutdown = take_clean_shutdown(disk, path)?;
     let recovery_points = read_checkpoint(disk, &path.join(RECOVERY_POINT_FILE))?;
     let log_starts = read_checkpoint(disk, &path.join(LOG_START_FILE))?;
     let high_watermarks = read_checkpoint(disk, &path.join(HIGH_WATERMARK_FILE))?;
     let first_dirty = read_checkpoint(disk, &path.join(CLEANER_FILE))?;
+    let (mut pending, mut strays) = (Vec::new(), Vec::new());
     for entry in disk.read_dir(path)?.into_iter().filter(|entry| entry.is_dir) {
+        if entry.name.ends_with(STRAY_DIR) {
+            strays.push(entry.path);
+            continue;
+        }
         if entry.name.ends_with(DELETE_DIR) {
             disk.remove_dir_all(&entry.path)?;
             continue;
@@ -246,9 +334,10 @@ fn list_logs(
             first_dirty_offset: first_dirty.get(&partition).copied(),
             clean_shutdown,
         };
-        pending.push_back(Pending { dir: dir.clone(), partition, options });
+        pending.push(Pending { dir: dir.clone(), partition, options });
     }
-    Ok(())
+    strays::mention(&strays);
+    Ok(pending)
 }
 
 /// A damaged checkpoint only costs a longer recovery.
@@ -279,12 +368,15 @@ pub(super) fn write_clean_shutdown(dir: &LogDir, broker_epoch: i64) {
     }
 }
 
-/// Opens all logs, `threads` at once.
+/// Logs by partition, and those that lie in a second directory under the same name.
+type OpenedLogs = (BTreeMap<TopicPartition, Arc<Log>>, Vec<Arc<Log>>);
+
+/// Opens all logs, `threads` at once. Those of a directory that fails meanwhile are left out.
 async fn open_logs(
     env: &Env,
     pending: VecDeque<Pending>,
     threads: usize,
-) -> Result<BTreeMap<TopicPartition, Arc<Log>>, OpenError> {
+) -> Result<OpenedLogs, OpenError> {
     let workers = threads.min(pending.len());
     let queue = Arc::new(Mutex::new(pending));
     let working: Vec<_> = (0..workers)
@@ -293,31 +385,37 @@ async fn open_logs(
             env.run_blocking(move || open_from(&queue))
         })
         .collect();
-    let mut logs: BTreeMap<TopicPartition, Arc<Log>> = BTreeMap::new();
-    for opened in working {
-        for log in opened.await? {
-            let partition = log.partition().clone();
-            if let Some(other) = logs.insert(partition.clone(), log.clone()) {
-                let (first, second) = (other.path().to_owned(), log.path().to_owned());
-                return Err(OpenError::DuplicateLog { partition, first, second });
-            }
-        }
+    let mut opened = Vec::new();
+    for worker in working {
+        opened.extend(worker.await);
     }
-    Ok(logs)
+    let mut logs: BTreeMap<TopicPartition, Arc<Log>> = BTreeMap::new();
+    let mut twins = Vec::new();
+    for log in opened.into_iter().filter(|log| log.log_dir().failure().is_none()) {
+        let partition = log.partition().clone();
+        let Some(other) = logs.insert(partition.clone(), log.clone()) else { continue };
+        // A topic that was made again while its old log was out of reach is no mistake.
+        if other.topic_id().zip(log.topic_id()).is_none_or(|(one, other)| one == other) {
+            let (first, second) = (other.path().to_owned(), log.path().to_owned());
+            return Err(OpenError::DuplicateLog { partition, first, second });
+        }
+        twins.push(other);
+    }
+    Ok((logs, twins))
 }
 
-fn open_from(queue: &Mutex<VecDeque<Pending>>) -> Result<Vec<Arc<Log>>, OpenError> {
+fn open_from(queue: &Mutex<VecDeque<Pending>>) -> Vec<Arc<Log>> {
     let mut opened = Vec::new();
     loop {
         let Some(Pending { dir, partition, options }) = queue.lock().pop_front() else {
-            return Ok(opened);
+            return opened;
         };
-        let path = dir.path().join(partition.to_string());
-        let log = Log::open(dir, partition, options).map_err(|error| io_error(&path, error))?;
-        opened.push(Arc::new(log));
+        if dir.failure().is_some() {
+            continue;
+        }
+        match Log::open(dir.clone(), partition.clone(), options) {
+            Ok(log) => opened.push(Arc::new(log)),
+            Err(error) => drop(dir.take_offline(&format!("opening {partition}"), &error)),
+        }
     }
-}
-
-fn io_error(path: &Path, error: io::Error) -> OpenError {
-    OpenError::Io { path: path.to_owned(), error }
 }

@@ -1,184 +1,16 @@
 //! A disk that fails: the directory goes offline, answers say so, and nothing panics.
 
-use std::io::{self, IoSlice};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_env::{DirEntry, DirLock, Disk, Env, File, FileSystem, OpenMode};
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 use ottla_storage::{AppendError, AppendOrigin, LeaderAppend, Log, LogDir, LogOpenOptions, Wanted};
-use parking_lot::Mutex;
 
 use crate::batches;
+use crate::faulty_disk::{Faults, faulty_env};
 use crate::single_log::{NOW, env};
-
-/// What fails from now on.
-#[derive(Default)]
-pub(crate) struct Faults {
-    write: AtomicBool,
-    pub(crate) sync: AtomicBool,
-    read: AtomicBool,
-    /// Nothing is in memory.
-    cold: AtomicBool,
-    /// Syncs wait while a test holds it.
-    pub(crate) gate: Mutex<()>,
-    /// Syncs that were asked for.
-    pub(crate) syncs: AtomicU64,
-    /// What a sync of the file system would have to write.
-    pub(crate) unwritten: AtomicU64,
-    /// Files made, written, renamed or removed.
-    pub(crate) changes: AtomicU64,
-    /// The number of the change at which the process dies: nothing works from then on. 0 is never.
-    pub(crate) last_change: AtomicU64,
-}
-
-impl Faults {
-    fn change(&self) -> io::Result<()> {
-        let number = self.changes.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.last_change.load(Ordering::Relaxed) {
-            last if last != 0 && number >= last => Err(io::Error::other("the process is dead")),
-            _ => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        let _open = self.gate.lock();
-        check(&self.sync)
-    }
-}
-
-pub(crate) struct FaultyDisk {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) faults: Arc<Faults>,
-}
-
-/// Counts and fails, and syncs nothing: what a sync keeps shows only when the power is lost, which is
-/// the simulator's part.
-struct FaultyFileSystem(Arc<Faults>);
-
-impl FileSystem for FaultyFileSystem {
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-    fn unwritten(&self) -> io::Result<u64> {
-        Ok(self.0.unwritten.load(Ordering::Relaxed))
-    }
-}
-
-struct FaultyFile {
-    file: Arc<dyn File>,
-    faults: Arc<Faults>,
-}
-
-fn check(fault: &AtomicBool) -> io::Result<()> {
-    match fault.load(Ordering::Relaxed) {
-        true => Err(io::Error::other("the disk is broken")),
-        false => Ok(()),
-    }
-}
-
-impl Disk for FaultyDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        match mode {
-            OpenMode::Read | OpenMode::ReadWrite => {}
-            OpenMode::Create | OpenMode::Truncate => self.faults.change()?,
-        }
-        let file = self.disk.open(path, mode)?;
-        Ok(Arc::new(FaultyFile { file, faults: self.faults.clone() }))
-    }
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        self.disk.read(path)
-    }
-    fn write_atomic(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
-        check(&self.faults.write)?;
-        self.disk.write_atomic(path, contents)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(path)
-    }
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.disk.read_dir(path)
-    }
-    fn exists(&self, path: &Path) -> bool {
-        self.disk.exists(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.faults.change()?;
-        self.disk.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.faults.change()?;
-        self.disk.remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.remove_dir_all(path)
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.faults.sync()?;
-        self.disk.sync_dir(path)
-    }
-    fn age(&self, path: &Path) -> io::Result<Duration> {
-        self.disk.age(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Option<DirLock>> {
-        self.disk.lock(path)
-    }
-    fn available_space(&self, path: &Path) -> io::Result<u64> {
-        self.disk.available_space(path)
-    }
-    fn file_system(&self, _path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
-        Ok(Some(Arc::new(FaultyFileSystem(self.faults.clone()))))
-    }
-    fn syncs(&self) -> u64 {
-        self.faults.syncs.load(Ordering::Relaxed)
-    }
-}
-
-impl File for FaultyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        check(&self.faults.read)?;
-        self.file.read_at(buffer, offset)
-    }
-    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        check(&self.faults.read)?;
-        match self.faults.cold.load(Ordering::Relaxed) {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => self.file.try_read_at(buffer, offset),
-        }
-    }
-    fn write_all_at(&self, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
-        check(&self.faults.write)?;
-        self.faults.change()?;
-        self.file.write_all_at(slices, offset)
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.file.allocate(len)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.faults.sync()?;
-        self.file.sync_data()
-    }
-    fn start_writeback(&self, offset: u64, len: u64) {
-        self.file.start_writeback(offset, len);
-    }
-    fn will_need(&self, offset: u64, len: u64) {
-        self.file.will_need(offset, len);
-    }
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_fd()
-    }
-}
 
 struct Fixture {
     _root: tempfile::TempDir,
@@ -191,9 +23,7 @@ struct Fixture {
 fn fixture() -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let faults = Arc::new(Faults::default());
-    let real = env();
-    let disk = Arc::new(FaultyDisk { disk: real.disk.clone(), faults: faults.clone() });
-    let env = Env { disk, ..real };
+    let env = faulty_env(env(), &faults);
     let dir = LogDir::new(&env, root.path().to_owned(), 10);
     let open = |partition| {
         let options = LogOpenOptions::new(LogConfig::default(), Duration::from_secs(60));

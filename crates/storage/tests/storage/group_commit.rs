@@ -6,12 +6,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_env::Env;
 use ottla_protocol::{LeaderEpoch, Offset, TopicPartition};
 use ottla_storage::{AppendOrigin, LeaderAppend, Log, LogDir, LogDirFailure, LogOpenOptions};
 
 use crate::batches;
-use crate::faults::{Faults, FaultyDisk};
+use crate::faulty_disk::{Faults, faulty_env};
 use crate::single_log::{NOW, env};
 
 /// `log.dir.sync.max.bytes`.
@@ -31,9 +30,7 @@ struct Fixture {
 fn fixture(logs: i32) -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let faults = Arc::new(Faults::default());
-    let real = env();
-    let disk = Arc::new(FaultyDisk { disk: real.disk.clone(), faults: faults.clone() });
-    let dir = LogDir::new(&Env { disk, ..real }, root.path().to_owned(), 100);
+    let dir = LogDir::new(&faulty_env(env(), &faults), root.path().to_owned(), 100);
     dir.share_syncs(MAX_UNWRITTEN).unwrap();
     let logs = (0..logs).map(|partition| {
         let options = LogOpenOptions::new(LogConfig::default(), Duration::from_secs(60));

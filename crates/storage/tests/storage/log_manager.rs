@@ -14,7 +14,7 @@ use ottla_storage::{
     OpenError,
 };
 
-const TOPIC: TopicId = TopicId::from_bytes([7; 16]);
+pub(crate) const TOPIC: TopicId = TopicId::from_bytes([7; 16]);
 
 pub(crate) fn options(dir: &Path) -> LogManagerOptions {
     let minute = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub(crate) fn options(dir: &Path) -> LogManagerOptions {
             flush_start_offset_checkpoint_interval: minute,
             initial_task_delay: minute,
             log_dir_failure_timeout: minute,
+            reserved_bytes: 0,
+            max_open_files: 4,
             producer_id_expiration: minute,
             dir_sync_max_bytes: 1 << 30,
             dir_checkpoint_bytes: 1 << 30,
@@ -43,7 +45,7 @@ async fn open(dir: &Path) -> LogManager {
     LogManager::open(Env::os(), options(dir)).await.unwrap()
 }
 
-fn append(manager: &LogManager, partition: &TopicPartition, values: &[&str]) -> Offset {
+pub(crate) fn append(manager: &LogManager, partition: &TopicPartition, values: &[&str]) -> Offset {
     let now = Env::os().clock.wall();
     let append = LeaderAppend { leader_epoch: LeaderEpoch(3), origin: AppendOrigin::Client, now };
     let records = batches::builder(now.0, values).build();
@@ -51,7 +53,7 @@ fn append(manager: &LogManager, partition: &TopicPartition, values: &[&str]) -> 
     log.append_as_leader(&records, append).unwrap().first_offset
 }
 
-fn contents(manager: &LogManager, partition: &TopicPartition) -> Vec<(i64, String)> {
+pub(crate) fn contents(manager: &LogManager, partition: &TopicPartition) -> Vec<(i64, String)> {
     let log = manager.log(partition).unwrap();
     let data = log.read(log.log_start_offset(), usize::MAX, true, log.log_end_offset()).unwrap();
     batches::decode(&data.read().unwrap())
@@ -119,7 +121,8 @@ async fn an_empty_directory_is_formatted_and_keeps_its_identity() {
     let mut anonymous = options(dir.path());
     anonymous.cluster_id = None;
     let manager = LogManager::open(Env::os(), anonymous.clone()).await.unwrap();
-    let (cluster, id) = (manager.cluster_id().to_owned(), manager.dirs().next().unwrap().0);
+    let (cluster, id) =
+        (manager.cluster_id().to_owned(), manager.dirs().next().unwrap().id().unwrap());
     drop(manager);
     let text = std::fs::read_to_string(dir.path().join("meta.properties")).unwrap();
     let directory = format_uuid(id);
@@ -128,7 +131,10 @@ async fn an_empty_directory_is_formatted_and_keeps_its_identity() {
         format!("cluster.id={cluster}\ndirectory.id={directory}\nnode.id=1\nversion=1\n")
     );
     let manager = LogManager::open(Env::os(), anonymous).await.unwrap();
-    assert_eq!((manager.cluster_id(), manager.dirs().next().unwrap().0), (&*cluster, id));
+    assert_eq!(
+        (manager.cluster_id(), manager.dirs().next().unwrap().id().unwrap()),
+        (&*cluster, id)
+    );
 }
 
 #[tokio::test]

@@ -31,13 +31,17 @@ pub(crate) fn env() -> Env {
     Env::os()
 }
 
+/// A directory, in memory where there is such a place: these tests sync a lot.
+pub(crate) fn root() -> tempfile::TempDir {
+    match std::path::Path::new("/dev/shm") {
+        shm if shm.is_dir() => tempfile::tempdir_in(shm).unwrap(),
+        _ => tempfile::tempdir().unwrap(),
+    }
+}
+
 impl SingleLog {
     pub(crate) fn new(config: LogConfig) -> Self {
-        // In memory where there is such a place: these tests sync a lot.
-        let root = match std::path::Path::new("/dev/shm") {
-            shm if shm.is_dir() => tempfile::tempdir_in(shm).unwrap(),
-            _ => tempfile::tempdir().unwrap(),
-        };
+        let root = root();
         let options = LogOpenOptions { clean_shutdown: true, ..options(&config) };
         let log = open(&root, options);
         Self { root, config, log }

@@ -1,5 +1,5 @@
 use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
-use ottla_protocol::{BrokerId, message};
+use ottla_protocol::{BrokerId, Uuid, message};
 
 use super::super::{Controller, Outcome};
 use crate::BrokerEpoch;
@@ -22,7 +22,7 @@ enum BrokerControlState {
 
 impl Controller {
     /// Hears what a broker wants and says what it may: to be unfenced when it has caught up, to be
-    /// fenced, to shut down.
+    /// fenced, to shut down. It names the log directories that failed as well (KIP-858).
     ///
     /// Call [`broker_heard`](Self::broker_heard) too if the answer carries no error.
     pub fn broker_heartbeat(
@@ -39,8 +39,10 @@ impl Controller {
         };
         let is_caught_up = request.current_metadata_offset >= broker.epoch.0;
         let next = self.next_state(broker, request, is_caught_up);
+        let mut records = self.transition(broker, next);
+        records.extend(self.directories_failed(broker, &request.offline_log_dirs));
         Outcome {
-            records: self.transition(broker, next),
+            records,
             answer: message!(BrokerHeartbeatResponse {
                 is_caught_up: is_caught_up,
                 is_fenced: matches!(
@@ -77,6 +79,29 @@ impl Controller {
                 (false, false) => Unfenced,
             }
         }
+    }
+
+    /// Takes directories out of a broker's registration, and leadership from what lies in them
+    /// (KIP-858). A broker without any directory stops; until then it keeps its last.
+    fn directories_failed(
+        &self,
+        broker: &BrokerRegistration,
+        failed: &[Uuid],
+    ) -> Vec<MetadataRecord> {
+        let (failing, online): (Vec<_>, Vec<_>) =
+            broker.log_dirs.iter().copied().partition(|dir| failed.contains(dir));
+        if failing.is_empty() || online.is_empty() {
+            return Vec::new();
+        }
+        let mut records = self.failed_dir_updates(&failing);
+        records.push(MetadataRecord::BrokerRegistrationChange(BrokerRegistrationChangeRecord {
+            broker_id: broker.id,
+            broker_epoch: broker.epoch,
+            fenced: 0,
+            in_controlled_shutdown: 0,
+            log_dirs: online,
+        }));
+        records
     }
 
     fn transition(

@@ -7,7 +7,7 @@ use ottla_protocol::{BrokerId, ErrorCode, Monotonic, Uuid, message};
 
 use super::super::{Controller, Outcome};
 use crate::BrokerEpoch;
-use crate::image::{BrokerRegistration, METADATA_VERSION};
+use crate::image::{BrokerRegistration, METADATA_VERSION, is_reserved_directory};
 use crate::record::{BrokerEndpoint, BrokerFeature, MetadataRecord, RegisterBrokerRecord};
 
 /// Why a broker may not join.
@@ -173,9 +173,10 @@ impl Controller {
 
     /// Whether a live process holds this id already.
     ///
-    /// Kafka lets a crashed broker wait until its old session ends. Here a broker with the very
+    /// Kafka lets a crashed broker wait until its old session ends. Here a broker with one of the
     /// same log directories comes back at once: their lock lets one process hold them, so the
     /// earlier one is dead. If the directories were copied, the earlier one is fenced by its epoch.
+    /// One is enough, for others may have failed since.
     fn is_another_process(
         &self,
         known: &BrokerRegistration,
@@ -189,7 +190,7 @@ impl Controller {
         let set = |dirs: &[Uuid]| dirs.iter().copied().collect::<BTreeSet<_>>();
         alive
             && known.incarnation_id != request.incarnation_id
-            && set(&known.log_dirs) != set(&request.log_dirs)
+            && set(&known.log_dirs).is_disjoint(&set(&request.log_dirs))
     }
 
     fn check_directories(&self, id: BrokerId, dirs: &[Uuid]) -> Result<(), RegistrationError> {
@@ -248,9 +249,4 @@ fn endpoints(request: &BrokerRegistrationRequest) -> Vec<BrokerEndpoint> {
             security_protocol: listener.security_protocol,
         })
         .collect()
-}
-
-/// Kafka reserves the first hundred ids for "unassigned", "lost" and the like.
-fn is_reserved_directory(id: &Uuid) -> bool {
-    u128::from_be_bytes(id.to_bytes()) < 100
 }

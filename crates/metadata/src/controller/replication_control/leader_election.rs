@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
-use ottla_protocol::BrokerId;
+use ottla_protocol::{BrokerId, Uuid};
 
 use super::super::Controller;
 use crate::image::{LeaderRecoveryState, PartitionRegistration, TopicImage};
 use crate::record::{MetadataRecord, NO_LEADER, PartitionChangeRecord};
 
-/// The broker that goes and the one that comes, whatever the image still says of them.
-#[derive(Clone, Copy)]
-struct Movement {
+/// The broker that goes, the one that comes and the disks that fail, whatever the image still says
+/// of them.
+#[derive(Clone, Copy, Default)]
+struct Movement<'a> {
     leaving: Option<BrokerId>,
     joining: Option<BrokerId>,
+    failing: &'a [Uuid],
 }
 
 impl Controller {
@@ -26,7 +28,15 @@ impl Controller {
         leaving: Option<BrokerId>,
         joining: Option<BrokerId>,
     ) -> Vec<MetadataRecord> {
-        let movement = Movement { leaving, joining };
+        self.updates_after(Movement { leaving, joining, failing: &[] })
+    }
+
+    /// The changes to every partition that follow when these log directories fail (KIP-858).
+    pub(crate) fn failed_dir_updates(&self, failing: &[Uuid]) -> Vec<MetadataRecord> {
+        self.updates_after(Movement { failing, ..Movement::default() })
+    }
+
+    fn updates_after(&self, movement: Movement<'_>) -> Vec<MetadataRecord> {
         let mut records = Vec::new();
         for topic in self.image.topics() {
             for (number, partition) in &topic.partitions {
@@ -48,17 +58,19 @@ impl Controller {
         topic: &TopicImage,
         number: i32,
         partition: &Arc<PartitionRegistration>,
-        movement: Movement,
+        movement: Movement<'_>,
     ) -> Option<PartitionChangeRecord> {
+        let is_gone = |id: BrokerId| {
+            Some(id) == movement.leaving || !self.has_disk(id, partition, movement.failing)
+        };
         let acceptable = |broker: BrokerId| {
-            Some(broker) != movement.leaving
-                && (Some(broker) == movement.joining || self.is_active(broker))
+            !is_gone(broker) && (Some(broker) == movement.joining || self.is_active(broker))
         };
         // The last member stays in the ISR: it alone has every committed record, so it alone may
         // lead when it is back.
         let isr: Vec<BrokerId> = match partition.isr.as_slice() {
             [only] => vec![*only],
-            several => several.iter().copied().filter(|id| Some(*id) != movement.leaving).collect(),
+            several => several.iter().copied().filter(|id| !is_gone(*id)).collect(),
         };
         let mut change = PartitionChangeRecord::new(topic.id, number);
         if isr != partition.isr {
@@ -78,6 +90,17 @@ impl Controller {
             }
         }
         (change != PartitionChangeRecord::new(topic.id, number)).then_some(change)
+    }
+
+    /// Whether the log directory of a replica works (KIP-858). Who is not registered has no say.
+    fn has_disk(
+        &self,
+        broker: BrokerId,
+        partition: &PartitionRegistration,
+        failing: &[Uuid],
+    ) -> bool {
+        let fails = partition.directory(broker).is_some_and(|dir| failing.contains(&dir));
+        !fails && self.image.broker(broker).is_none_or(|broker| broker.has_online_dir(partition))
     }
 
     /// Whether the topic rather loses records than waits for the replicas that have them.

@@ -6,12 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 use ottla_storage::{CleanError, CleanerLimits, Log, LogDir, LogOpenOptions};
 
 use super::{Found, compacted, records};
-use crate::faults::{Faults, FaultyDisk};
+use crate::faulty_disk::{Faults, faulty_env};
 use crate::single_log::{NOW, SingleLog, env};
 
 /// Ten segments, of which a pass makes fewer; every key is written many times.
@@ -29,9 +28,7 @@ fn dirty_log() -> SingleLog {
 
 /// Opens the log of `root` as after a crash, on a disk that may fail.
 fn open(root: &Path, faults: Arc<Faults>, recovery_point: Offset, config: LogConfig) -> Arc<Log> {
-    let real = env();
-    let disk = Arc::new(FaultyDisk { disk: real.disk.clone(), faults });
-    let dir = LogDir::new(&Env { disk, ..real }, root.to_owned(), 3);
+    let dir = LogDir::new(&faulty_env(env(), &faults), root.to_owned(), 3);
     let mut options = LogOpenOptions::new(config, Duration::from_secs(3600));
     options.recovery_point = recovery_point;
     options.high_watermark = Offset(i64::MAX);

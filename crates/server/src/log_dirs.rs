@@ -1,0 +1,117 @@
+//! What the controller is told of this node's log directories (KIP-858), and when the node cannot go on without one.
+//! Kafka's `AssignmentsManager` and `LogDirFailureHandler`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ottla_protocol::messages::assign_replicas_to_dirs_request::{
+    DirectoryData, PartitionData, TopicData,
+};
+use ottla_protocol::messages::{AssignReplicasToDirsRequest, BrokerHeartbeatRequest};
+use ottla_protocol::{ErrorCode, TopicId, Uuid, message};
+use ottla_storage::LogManager;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use crate::broker::Broker;
+use crate::replica::Placement;
+
+/// How often the directories are looked at. A failed one refuses everything at once; this is when others are told.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Most partitions in one request, as Kafka has it.
+const MAX_ASSIGNMENTS: usize = 2000;
+
+/// Tells the controller in which directories partitions lie. One that it does not learn of now is told at the next start.
+pub(crate) async fn tell_placements(broker: Weak<Broker>, placed: Vec<Placement>) {
+    for some in placed.chunks(MAX_ASSIGNMENTS) {
+        let Some(broker) = broker.upgrade() else { return };
+        let request = assignment(&broker, some);
+        let told = broker.controller().decide(|it, _| it.assign_replicas_to_dirs(&request)).await;
+        match told.map(|answer| ErrorCode::from_wire(answer.error_code)) {
+            Ok(ErrorCode::None) => {}
+            Ok(error) => return warn!(%error, "the controller does not take directories"),
+            Err(error) => return warn!(%error, "could not tell in which directories logs lie"),
+        }
+    }
+}
+
+fn assignment(broker: &Broker, placed: &[Placement]) -> AssignReplicasToDirsRequest {
+    let mut dirs: BTreeMap<Uuid, BTreeMap<TopicId, Vec<PartitionData>>> = BTreeMap::new();
+    for Placement { topic, partition, dir } in placed {
+        let partitions = dirs.entry(*dir).or_default().entry(*topic).or_default();
+        partitions.push(message!(PartitionData { partition_index: *partition }));
+    }
+    let directories = dirs.into_iter().map(|(id, topics)| {
+        let topics = topics.into_iter().map(|(topic_id, partitions)| {
+            message!(TopicData { topic_id: topic_id, partitions: partitions })
+        });
+        message!(DirectoryData { id: id, topics: topics.collect() })
+    });
+    message!(AssignReplicasToDirsRequest {
+        broker_id: broker.id().0,
+        broker_epoch: broker.epoch().0,
+        directories: directories.collect(),
+    })
+}
+
+/// Looks at the directories until the node cannot go on, and says why in `failure`.
+pub(crate) async fn watch_dirs(broker: Arc<Broker>, failure: watch::Sender<Option<String>>) {
+    let mut told = 0;
+    loop {
+        broker.env().clock.sleep(LOOK_INTERVAL).await;
+        let looking = Arc::clone(&broker);
+        broker.env().run_blocking(move || looking.check_disks()).await;
+        let offline = broker.logs().offline_dirs();
+        if offline.len() == told {
+            continue;
+        }
+        let metadata = &broker.config().node.metadata_log_dir;
+        if let Some(reason) = cannot_go_on(broker.logs(), metadata) {
+            error!(%reason, "the node cannot go on");
+            failure.send_replace(Some(reason));
+            return;
+        }
+        if tell_failed(&broker, offline.iter().filter_map(|dir| dir.id()).collect()).await {
+            told = offline.len();
+        }
+    }
+}
+
+/// Why a node must stop: without the metadata log it learns of nothing, without any other it holds nothing.
+pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: &Path) -> Option<String> {
+    let offline = logs.offline_dirs();
+    let of_metadata = offline.iter().find(|dir| dir.path() == metadata_log_dir);
+    if let Some(failure) = of_metadata.and_then(|dir| dir.failure()) {
+        return Some(format!("{failure}; the metadata log lies there, and nothing goes without it"));
+    }
+    if logs.online_dirs().is_empty() {
+        let reasons = offline.iter().filter_map(|dir| dir.failure());
+        let reasons: Vec<String> = reasons.map(|failure| failure.to_string()).collect();
+        return Some(format!("every log directory has failed: {}", reasons.join("; ")));
+    }
+    None
+}
+
+/// Has the controller take the leadership of what lies in failed directories.
+async fn tell_failed(broker: &Broker, failed: Vec<Uuid>) -> bool {
+    let heartbeat = message!(BrokerHeartbeatRequest {
+        broker_id: broker.id().0,
+        broker_epoch: broker.epoch().0,
+        current_metadata_offset: broker.image().position().offset.0,
+        offline_log_dirs: failed,
+    });
+    let told = broker.controller().decide(|it, _| it.broker_heartbeat(&heartbeat)).await;
+    match told.map(|answer| ErrorCode::from_wire(answer.error_code)) {
+        Ok(ErrorCode::None) => true,
+        Ok(error) => {
+            warn!(%error, "the controller does not take a heartbeat");
+            false
+        }
+        Err(error) => {
+            warn!(%error, "could not tell the controller of a failed directory");
+            false
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Kafka's checkpoint files: an offset of each log, in every directory.
+
+use std::sync::Arc;
+
+use ottla_protocol::Offset;
+
+use super::{CLEANER_FILE, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, RECOVERY_POINT_FILE};
+use crate::checkpoint::{self, Offsets};
+use crate::log::Log;
+use crate::log_dir::{LogDir, LogDirFailure};
+
+/// Directories in which a checkpoint could not be written, and why.
+pub type Unwritten = Vec<(Arc<LogDir>, LogDirFailure)>;
+
+impl LogManager {
+    /// Makes checkpoints in every directory if they are `due`, and else where a crash would leave
+    /// more to read than `log.dir.checkpoint.bytes`.
+    pub(super) fn make_checkpoints(&self, logs: &[Arc<Log>], due: bool) {
+        let mut made = due;
+        for dir in self.dirs() {
+            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+            let unchecked: Vec<_> = held.filter(|log| log.unchecked_bytes() > 0).cloned().collect();
+            let bytes = || unchecked.iter().map(|log| log.unchecked_bytes()).sum::<u64>();
+            if !unchecked.is_empty() && (due || bytes() > self.config.dir_checkpoint_bytes) {
+                // A directory that failed, or is full, said so when it did.
+                let _told = dir.checkpoint_together(&unchecked);
+                made = true;
+            }
+        }
+        if made {
+            let _told = self.checkpoint_recovery_points();
+        }
+    }
+
+    /// Writes `log-start-offset-checkpoint`: what was deleted stays deleted after a power loss,
+    /// unless the directory failed or is full. Blocks on the disk.
+    pub fn checkpoint_log_starts(&self) -> Unwritten {
+        self.checkpoint(LOG_START_FILE, Log::log_start_offset)
+    }
+
+    /// Writes `replication-offset-checkpoint`: the high watermarks that were last set. To be
+    /// called every `replica.high.watermark.checkpoint.interval.ms`.
+    pub fn checkpoint_high_watermarks(&self) {
+        let _told = self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark);
+    }
+
+    /// Writes `recovery-point-offset-checkpoint`.
+    pub(crate) fn checkpoint_recovery_points(&self) -> Unwritten {
+        self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point)
+    }
+
+    /// Writes `cleaner-offset-checkpoint`: where the section of each log begins that was never
+    /// compacted.
+    pub(crate) fn checkpoint_cleaner(&self) -> Unwritten {
+        self.checkpoint_some(CLEANER_FILE, Log::first_dirty_offset)
+    }
+
+    /// [`Log::truncate_to`], and the checkpoint that must not say more than the log holds: a
+    /// crash after new records would trust it. Until this has succeeded nothing may be appended.
+    pub fn truncate_to(&self, log: &Log, offset: Offset) -> Result<(), LogDirFailure> {
+        log.truncate_to(offset)?;
+        let mut unwritten = self.checkpoint_recovery_points();
+        unwritten.extend(self.checkpoint_log_starts());
+        if log.first_dirty_offset().is_some() {
+            unwritten.extend(self.checkpoint_cleaner());
+        }
+        let mut here = unwritten.into_iter().filter(|(dir, _)| Arc::ptr_eq(dir, log.log_dir()));
+        if let Some((_, failure)) = here.next() {
+            return Err(failure);
+        }
+        log.log_dir().check_online()
+    }
+
+    pub(super) fn checkpoint(&self, file: &str, offset: impl Fn(&Log) -> Offset) -> Unwritten {
+        self.checkpoint_some(file, |log| Some(offset(log)))
+    }
+
+    /// Writes a checkpoint file into each directory that works, with a line for each log that has
+    /// an offset.
+    fn checkpoint_some(&self, file: &str, offset: impl Fn(&Log) -> Option<Offset>) -> Unwritten {
+        let _checkpointing = self.checkpointing.lock();
+        let logs = self.logs();
+        let mut unwritten = Vec::new();
+        for dir in self.dirs().filter(|dir| dir.failure().is_none()) {
+            let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+            let line = |log: &Arc<Log>| Some((log.partition().clone(), offset(log)?));
+            let offsets: Offsets = held.filter_map(line).collect();
+            if let Err(error) =
+                checkpoint::write_offsets(dir.disk(), &dir.path().join(file), &offsets)
+            {
+                let failure = dir.failed("writing a checkpoint", &error);
+                unwritten.push((dir.clone(), failure));
+            }
+        }
+        unwritten
+    }
+}
