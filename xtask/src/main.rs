@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test|compat|kill9|fuzz|bench|tidy`.
+//! The project's own commands: `cargo xtask test|compat|interop|kill9|fuzz|bench|tidy`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -9,6 +9,7 @@
 mod compat;
 mod compile;
 mod fuzz;
+mod interop;
 mod kill9;
 mod node;
 mod program;
@@ -28,6 +29,7 @@ cargo xtask test [--require-all]      all checks, tests and stock clients; skips
 cargo xtask tidy                      crate graph, file lengths, names, paths in the documents
 cargo xtask compat [CLIENT [SCENARIO]] [--table] [--require-all]
                                       stock clients against a node; --table prints what passed as markdown
+cargo xtask interop                   Apache Kafka on Ottla's files, and Ottla on Kafka's
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask fuzz [TARGET [SECONDS]]   one fuzz target, or all in turn
 cargo xtask bench [ARGUMENT...]       `ottla bench` against a fresh release node; without arguments every load
@@ -56,6 +58,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
     let known: &[&str] = match *command {
         "test" => &["--require-all"],
         "compat" => &["--require-all", "--table"],
+        "interop" => &["--require-all"],
         "bench" => return bench(&arguments[1..]),
         _ => &[],
     };
@@ -73,6 +76,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
             }
         }
         ("seeds-in-this-network", []) => return seeds::run_here(),
+        ("interop", []) => interop::run(&mut tally)?,
         ("kill9", []) => kill9::run(&mut tally, kill9::ROUNDS)?,
         ("kill9", [rounds]) => kill9::run(&mut tally, rounds.parse().context("ROUNDS")?)?,
         ("fuzz", []) => fuzz::run(&mut tally, None, fuzz::SECONDS)?,
@@ -96,6 +100,7 @@ fn test(tally: &mut Tally) -> Result<()> {
         return Ok(());
     }
     compat::run(tally, None, None)?;
+    interop::run(tally)?;
     kill9::run(tally, kill9::ROUNDS)
 }
 

@@ -88,11 +88,11 @@ fn verify_segment(
         disk,
         files: &files,
         // Whether it was compacted, and whether others follow, the file alone does not tell.
-        expected: Expected { compacted: true, is_last: true, time_index_complete: false },
+        expected: Expected { is_last: true, time_index_complete: false },
         findings: &mut findings,
-        visit: &mut |_: &BatchAt<'_>| Ok(()),
+        visit: &mut |_: &BatchAt<'_>, _: &Reached| Ok(()),
         progress,
     };
-    check.run(&mut Reached::start(base_offset))?;
+    check.run(&mut Reached::start(base_offset, true))?;
     Ok(findings)
 }

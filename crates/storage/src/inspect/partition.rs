@@ -60,7 +60,7 @@ pub fn verify_partition(
     let mut findings = files.remarks();
     let topic_id = check_topic_id(disk, path, &mut findings)?;
     let first_offset = files.segments.first().map_or(Offset(0), |first| first.base_offset);
-    let mut reached = Reached::start(first_offset);
+    let mut reached = Reached::start(first_offset, context.compacted);
     let producers = ProducerCheck::new(disk, first_offset, context.compacted, &files.snapshots)?;
     let mut check = LogCheck { disk, context, producers, findings: &mut findings, progress };
     for (index, segment) in files.segments.iter().enumerate() {
@@ -70,6 +70,10 @@ pub fn verify_partition(
         check.leader_epochs(file, &reached)?;
     }
     check.producers(&reached)?;
+    if reached.compacted {
+        // Some may have been met before there was a sign of compaction.
+        findings.retain(|finding| finding.problem != Problem::Gap);
+    }
     Ok(PartitionReport {
         findings,
         first_offset,
@@ -228,12 +232,13 @@ impl LogCheck<'_> {
             disk: self.disk,
             files,
             expected: Expected {
-                compacted: self.context.compacted,
                 is_last: next.is_none(),
                 time_index_complete: next.is_some() || clean,
             },
             findings: self.findings,
-            visit: &mut |at: &BatchAt<'_>| self.producers.batch(at),
+            visit: &mut |at: &BatchAt<'_>, reached: &Reached| {
+                self.producers.batch(at, reached.compacted)
+            },
             progress: self.progress,
         };
         check.run(reached)?;
@@ -248,7 +253,7 @@ impl LogCheck<'_> {
             let reason =
                 format!("the segment begins at offset {base}, the one before it ends at {due}");
             self.found(files.log.clone(), Problem::OffsetOrder, reason);
-        } else if base > due && !self.context.compacted {
+        } else if base > due && !reached.compacted {
             let reason = format!("no segment holds the offsets {due} to {}", base.0 - 1);
             self.found(files.log.clone(), Problem::Gap, reason);
         }
@@ -272,7 +277,9 @@ impl LogCheck<'_> {
 
     fn misplaced(&self, lines: &[LeaderEpochLine], range: EpochRange) -> Option<String> {
         let EpochRange { epoch, first, end } = range;
-        let start = first.max(self.context.log_start_offset.unwrap_or(first));
+        // The file says nothing of what lies before the log's start.
+        let first_line = lines.first().map_or(first, |line| line.start_offset);
+        let start = first.max(self.context.log_start_offset.unwrap_or(first_line));
         let unsynced = !self.context.clean_shutdown
             && self.context.recovery_point.is_none_or(|point| start >= point);
         if epoch.0 < 0 || start >= end || unsynced {

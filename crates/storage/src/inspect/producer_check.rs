@@ -73,7 +73,9 @@ impl<'a> ProducerCheck<'a> {
         Ok(())
     }
 
-    pub(super) fn batch(&mut self, at: &BatchAt<'_>) -> io::Result<()> {
+    /// A batch goes by, of a log that was `compacted` or gave no sign of it so far.
+    pub(super) fn batch(&mut self, at: &BatchAt<'_>, compacted: bool) -> io::Result<()> {
+        self.compacted = compacted;
         let header = BatchHeader::of(&at.batch);
         self.compare_snapshots(header.base_offset)?;
         if !header.has_producer() {

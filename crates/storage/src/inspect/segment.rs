@@ -28,8 +28,6 @@ pub(super) struct SegmentFiles {
 /// What to expect of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
-    /// Offsets without records are no loss.
-    pub(super) compacted: bool,
     /// No segment follows.
     pub(super) is_last: bool,
     /// The time index ends with the largest timestamp.
@@ -45,6 +43,8 @@ pub(super) struct Reached {
     pub(super) batches: u64,
     pub(super) records: u64,
     pub(super) bytes: u64,
+    /// A batch has fewer records than offsets, which only compaction leaves behind.
+    pub(super) compacted: bool,
     /// Where the first bytes begin that cannot stay.
     pub(super) cut: Option<Cut>,
     pub(super) epochs: Vec<EpochRange>,
@@ -69,13 +69,14 @@ pub(super) struct EpochRange {
 }
 
 impl Reached {
-    pub(super) fn start(base_offset: Offset) -> Self {
+    pub(super) fn start(base_offset: Offset, compacted: bool) -> Self {
         Self {
             due: base_offset,
             epoch: LeaderEpoch::NONE,
             batches: 0,
             records: 0,
             bytes: 0,
+            compacted,
             cut: None,
             epochs: Vec::new(),
         }
@@ -109,7 +110,7 @@ pub(super) struct SegmentCheck<'a> {
     pub(super) expected: Expected,
     pub(super) findings: &'a mut Vec<Finding>,
     /// Sees every batch that is whole, with its place.
-    pub(super) visit: &'a mut dyn FnMut(&BatchAt<'_>) -> io::Result<()>,
+    pub(super) visit: &'a mut dyn FnMut(&BatchAt<'_>, &Reached) -> io::Result<()>,
     pub(super) progress: Progress<'a>,
 }
 
@@ -134,7 +135,7 @@ impl SegmentCheck<'_> {
                         offset_index.batch(&at, self.findings)?;
                         time_index.batch(&at, self.findings)?;
                     }
-                    (self.visit)(&at)?;
+                    (self.visit)(&at, reached)?;
                     reached.went_past(&at.batch);
                     (self.progress)(at.batch.len() as u64);
                     continue;
@@ -193,7 +194,7 @@ impl SegmentCheck<'_> {
             let (epoch, before) = (batch.leader_epoch(), reached.epoch);
             let reason = format!("the batch has leader epoch {epoch}, the one before it {before}");
             self.unplaced(position, Problem::EpochOrder, reason, reached);
-        } else if base > due && !self.expected.compacted {
+        } else if base > due && !reached.compacted {
             let reason = format!("offsets {due} to {} have no batch", base.0 - 1);
             self.found(position, Problem::Gap, reason);
         }
@@ -218,11 +219,12 @@ impl SegmentCheck<'_> {
             Ok::<(), RecordError>(())
         });
         reached.records += seen.count;
+        reached.compacted |= read.is_ok() && seen.count < batch_offsets(&batch);
         let offset = batch.base_offset();
         if let Err(error) = read {
             let reason = format!("the records from offset {offset} on cannot be read: {error}");
             self.found(position, Problem::UnreadableRecords, reason);
-        } else if let Some(reason) = seen.contradicts(&batch, self.expected.compacted) {
+        } else if let Some(reason) = seen.contradicts(&batch) {
             let reason = format!("the batch at offset {offset} contradicts itself: {reason}");
             self.found(position, Problem::InconsistentBatch, reason);
         }
@@ -251,26 +253,25 @@ impl SeenRecords {
         self.newest = self.newest.max(Some(timestamp));
     }
 
-    /// What does not fit the header, if anything.
-    fn contradicts(&self, batch: &RecordBatch<'_>, compacted: bool) -> Option<String> {
+    /// What does not fit the header, if anything. That there are fewer records than offsets does:
+    /// compaction takes records out and leaves the offsets.
+    fn contradicts(&self, batch: &RecordBatch<'_>) -> Option<String> {
         let claimed = batch.last_offset_delta();
-        let Some(last) = self.last_delta else {
-            return (!compacted).then(|| "it has no records".to_owned());
-        };
+        let last = self.last_delta?;
         if self.descending {
             return Some("the offsets of its records do not ascend".to_owned());
         }
-        // Compaction takes records out and leaves the offsets.
-        if last > claimed || (last != claimed && !compacted) {
+        if last > claimed {
             return Some(format!("last offset delta {claimed}, and {last} in the last record"));
-        }
-        let dense = i64::from(claimed) + 1 == i64::try_from(self.count).unwrap_or(i64::MAX);
-        if !dense && !compacted {
-            return Some(format!("{} records for {} offsets", self.count, i64::from(claimed) + 1));
         }
         let newest = self.newest.unwrap_or(Timestamp::NONE);
         let max = batch.max_timestamp();
         let wrong = batch.timestamp_type() == TimestampType::CreateTime && newest != max;
         wrong.then(|| format!("largest timestamp {}, and {} in its records", max.0, newest.0))
     }
+}
+
+/// How many offsets a batch stands for.
+fn batch_offsets(batch: &RecordBatch<'_>) -> u64 {
+    u64::try_from(batch.last_offset_delta()).map_or(0, |delta| delta + 1)
 }
