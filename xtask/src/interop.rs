@@ -39,6 +39,13 @@ const OTTLA_TOPICS: [&str; 6] = [
 /// Of `__consumer_offsets`, on both sides.
 const OFFSETS_PARTITIONS: u32 = 3;
 
+const CHECKPOINTS: [&str; 4] = [
+    "recovery-point-offset-checkpoint",
+    "log-start-offset-checkpoint",
+    "replication-offset-checkpoint",
+    "cleaner-offset-checkpoint",
+];
+
 pub(crate) fn run(tally: &mut Tally) -> Result<()> {
     let jvm = match Jvm::prepare()? {
         Ok(jvm) => jvm,
@@ -112,9 +119,7 @@ impl Interop {
         let kafka = Kafka::start(&self.jvm, &folder)?;
         self.jvm.client("create", kafka.address(), &OTTLA_TOPICS)?;
         kafka.stop()?;
-        for topic in topics {
-            transplant(written, &kafka::data(&folder), &format!("{topic}-0"))?;
-        }
+        transplant_all(written, &kafka::data(&folder), &topics)?;
         let kafka = Kafka::start(&self.jvm, &folder)?;
         let by_kafka = self.jvm.client("read", kafka.address(), &topics)?;
         kafka.stop()?;
@@ -169,15 +174,7 @@ impl Interop {
         self.jvm.client("create", node.address(), create)?;
         node.stop()?;
         let data = folder.join("data");
-        for topic in topics {
-            transplant(directory, &data, &format!("{topic}-0"))?;
-        }
-        for partition in 0..OFFSETS_PARTITIONS {
-            let partition = format!("__consumer_offsets-{partition}");
-            if directory.join(&partition).is_dir() {
-                transplant(directory, &data, &partition)?;
-            }
-        }
+        transplant_all(directory, &data, topics)?;
         if !clean {
             std::fs::remove_file(data.join(".kafka_cleanshutdown"))?;
         }
@@ -204,7 +201,27 @@ fn verify(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Puts a partition of one directory in the place of the same in another, under the other's topic id.
+/// Puts partitions of one directory in the place of the same in another, and what the checkpoints say of them.
+fn transplant_all(from: &Path, to: &Path, topics: &[&str]) -> Result<()> {
+    for topic in topics {
+        transplant(from, to, &format!("{topic}-0"))?;
+    }
+    for partition in 0..OFFSETS_PARTITIONS {
+        let partition = format!("__consumer_offsets-{partition}");
+        if from.join(&partition).is_dir() {
+            transplant(from, to, &partition)?;
+        }
+    }
+    for checkpoint in CHECKPOINTS {
+        let file = from.join(checkpoint);
+        if file.is_file() {
+            std::fs::copy(&file, to.join(checkpoint))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a partition in the place of another, under the other's topic id.
 fn transplant(from: &Path, to: &Path, partition: &str) -> Result<()> {
     let (from, to) = (from.join(partition), to.join(partition));
     let id = std::fs::read(to.join("partition.metadata"))

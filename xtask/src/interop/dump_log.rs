@@ -59,17 +59,12 @@ const KINDS: [(&str, Print); 6] = [
         ))
     }),
     (".snapshot", |object, _| {
-        let open = &object["currentTxnFirstOffset"];
-        let open = if open.is_null() {
-            "OptionalLong.empty".to_owned()
-        } else {
-            format!("OptionalLong[{open}]")
-        };
         Some(format!(
-            "producerId: {} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {open} lastTimestamp: {}",
+            "producerId: {} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {} lastTimestamp: {}",
             object["producerId"],
             object["producerEpoch"],
             object["coordinatorEpoch"],
+            optional(&object["currentTxnFirstOffset"]),
             object["lastTimestamp"],
         ))
     }),
@@ -118,50 +113,40 @@ fn compare_kind(jvm: &Jvm, files: &[PathBuf], print: Print) -> Result<usize> {
 }
 
 fn batch_or_record(object: &Value, batch: &mut Batch) -> Option<String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let number = |value: &Value| value.as_i64().unwrap_or_default();
-    if object["kind"] == "batch" {
-        *batch = Batch {
-            time_type: text(&object["timestampType"]),
-            base_offset: number(&object["baseOffset"]),
-            base_sequence: number(&object["baseSequence"]),
-        };
-        let horizon = &object["deleteHorizon"];
-        let horizon = if horizon.is_null() {
-            "OptionalLong.empty".to_owned()
-        } else {
-            format!("OptionalLong[{horizon}]")
-        };
-        return Some(format!(
-            "baseOffset: {} lastOffset: {} count: {} baseSequence: {} lastSequence: {} producerId: {} producerEpoch: {} \
-             partitionLeaderEpoch: {} isTransactional: {} isControl: {} deleteHorizonMs: {horizon} position: {} {}: {} \
-             size: {} magic: 2 compresscodec: {} crc: {} isvalid: true",
-            object["baseOffset"],
-            object["lastOffset"],
-            object["count"],
-            object["baseSequence"],
-            object["lastSequence"],
-            object["producerId"],
-            object["producerEpoch"],
-            object["leaderEpoch"],
-            object["isTransactional"],
-            object["isControl"],
-            object["position"],
-            batch.time_type,
-            object["maxTimestamp"],
-            object["size"],
-            text(&object["compression"]),
-            object["crc"],
-        ));
+    if object["kind"] != "batch" {
+        return record(object, batch);
     }
+    *batch = Batch {
+        time_type: text(&object["timestampType"]),
+        base_offset: number(&object["baseOffset"]),
+        base_sequence: number(&object["baseSequence"]),
+    };
+    let field = |name: &str| object[name].to_string();
+    Some(
+        [
+            format!("baseOffset: {} lastOffset: {}", field("baseOffset"), field("lastOffset")),
+            format!("count: {} baseSequence: {}", field("count"), field("baseSequence")),
+            format!("lastSequence: {}", field("lastSequence")),
+            format!("producerId: {}", field("producerId")),
+            format!("producerEpoch: {}", field("producerEpoch")),
+            format!("partitionLeaderEpoch: {}", field("leaderEpoch")),
+            format!("isTransactional: {}", field("isTransactional")),
+            format!("isControl: {}", field("isControl")),
+            format!("deleteHorizonMs: {}", optional(&object["deleteHorizon"])),
+            format!("position: {}", field("position")),
+            format!("{}: {}", batch.time_type, field("maxTimestamp")),
+            format!("size: {} magic: 2", field("size")),
+            format!("compresscodec: {}", text(&object["compression"])),
+            format!("crc: {} isvalid: true", field("crc")),
+        ]
+        .join(" "),
+    )
+}
+
+fn record(object: &Value, batch: &Batch) -> Option<String> {
     let sequence = match batch.base_sequence {
         -1 => -1,
         base => base + number(&object["offset"]) - batch.base_offset,
-    };
-    let size = |bytes: &Value| match (bytes.as_str(), bytes["hex"].as_str()) {
-        (Some(text), _) => text.len() as i64,
-        (None, Some(hex)) => hex.len() as i64 / 2,
-        (None, None) => -1,
     };
     let headers: Vec<String> =
         object["headers"].as_array()?.iter().map(|header| text(&header["key"])).collect();
@@ -176,22 +161,41 @@ fn batch_or_record(object: &Value, batch: &mut Batch) -> Option<String> {
     );
     if let Some(control) = object["control"].as_str() {
         if ["commit", "abort"].contains(&control) {
-            let epoch = &object["coordinatorEpoch"];
-            line.push_str(&format!(
-                " endTxnMarker: {} coordinatorEpoch: {epoch}",
-                control.to_uppercase()
-            ));
+            let (end, epoch) = (control.to_uppercase(), &object["coordinatorEpoch"]);
+            line.push_str(&format!(" endTxnMarker: {end} coordinatorEpoch: {epoch}"));
         }
         return Some(line);
     }
     for (name, bytes) in [("key", &object["key"]), ("payload", &object["value"])] {
         match bytes.as_str() {
-            Some(text) => line.push_str(&format!(" {name}: {text}")),
+            // Their line ends within a record are put together again without them.
+            Some(text) => line.push_str(&format!(" {name}: {}", text.replace(['\n', '\r'], ""))),
             None if bytes.is_null() => {}
             None => break,
         }
     }
     Some(line)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+fn optional(value: &Value) -> String {
+    if value.is_null() { "OptionalLong.empty".to_owned() } else { format!("OptionalLong[{value}]") }
+}
+
+/// Bytes of a key or value; -1 for null.
+fn size(bytes: &Value) -> i64 {
+    match (bytes.as_str(), bytes["hex"].as_str()) {
+        (Some(text), _) => text.len() as i64,
+        (None, Some(hex)) => hex.len() as i64 / 2,
+        (None, None) => -1,
+    }
 }
 
 /// Kafka's own check of indexes against their logs.
@@ -240,6 +244,7 @@ fn kafka_dump_log(
     let mut by_file: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut file = String::new();
     for line in run(jvm, files, options)? {
+        let line = line.replace('\r', "");
         if let Some(name) = line.strip_prefix("Dumping ") {
             name.clone_into(&mut file);
             by_file.entry(file.clone()).or_default();
