@@ -14,6 +14,7 @@ mod finding;
 mod index_check;
 mod partition;
 mod producer_check;
+mod repair;
 mod segment;
 
 pub use batch_stream::{BatchAt, BatchDamage, BatchStream, DamageAt};
@@ -25,6 +26,7 @@ pub use file::verify_file;
 pub use file_kind::{FileKind, Leftover};
 pub use finding::{Finding, Problem, Severity};
 pub use partition::{PartitionContext, PartitionReport, verify_partition};
+pub use repair::{RepairPlan, Step};
 
 pub use crate::producer_state::{SnapshotEntry, SnapshotError, snapshot_entries};
 

@@ -4,6 +4,7 @@ mod dump;
 mod output;
 mod place;
 mod progress;
+mod repair;
 mod text;
 mod verify;
 
@@ -39,6 +40,15 @@ enum Task {
         records, indexes, snapshots, checkpoints.\n\nEnds with 0 if all is well, with 1 if \
         something is wrong, with 2 if something could not be read.")]
     Verify(verify::Options),
+    /// Put right what can be put right; shows first what it would do.
+    #[command(
+        long_about = "Put right what can be put right, and show first what would be done.\n\n\
+        A log ends before the first batch that is damaged; what lies behind goes to files that end \
+        with .corrupt, and is never deleted. Indexes, snapshots and epochs are made anew from the \
+        records.\n\nEnds with 0 if all is well afterwards, with 1 if not, or if nothing was \
+        changed; with 2 if something could not be read or written."
+    )]
+    Repair(repair::Options),
 }
 
 #[derive(Args)]
@@ -83,5 +93,6 @@ fn run_task(task: &Task) -> Result<bool> {
     match task {
         Task::Dump(options) => dump::run(&env, options),
         Task::Verify(options) => verify::run(&env, options),
+        Task::Repair(options) => repair::run(&env, options),
     }
 }

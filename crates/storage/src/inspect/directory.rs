@@ -11,6 +11,7 @@ use super::checkpoint_file::{OffsetLine, meta_properties, offset_lines};
 use super::file_kind::FileKind;
 use super::finding::{Finding, Problem};
 use super::partition::{PartitionContext, PartitionReport};
+use crate::checkpoint;
 use crate::file_name::{DELETE_DIR, parse_partition_dir};
 
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
@@ -179,6 +180,38 @@ impl Directory {
             findings.push(Finding { path, position, problem: Problem::PartitionMetadata, reason });
         }
         findings
+    }
+
+    /// Writes the offset checkpoints anew that have lines which cannot be read, or do not fit the
+    /// logs that `ends` names: with what can be read, and no further than those logs reach. Removes
+    /// the mark of a clean shutdown if records were `lost`.
+    pub fn repair(
+        &mut self,
+        disk: &dyn Disk,
+        ends: &BTreeMap<TopicPartition, Offset>,
+        lost: bool,
+    ) -> io::Result<()> {
+        for (name, offsets) in &mut self.checkpoints {
+            let path = self.path.join(name);
+            let unreadable = offset_lines(&disk.read(&path)?).1.is_some();
+            let mut changed = unreadable;
+            for (partition, end) in ends {
+                if let Some(offset) = offsets.get_mut(partition).filter(|offset| **offset > *end) {
+                    *offset = *end;
+                    changed = true;
+                }
+            }
+            if changed {
+                let bytes = disk.read(&path)?;
+                disk.write_atomic(&self.path.join(format!("{name}.corrupt")), &bytes)?;
+                checkpoint::write_offsets(disk, &path, offsets)?;
+            }
+        }
+        if lost && self.clean_shutdown {
+            disk.remove_file(&self.path.join(".kafka_cleanshutdown"))?;
+            disk.sync_dir(&self.path)?;
+        }
+        Ok(())
     }
 
     fn found(&mut self, path: PathBuf, problem: Problem, reason: String) {

@@ -11,7 +11,7 @@ use super::checkpoint_file::{LeaderEpochLine, leader_epoch_lines, topic_id};
 use super::file_kind::{FileKind, Leftover};
 use super::finding::{Finding, Problem};
 use super::producer_check::ProducerCheck;
-use super::segment::{EpochRange, Expected, Reached, SegmentCheck, SegmentFiles};
+use super::segment::{Cut, EpochRange, Expected, Reached, SegmentCheck, SegmentFiles};
 use super::{BatchAt, Progress};
 use crate::file_name::TXN_INDEX;
 
@@ -47,6 +47,10 @@ pub struct PartitionReport {
     pub batches: u64,
     /// In whole batches.
     pub records: u64,
+    /// Where the log has to end because of damage.
+    pub(super) cut: Option<Cut>,
+    /// After the last batch that was seen, also behind damage.
+    pub(super) seen_end: Offset,
 }
 
 /// Checks everything in the directory `path` of a partition.
@@ -83,6 +87,8 @@ pub fn verify_partition(
         bytes: reached.bytes,
         batches: reached.batches,
         records: reached.records,
+        cut: reached.cut,
+        seen_end: reached.seen_end,
     })
 }
 
@@ -253,11 +259,12 @@ impl LogCheck<'_> {
             let reason =
                 format!("the segment begins at offset {base}, the one before it ends at {due}");
             self.found(files.log.clone(), Problem::OffsetOrder, reason);
-        } else if base > due && !reached.compacted {
+        } else if base > due && reached.expects_every_offset() {
             let reason = format!("no segment holds the offsets {due} to {}", base.0 - 1);
             self.found(files.log.clone(), Problem::Gap, reason);
         }
         reached.due = base;
+        reached.seen_end = reached.seen_end.max(base);
     }
 
     /// Whether `leader-epoch-checkpoint` says of every batch what the batch says.

@@ -39,6 +39,8 @@ pub(super) struct Expected {
 pub(super) struct Reached {
     /// The next offset.
     pub(super) due: Offset,
+    /// The largest that `due` ever was.
+    pub(super) seen_end: Offset,
     pub(super) epoch: LeaderEpoch,
     pub(super) batches: u64,
     pub(super) records: u64,
@@ -72,6 +74,7 @@ impl Reached {
     pub(super) fn start(base_offset: Offset, compacted: bool) -> Self {
         Self {
             due: base_offset,
+            seen_end: base_offset,
             epoch: LeaderEpoch::NONE,
             batches: 0,
             records: 0,
@@ -82,6 +85,11 @@ impl Reached {
         }
     }
 
+    /// Whether offsets without records are a loss, and one of which nothing else was said.
+    pub(super) fn expects_every_offset(&self) -> bool {
+        !self.compacted && self.cut.is_none()
+    }
+
     pub(super) fn cut_at(&mut self, log: &Path, position: u64) {
         let offset = self.due;
         self.cut.get_or_insert_with(|| Cut { log: log.to_owned(), position, offset });
@@ -89,6 +97,7 @@ impl Reached {
 
     fn went_past(&mut self, batch: &RecordBatch<'_>) {
         self.due = self.due.max(batch.next_offset());
+        self.seen_end = self.seen_end.max(self.due);
         self.epoch = self.epoch.max(batch.leader_epoch());
         self.batches += 1;
         self.bytes += batch.len() as u64;
@@ -194,7 +203,7 @@ impl SegmentCheck<'_> {
             let (epoch, before) = (batch.leader_epoch(), reached.epoch);
             let reason = format!("the batch has leader epoch {epoch}, the one before it {before}");
             self.unplaced(position, Problem::EpochOrder, reason, reached);
-        } else if base > due && !reached.compacted {
+        } else if base > due && reached.expects_every_offset() {
             let reason = format!("offsets {due} to {} have no batch", base.0 - 1);
             self.found(position, Problem::Gap, reason);
         }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use ottla_config::LogConfig;
 use ottla_protocol::compression::{Compression, Compressor};
 use ottla_protocol::record_batch::{self, ControlRecordType, NewRecord, RecordBatchBuilder};
-use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use ottla_storage::AppendOrigin;
 use ottla_storage::inspect::{
-    FileKind, Finding, PartitionContext, Problem, Severity, verify_file, verify_partition,
+    FileKind, Finding, PartitionContext, Problem, RepairPlan, Severity, verify_file,
+    verify_partition,
 };
 use proptest::prelude::*;
 
@@ -228,6 +229,47 @@ fn every_damage_is_named_with_its_place() {
         });
         assert!(named, "{what}: {problem:?} at {position:?} of {path:?} not in {findings:#?}");
         assert!(findings.iter().all(|finding| !finding.problem.advice().is_empty()));
+    }
+}
+
+/// Everything that starts with the log's base name, and its size.
+fn bytes_of_records(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap());
+    let of_logs = files.filter(|file| file.file_name().to_string_lossy().contains(".log"));
+    of_logs.map(|file| file.metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn a_repair_leaves_nothing_to_find_and_loses_no_bytes() {
+    for (what, damage) in CASES {
+        let mut log = healthy();
+        let contents = log.contents();
+        damage(&log);
+        let bytes = bytes_of_records(&log.dir());
+        let (disk, partition) = (&*env().disk, TopicPartition::new("topic", 0));
+        let context = PartitionContext { clean_shutdown: true, ..PartitionContext::default() };
+        let report = verify_partition(disk, &log.dir(), context, &mut |_| {}).unwrap();
+        let dir = log.dir();
+        let plan =
+            RepairPlan::of(disk, (&partition, &dir), context, &report, &report.findings).unwrap();
+        if plan.is_empty() {
+            assert_eq!(plan.remaining.len(), 1, "{what}: {:?}", report.findings);
+            continue;
+        }
+        plan.apply(&env()).unwrap();
+        assert_eq!(bytes_of_records(&log.dir()), bytes, "{what}: bytes are gone");
+        let left: Vec<_> = verify(&log)
+            .into_iter()
+            .filter(|finding| finding.severity() > Severity::Note)
+            .collect();
+        assert_eq!(left, plan.remaining, "{what}");
+        log.reopen(Offset(0), false);
+        let kept = log.values();
+        let end = plan.new_end.unwrap_or(report.log_end);
+        assert_eq!(log.log.log_end_offset(), end, "{what}");
+        let before = contents.iter().filter(|(offset, _)| *offset < end.0);
+        let before: Vec<String> = before.map(|(_, value)| value.clone()).collect();
+        assert_eq!(kept, before, "{what}");
     }
 }
 
