@@ -4,12 +4,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_config::{
-    CleanupPolicy, LogCleanerConfig, LogConfig, LogManagerConfig, MessageTimestampType,
-};
+use ottla_config::{BrokerConfig, CleanupPolicy, LogConfig, MessageTimestampType};
 use ottla_env::Env;
 use ottla_protocol::compression::{Compression, Compressor};
 use ottla_protocol::record_batch::{ControlRecordType, NewRecord, RecordBatchBuilder};
@@ -25,7 +22,15 @@ async fn main() {
         std::process::exit(2);
     };
     let env = Env::os();
-    let manager = Arc::new(LogManager::open(env.clone(), options(root)).await.unwrap());
+    let (config, _warnings) = BrokerConfig::parse(&[BrokerConfig::STANDALONE], &[]).unwrap();
+    let options = LogManagerOptions {
+        dirs: vec![root],
+        node_id: BrokerId(1),
+        cluster_id: None,
+        config: config.log_manager,
+        max_open_files: 100,
+    };
+    let manager = Arc::new(LogManager::open(env.clone(), options).await.unwrap());
     let now = env.clock.wall();
     for (number, (name, write)) in TOPICS.iter().enumerate() {
         let mut config = LogConfig {
@@ -43,7 +48,7 @@ async fn main() {
         let log = manager.create_log(&TopicPartition::new(*name, 0), id, config).unwrap();
         write(&Topic { log, start: Timestamp(now.0 - 3_600_000), now });
     }
-    let cleaner = LogCleaner::new(&env, manager.clone(), &cleaner());
+    let cleaner = LogCleaner::new(&env, manager.clone(), &config.log_cleaner);
     assert!(cleaner.clean_filthiest().await, "one log is to be compacted");
     manager.shutdown(-1).await;
 }
@@ -189,39 +194,5 @@ fn compacted(topic: &Topic) {
             });
         }
         topic.client(&builder.build_compressed(&mut Compressor::new(codec, None)).unwrap());
-    }
-}
-
-fn cleaner() -> LogCleanerConfig {
-    LogCleanerConfig {
-        enable: true,
-        threads: 1,
-        dedupe_buffer_bytes: 1 << 20,
-        io_buffer_bytes: 1 << 20,
-        io_buffer_load_factor: 0.9,
-        io_max_bytes_per_second: f64::MAX,
-        backoff: Duration::ZERO,
-    }
-}
-
-fn options(root: PathBuf) -> LogManagerOptions {
-    let minute = Duration::from_secs(60);
-    LogManagerOptions {
-        dirs: vec![root],
-        node_id: BrokerId(1),
-        cluster_id: None,
-        config: LogManagerConfig {
-            defaults: LogConfig::default(),
-            recovery_threads_per_data_dir: 1,
-            retention_check_interval: minute,
-            flush_scheduler_interval: None,
-            flush_offset_checkpoint_interval: minute,
-            flush_start_offset_checkpoint_interval: minute,
-            initial_task_delay: minute,
-            log_dir_failure_timeout: minute,
-            producer_id_expiration: 60 * 24 * minute,
-            dir_sync_max_bytes: 0,
-        },
-        max_open_files: 100,
     }
 }
