@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use ottla_config::LogConfig;
 use ottla_env::{File, OpenMode};
 use ottla_protocol::{Offset, Timestamp};
 
@@ -48,10 +49,28 @@ pub(crate) struct LogSegment {
 
 impl LogSegment {
     /// Makes an empty segment in the partition's directory `path`.
-    pub(crate) fn create(dir: &LogDir, path: &Path, base_offset: Offset) -> io::Result<Arc<Self>> {
+    pub(crate) fn create(
+        dir: &LogDir,
+        path: &Path,
+        base_offset: Offset,
+        config: &LogConfig,
+    ) -> io::Result<Arc<Self>> {
         let segment = Self::unwritten(dir, path, base_offset);
-        segment.log.create()?;
+        let file = segment.log.create()?;
+        if config.preallocate {
+            match file.allocate(u64::from(config.segment_bytes)) {
+                // Not a reason to write nothing: what there is of space is found when it is needed.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                reserved => reserved?,
+            }
+        }
         Ok(segment)
+    }
+
+    /// Gives back the space that was reserved (`preallocate`) and not written. Not while somebody
+    /// appends.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        self.file()?.set_len(self.size())
     }
 
     /// An empty segment without a file yet.
@@ -378,7 +397,12 @@ impl LogSegment {
     /// Whether a power loss would leave less in the index files than there is.
     pub(crate) fn has_unsaved_indexes(&self) -> bool {
         let synced = self.indexes_synced.load(Ordering::Acquire) && self.are_indexes_saved();
-        !synced || self.indexes_lost.load(Ordering::Acquire)
+        !synced || self.has_lost_indexes()
+    }
+
+    /// Whether the indexes have to be made anew.
+    pub(crate) fn has_lost_indexes(&self) -> bool {
+        self.indexes_lost.load(Ordering::Acquire)
     }
 
     fn are_indexes_saved(&self) -> bool {
@@ -388,7 +412,7 @@ impl LogSegment {
     /// Writes what the index files lack; the files, for the caller to sync and say so. On an error
     /// the files hold what they held before.
     pub(crate) fn save_indexes(&self) -> io::Result<[PathBuf; 2]> {
-        if self.indexes_lost.load(Ordering::Acquire) {
+        if self.has_lost_indexes() {
             self.rebuild_indexes()?;
         }
         if !self.are_indexes_saved() {

@@ -378,15 +378,14 @@ impl Log {
         old.complete_time_index();
         // Even one that knows no producer: it says that nothing before it needs to be read again.
         let snapshot = writer.producers.to_snapshot();
+        if config.preallocate {
+            old.trim()?;
+        }
         let made = [SNAPSHOT, LOG].map(|kind| segment_file(&self.path, base_offset, kind));
         let make = || {
             let file = self.dir.open(&made[0], OpenMode::Truncate)?;
             file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
-            let active = LogSegment::create(&self.dir, &self.path, base_offset)?;
-            if config.preallocate {
-                active.file()?.allocate(u64::from(config.segment_bytes))?;
-            }
-            Ok(active)
+            LogSegment::create(&self.dir, &self.path, base_offset, config)
         };
         let active = make().map_err(|error| self.undo_roll(error, &made))?;
         let mut segments = self.segments.load().to_vec();

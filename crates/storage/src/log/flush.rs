@@ -358,7 +358,10 @@ impl Log {
             gathered.segments.clear();
         }
         let Some(active) = writer.active.take() else { return Ok(gathered) };
-        if self.unchecked_bytes() > 0 {
+        if self.config.load().preallocate {
+            active.trim()?;
+        }
+        if self.unchecked_bytes() > 0 || active.has_lost_indexes() {
             self.gather_positions(&active, writer, &mut gathered)?;
         }
         Ok(gathered)

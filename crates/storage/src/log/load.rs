@@ -83,6 +83,8 @@ impl Log {
         let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
         let log_start = options.log_start_offset.max(first).min(log_end);
         epochs.truncate_from_start(log_start);
+        // Also of an epoch all of whose records are before the start.
+        epochs.truncate_from_end(log_end);
         let unstable = producers.first_unstable_offset().map_or(i64::MAX, |offset| offset.0);
         let checkpointed = match (&active, checkpointed) {
             (Some(active), true) => Checkpointed::at(log_end, active.size()),
@@ -139,6 +141,9 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             continue;
         };
         log_end = scanned.next_offset;
+        if let Some(next_base) = next_base.filter(|next_base| *next_base < log_end) {
+            return Err(overlap(&segment, log_end, next_base));
+        }
         let lost_end = next_base.is_some_and(|next_base| next_base > log_end)
             && !loader.is_known_whole(base_offset, next_base);
         let damaged = scanned.truncated > 0 || lost_end;
@@ -153,12 +158,11 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         }
     }
     let Loader { mut epochs, outdated_txn_indexes, .. } = loader;
-    let log_end = begin_at_start(dir, path, options.log_start_offset, &mut segments, log_end)?;
+    let log_end = begin_at_start(dir, path, options, &mut segments, log_end)?;
     if epochs_lost {
         tracing::warn!(file = %epoch_file.display(), "damaged: finding the epochs in the log");
         epochs = find_epochs(&segments)?;
     }
-    epochs.truncate_from_end(log_end);
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let as_closed = options.clean_shutdown && options.recovery_point == log_end;
     // A log that is closed leaves a snapshot, unless it knows no producer.
@@ -275,6 +279,17 @@ fn is_torn(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
+/// Two segments with records of the same offsets: no crash leaves that, and which of them is right
+/// nobody can tell. Nothing is touched.
+fn overlap(segment: &LogSegment, end: Offset, next_base: Offset) -> io::Error {
+    let message = format!(
+        "{} holds offsets up to {}, but another segment begins at {next_base}: remove one of them",
+        segment.path().display(),
+        end.0 - 1,
+    );
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
+
 /// What follows the damage no longer joins on: with the power the system may lose the end of a
 /// segment and keep the name of the next.
 fn remove_after_damage(
@@ -295,10 +310,11 @@ fn remove_after_damage(
 fn begin_at_start(
     dir: &LogDir,
     path: &Path,
-    log_start: Offset,
+    options: &LogOpenOptions,
     segments: &mut Vec<Arc<LogSegment>>,
     log_end: Offset,
 ) -> io::Result<Offset> {
+    let log_start = options.log_start_offset;
     if log_end < log_start {
         // Deleted offsets are never given out again, even if a crash took what came after them.
         tracing::warn!(dir = %path.display(), %log_end, %log_start, "the log ends before its start");
@@ -307,7 +323,7 @@ fn begin_at_start(
         }
     }
     if segments.is_empty() {
-        segments.push(LogSegment::create(dir, path, log_start)?);
+        segments.push(LogSegment::create(dir, path, log_start, &options.config)?);
     }
     Ok(log_end.max(log_start))
 }

@@ -18,7 +18,8 @@ use crate::transaction_index::ENTRY_LEN;
 
 impl Log {
     /// Removes every batch that ends at or after `offset`: the log ends there, or at the batch
-    /// before if `offset` lies within a batch. Does nothing at or after the log's end.
+    /// before if `offset` lies within a batch. No
+    /// record is removed at or after the log's end.
     pub fn truncate_to(&self, offset: Offset) -> Result<(), LogDirFailure> {
         if offset <= self.log_start_offset() && offset < self.log_end_offset() {
             return self.truncate_fully_and_start_at(offset);
@@ -27,6 +28,9 @@ impl Log {
         let mut writer = self.writer.lock();
         writer.active()?;
         if offset >= self.log_end_offset() {
+            // This broker may have led, and been replaced before it wrote anything: what it noted
+            // of its epoch contradicts its successor's (KIP-101).
+            writer.epochs.truncate_from_end(self.log_end_offset());
             return Ok(());
         }
         self.truncate_tail(&mut writer, offset)
@@ -112,7 +116,7 @@ impl Log {
         for file in Listing::of(&self.dir, &self.path)?.snapshots.values() {
             self.dir.disk().remove_file(file)?;
         }
-        let active = LogSegment::create(&self.dir, &self.path, offset)?;
+        let active = LogSegment::create(&self.dir, &self.path, offset, &self.config.load())?;
         self.dir.disk().sync_dir(&self.path)?;
         self.end_at(writer, vec![active.clone()], active, offset);
         self.log_start_offset.store(offset.0, Ordering::Release);
@@ -135,7 +139,8 @@ impl Log {
         self.log_end_offset.store(log_end.0, Ordering::Release);
         self.high_watermark.fetch_min(log_end.0, Ordering::AcqRel);
         self.synced_end.fetch_min(log_end.0, Ordering::AcqRel);
-        self.checkpointed.offset.fetch_min(log_end.0, Ordering::AcqRel);
+        // No snapshot has what the log ends with now.
+        self.checkpointed.offset.store(0, Ordering::Release);
         self.cleaning.truncated(log_end);
         writer.active = Some(active);
         writer.unsynced_names = true;

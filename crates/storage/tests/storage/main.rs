@@ -5,6 +5,7 @@
 mod append;
 mod batches;
 mod compaction;
+mod epochs;
 mod faults;
 mod faulty_disk;
 mod full_disk;
@@ -14,6 +15,7 @@ mod jbod;
 mod log_manager;
 mod log_model;
 mod lost_indexes;
+mod preallocation;
 mod producers;
 mod recovery;
 mod retention;

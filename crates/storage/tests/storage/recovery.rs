@@ -150,6 +150,30 @@ fn a_damaged_snapshot_is_not_believed() {
 }
 
 #[test]
+fn segments_that_overlap_are_refused_and_left_as_they_are() {
+    let log = SingleLog::with_segments_of(200);
+    for value in ["a", "b", "c", "d", "e", "f"] {
+        log.append_values(&[value]);
+    }
+    let files = log.files("log");
+    assert!(files.len() > 2, "{files:?}");
+    // As if the first one had been copied from somebody else's log.
+    let whole: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+    std::fs::write(&files[0], whole).unwrap();
+    let before: Vec<_> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let error = log.try_reopen(Offset(0), false).err().unwrap();
+    let second = files[1].file_stem().unwrap().to_str().unwrap().trim_start_matches('0');
+    let sentence = error.to_string();
+    assert!(sentence.contains(&files[0].display().to_string()), "{sentence}");
+    assert!(
+        sentence.contains(&format!("up to 5, but another segment begins at {second}")),
+        "{sentence}"
+    );
+    let after: Vec<_> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
 fn a_batch_of_another_format_ends_the_log() {
     let mut log = half_synced();
     let file = log.last_file("log");

@@ -1,5 +1,6 @@
 //! One log in a directory of its own.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl SingleLog {
     pub(crate) fn new(config: LogConfig) -> Self {
         let root = root();
         let options = LogOpenOptions { clean_shutdown: true, ..options(&config) };
-        let log = open(&root, options);
+        let log = open(&root, options).unwrap();
         Self { root, config, log }
     }
 
@@ -112,12 +113,16 @@ impl SingleLog {
     }
 
     pub(crate) fn reopen(&mut self, recovery_point: Offset, clean: bool) {
+        self.log = self.try_reopen(recovery_point, clean).unwrap();
+    }
+
+    pub(crate) fn try_reopen(&self, recovery_point: Offset, clean: bool) -> io::Result<Arc<Log>> {
         let mut options = options(&self.config);
         options.recovery_point = recovery_point;
         options.log_start_offset = self.log.log_start_offset();
         options.first_dirty_offset = self.log.first_dirty_offset();
         options.clean_shutdown = clean;
-        self.log = open(&self.root, options);
+        open(&self.root, options)
     }
 }
 
@@ -125,7 +130,7 @@ fn options(config: &LogConfig) -> LogOpenOptions {
     LogOpenOptions::new(config.clone(), Duration::from_secs(3600))
 }
 
-fn open(root: &tempfile::TempDir, options: LogOpenOptions) -> Arc<Log> {
+fn open(root: &tempfile::TempDir, options: LogOpenOptions) -> io::Result<Arc<Log>> {
     let dir = LogDir::new(&env(), root.path().to_owned(), 3);
-    Arc::new(Log::open(dir, TopicPartition::new("topic", 0), options).unwrap())
+    Log::open(dir, TopicPartition::new("topic", 0), options).map(Arc::new)
 }
