@@ -58,11 +58,7 @@ impl LogSegment {
         let segment = Self::unwritten(dir, path, base_offset);
         let file = segment.log.create()?;
         if config.preallocate {
-            match file.allocate(u64::from(config.segment_bytes)) {
-                // Not a reason to write nothing: what there is of space is found when it is needed.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-                reserved => reserved?,
-            }
+            file.allocate(u64::from(config.segment_bytes))?;
         }
         Ok(segment)
     }
