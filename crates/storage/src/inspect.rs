@@ -16,6 +16,7 @@ mod partition;
 mod producer_check;
 mod repair;
 mod segment;
+mod stats;
 
 pub use batch_stream::{BatchAt, BatchDamage, BatchStream, DamageAt};
 pub use checkpoint_file::{CheckpointError, LeaderEpochLine, MetaPropertiesFile, OffsetLine};
@@ -27,6 +28,7 @@ pub use file_kind::{FileKind, Leftover};
 pub use finding::{Finding, Problem, Severity};
 pub use partition::{PartitionContext, PartitionReport, verify_partition};
 pub use repair::{RepairPlan, Step};
+pub use stats::LogStats;
 
 pub use crate::producer_state::{SnapshotEntry, SnapshotError, snapshot_entries};
 

@@ -5,6 +5,7 @@ mod output;
 mod place;
 mod progress;
 mod repair;
+mod stats;
 mod text;
 mod verify;
 
@@ -49,6 +50,8 @@ enum Task {
         changed; with 2 if something could not be read or written."
     )]
     Repair(repair::Options),
+    /// Count: segments, bytes, records, codecs, keys, times, producers.
+    Stats(stats::Options),
 }
 
 #[derive(Args)]
@@ -94,5 +97,6 @@ fn run_task(task: &Task) -> Result<bool> {
         Task::Dump(options) => dump::run(&env, options),
         Task::Verify(options) => verify::run(&env, options),
         Task::Repair(options) => repair::run(&env, options),
+        Task::Stats(options) => stats::run(&env, options),
     }
 }

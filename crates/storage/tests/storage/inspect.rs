@@ -8,7 +8,7 @@ use ottla_protocol::record_batch::{self, ControlRecordType, NewRecord, RecordBat
 use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use ottla_storage::AppendOrigin;
 use ottla_storage::inspect::{
-    FileKind, Finding, PartitionContext, Problem, RepairPlan, Severity, verify_file,
+    FileKind, Finding, LogStats, PartitionContext, Problem, RepairPlan, Severity, verify_file,
     verify_partition,
 };
 use proptest::prelude::*;
@@ -362,4 +362,27 @@ proptest! {
         let findings = verify(&log);
         prop_assert!(findings.iter().any(|finding| finding.path == file), "{findings:?}");
     }
+}
+
+#[test]
+fn stats_add_up_what_was_written() {
+    let log = healthy();
+    let stats = LogStats::of(&*env().disk, &log.dir(), &mut |_| {}).unwrap();
+    assert_eq!((stats.records, stats.control_records, stats.batches), (124, 2, 44));
+    assert_eq!(stats.segments as usize, log.files("log").len());
+    let sizes = log.files("log").into_iter().map(|file| std::fs::metadata(file).unwrap().len());
+    assert_eq!(stats.bytes, sizes.sum::<u64>());
+    assert_eq!(stats.codecs.len(), 5);
+    assert_eq!((stats.codecs[&Compression::Zstd], stats.transactional_batches), (8, 4));
+    assert_eq!((stats.null_keys, stats.null_values), (0, 0));
+    assert_eq!(stats.producers(), 3);
+    assert_eq!(stats.times(), Some((NOW, Timestamp(NOW.0 + 39))));
+    assert!(stats.uncompressed_bytes > stats.bytes, "{stats:?}");
+    // All have the same key, so only the last would stay.
+    assert!(stats.compactable_share() > 0.98, "{stats:?}");
+    let file = log.files("log")[0].clone();
+    let at = batch_positions(&file)[1];
+    change(&file, |bytes| bytes[at + 70] ^= 1);
+    let damaged = LogStats::of(&*env().disk, &log.dir(), &mut |_| {}).unwrap();
+    assert_eq!((damaged.damaged, damaged.batches), (1, 43));
 }
