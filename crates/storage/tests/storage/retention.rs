@@ -31,6 +31,29 @@ fn records_older_than_retention_ms_go() {
     assert_eq!(log.values(), ["hour 2", "hour 3", "hour 4", "hour 5"]);
 }
 
+/// Late records come in young segments, and young ones in old segments.
+#[test]
+fn the_newest_record_of_a_segment_counts_wherever_it_is_and_segments_go_from_the_front() {
+    let retention_ms = Some(Duration::from_millis(3 * HOUR as u64));
+    let log =
+        SingleLog::new(LogConfig { segment_bytes: 200, retention_ms, ..LogConfig::default() });
+    // Hours before now, two records in each segment.
+    for pair in [[9, 8], [7, 1], [-1, 6], [9, 9], [0, 9], [9, 0]] {
+        for hours in pair {
+            let time = if hours < 0 { Timestamp::NONE.0 } else { NOW.0 - hours * HOUR };
+            log.append(&batches::builder(time, &["x"]).build()).unwrap();
+        }
+    }
+    assert_eq!(log.log.segment_count(), 6);
+    log.log.set_high_watermark(Offset(12));
+    log.log.housekeeping(NOW).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(2), "behind a young segment all stay");
+    log.log.housekeeping(Timestamp(NOW.0 + 2 * HOUR + 1)).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(8), "a record without a time says nothing");
+    log.log.housekeeping(Timestamp(NOW.0 + 3 * HOUR + 1)).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(12));
+}
+
 #[test]
 fn a_log_that_is_old_as_a_whole_becomes_empty() {
     let retention_ms = Some(Duration::from_millis(HOUR as u64));

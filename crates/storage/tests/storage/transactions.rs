@@ -124,6 +124,29 @@ fn a_reader_is_told_of_the_aborted_transactions_in_what_it_reads() {
 }
 
 #[test]
+fn a_follower_learns_of_what_the_leader_aborted() {
+    let (leader, mut follower) =
+        (SingleLog::new(LogConfig::default()), SingleLog::with_segments_of(250));
+    for producer in [1, 2, 1] {
+        leader.write(producer, "x");
+    }
+    leader.abort(2);
+    leader.abort(1);
+    let end = leader.log.log_end_offset();
+    let bytes = leader.log.read(Offset(0), 1 << 20, true, end).unwrap().read().unwrap();
+    for batch in batches(&bytes) {
+        let batch = Bytes::copy_from_slice(batch.unwrap().as_bytes());
+        follower.log.append_as_follower(&batch).unwrap();
+    }
+    for _ in 0..2 {
+        follower.log.set_high_watermark(end);
+        assert_eq!(follower.stable_end(), end);
+        assert_eq!(follower.aborted_from(0), [(2, 1), (1, 0)]);
+        follower.crash();
+    }
+}
+
+#[test]
 fn an_abort_marker_in_a_later_segment_is_found() {
     let log = SingleLog::with_segments_of(200);
     for value in ["a", "b", "c", "d"] {
