@@ -123,7 +123,7 @@ apis! {
     DescribeConfigs = 32, flexible from 4, serves 1 to 4;
     AlterConfigs = 33, flexible from 2;
     AlterReplicaLogDirs = 34, flexible from 2;
-    DescribeLogDirs = 35, flexible from 2;
+    DescribeLogDirs = 35, flexible from 2, serves 1 to 5;
     SaslAuthenticate = 36, flexible from 2;
     CreatePartitions = 37, flexible from 2, serves 0 to 3;
     CreateDelegationToken = 38, flexible from 2;

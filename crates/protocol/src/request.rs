@@ -138,6 +138,7 @@ macro_rules! for_each_generated_api {
             DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse;
             IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
             DescribeCluster, DescribeClusterRequest, DescribeClusterResponse;
+            DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;
             DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
         }
     };

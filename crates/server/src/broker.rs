@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use ottla_config::BrokerConfig;
 use ottla_env::Env;
-use ottla_metadata::{BrokerEpoch, MetadataDelta, MetadataImage};
+use ottla_metadata::{BrokerEpoch, Controller, MetadataDelta, MetadataImage, Outcome};
 use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
 use ottla_protocol::{BrokerId, StrBytes, Timestamp};
 use ottla_storage::LogManager;
 
 use crate::cold_reads::ColdReads;
-use crate::controller_host::ControllerHost;
+use crate::controller_host::{ControllerError, ControllerHost};
 use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
 use crate::fetch_sessions::FetchSessions;
-use crate::producer_ids::ProducerIds;
 use crate::log_dirs::tell_placements;
+use crate::producer_ids::ProducerIds;
 use crate::replica::{Applied, ReplicaManager};
 
 /// The parts of a running node.
@@ -92,6 +92,15 @@ impl Broker {
             let told = tell_placements(Arc::downgrade(self), applied.placed);
             self.env.spawn("directory assignment", told);
         }
+    }
+
+    /// [`ControllerHost::decide`] for what makes logs: refused, before anything is decided, where there is no room for them.
+    pub(crate) async fn decide_logs<A>(
+        &self,
+        decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
+    ) -> Result<A, ControllerError> {
+        self.logs().check_room()?;
+        self.controller.decide(decide).await
     }
 
     pub(crate) fn env(&self) -> &Env {

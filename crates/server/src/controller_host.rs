@@ -19,6 +19,7 @@ use ottla_metadata::{
     MetadataRecord, Outcome,
 };
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes};
+use ottla_storage::LogDirFailure;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -56,6 +57,9 @@ pub(crate) enum ControllerError {
     /// A record could not be applied.
     #[error("the metadata log holds a record that this release cannot apply: {0}")]
     Fault(String),
+    /// There is no directory, or no room, for the logs that it would make.
+    #[error(transparent)]
+    NoRoom(#[from] LogDirFailure),
 }
 
 impl ControllerError {
@@ -67,7 +71,8 @@ impl ControllerError {
             }
             Self::Propose(ProposeError::TooLarge { .. }) => ErrorCode::PolicyViolation,
             Self::Propose(ProposeError::Empty) | Self::Fault(_) => ErrorCode::UnknownServerError,
-            Self::Propose(ProposeError::Fault(_)) => ErrorCode::KafkaStorageError,
+            Self::Propose(ProposeError::Fault(_) | ProposeError::NoRoom { .. })
+            | Self::NoRoom(_) => ErrorCode::KafkaStorageError,
         }
     }
 }

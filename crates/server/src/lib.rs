@@ -25,6 +25,7 @@ mod coordinator_host;
 mod fetch_sessions;
 mod handlers;
 mod log_dirs;
+mod metrics;
 mod network;
 mod producer_ids;
 mod quorum;

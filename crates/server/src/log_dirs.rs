@@ -84,7 +84,9 @@ pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: &Path) -> Option
     let offline = logs.offline_dirs();
     let of_metadata = offline.iter().find(|dir| dir.path() == metadata_log_dir);
     if let Some(failure) = of_metadata.and_then(|dir| dir.failure()) {
-        return Some(format!("{failure}; the metadata log lies there, and nothing goes without it"));
+        return Some(format!(
+            "{failure}; the metadata log lies there, and nothing goes without it"
+        ));
     }
     if logs.online_dirs().is_empty() {
         let reasons = offline.iter().filter_map(|dir| dir.failure());

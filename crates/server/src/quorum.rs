@@ -56,6 +56,11 @@ use state_machine::{Progress, StateMachine};
 /// Most bytes of records in one proposal, as Kafka bounds a batch of its metadata log.
 pub(crate) const MAX_PROPOSAL_BYTES: usize = 8 * 1024 * 1024;
 
+/// Bytes that have to be free beside those of a proposal: headers, indexes, a new segment.
+const MARGIN: u64 = 1 << 20;
+/// Bytes that have to be free for a snapshot. Without them the log grows on: a snapshot that does not fit stops the quorum.
+const SNAPSHOT_ROOM: u64 = 32 << 20;
+
 /// The directory of the metadata log inside `metadata.log.dir`.
 pub(crate) const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
 
@@ -148,6 +153,16 @@ pub(crate) enum ProposeError {
     TooLarge {
         /// Bytes of all records.
         bytes: usize,
+    },
+    /// The disk is full. Nothing was written: a write that fails would stop the quorum.
+    #[error(
+        "the file system of the metadata log has {available} bytes free, and {needed} are needed: make room"
+    )]
+    NoRoom {
+        /// Bytes that are free.
+        available: u64,
+        /// Bytes that have to be.
+        needed: u64,
     },
     /// The quorum is stopping. The proposal may or may not be committed.
     #[error("the metadata quorum is shutting down")]
@@ -285,7 +300,8 @@ impl MetadataQuorum {
         // Tasks that openraft starts inherit a seed of their own from this one.
         let core = Runtime::scope(env.rng.next_u64(), starting).await?;
         let (announce, leader) = watch::channel(LeaderAndEpoch::default());
-        let keeper = Keeper { core: core.clone(), progress: Arc::clone(&progress), announce };
+        let (kept, progressing) = (storage.clone(), Arc::clone(&progress));
+        let keeper = Keeper { core: core.clone(), storage: kept, progress: progressing, announce };
         let keeper = env.spawn("metadata quorum keeper", keeper.run());
         let mut elected = leader.clone();
         let quorum = Self { env, core, storage, progress, leader, keeper };
@@ -305,6 +321,10 @@ impl MetadataQuorum {
         }
         if bytes > MAX_PROPOSAL_BYTES {
             return Err(ProposeError::TooLarge { bytes });
+        }
+        let needed = bytes as u64 + MARGIN;
+        if let Some(available) = self.storage.free_space().filter(|free| *free < needed) {
+            return Err(ProposeError::NoRoom { available, needed });
         }
         let proposal = Proposal { timestamp: self.env.clock.wall().0, records };
         match self.core.client_write(proposal).await {
@@ -396,6 +416,7 @@ impl Drop for MetadataQuorum {
 /// Watches leadership, and snapshots that are due. Sleeps otherwise.
 struct Keeper {
     core: Core,
+    storage: LogStorage,
     progress: Arc<Progress>,
     announce: watch::Sender<LeaderAndEpoch>,
 }
@@ -411,7 +432,9 @@ impl Keeper {
                 biased;
                 changed = server.changed() => if changed.is_err() { return },
                 () = self.progress.snapshot_due.notified() => {
-                    if self.core.trigger().snapshot().await.is_err() {
+                    if self.storage.free_space().is_some_and(|free| free < SNAPSHOT_ROOM) {
+                        tracing::warn!("no room for a snapshot of the metadata: the next one is tried again");
+                    } else if self.core.trigger().snapshot().await.is_err() {
                         return;
                     }
                 }

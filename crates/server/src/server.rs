@@ -24,6 +24,7 @@ use crate::broker::Broker;
 use crate::controller_host::{ControllerError, ControllerHost, ControllerStartError};
 use crate::handlers::dispatch;
 use crate::log_dirs;
+use crate::metrics::MetricsListener;
 use crate::network::{BoundSockets, ListenError, SocketServer};
 use crate::quorum::QuorumOptions;
 
@@ -36,6 +37,7 @@ pub struct Server {
     logs: Arc<LogManager>,
     sockets: SocketServer,
     addresses: Vec<(Arc<str>, SocketAddr)>,
+    metrics_address: Option<SocketAddr>,
     background: Vec<TaskHandle>,
     epoch: BrokerEpoch,
     failure: watch::Receiver<Option<String>>,
@@ -107,6 +109,15 @@ impl Server {
             .collect();
         let bound = BoundSockets::bind(&env, &listeners, &config.socket_server).await?;
         let addresses = bound.addresses();
+        let metrics = match &config.metrics_listener {
+            Some(address) => {
+                let bound = MetricsListener::bind(&env, address).await;
+                let refused =
+                    |error| format!("cannot listen on metrics.listener={address}: {error}");
+                Some(bound.map_err(|error| StartError::Listen(refused(error)))?)
+            }
+            None => None,
+        };
         let controller = start_controller(&env, &config, &cluster_id).await?;
         let advertised = advertised(&config, &addresses);
         let epoch = register(&env, &config, &controller, (&cluster_id, &logs), advertised).await?;
@@ -125,7 +136,9 @@ impl Server {
         let (tell_failure, failure) = watch::channel(None);
         let mut background = start_background(&env, &broker, &logs);
         background.extend(watch_disks(&env, &broker, tell_failure));
-        Ok(Self { broker, logs, sockets, addresses, background, epoch, failure })
+        let metrics_address = metrics.as_ref().map(MetricsListener::address);
+        background.extend(metrics.map(|metrics| metrics.serve(&env, &broker)));
+        Ok(Self { broker, logs, sockets, addresses, metrics_address, background, epoch, failure })
     }
 
     /// Completes when the node cannot go on, and says why: its metadata log failed, or all of its directories did. It is
@@ -145,6 +158,11 @@ impl Server {
     /// Name and address of each listener, with the ports that the system chose.
     pub fn addresses(&self) -> &[(Arc<str>, SocketAddr)] {
         &self.addresses
+    }
+
+    /// Where metrics are told, if anywhere, with the port that the system chose.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// The cluster that the node belongs to.

@@ -9,7 +9,7 @@ use clap::Args;
 use ottla_config::{BrokerConfig, ConfigError, ConfigWarning};
 use ottla_env::{Env, process};
 use ottla_server::{Server, StartError};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
@@ -83,6 +83,9 @@ async fn serve(options: &Options) -> Result<()> {
         () = &mut asked_to_stop => return Ok(()),
     };
     announce(&server, node_id, &data);
+    if let Some(address) = server.metrics_address() {
+        info!("metrics: http://{address}/metrics");
+    }
     let failure = tokio::select! {
         () = asked_to_stop => None,
         reason = server.failed() => Some(reason),

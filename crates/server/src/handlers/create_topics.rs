@@ -12,9 +12,8 @@ use crate::broker::Broker;
 pub(super) fn handle(broker: &Arc<Broker>, request: CreateTopicsRequest) -> Answer {
     let broker = Arc::clone(broker);
     Answer::held(async move {
-        let decided = broker
-            .controller()
-            .decide(|controller, random| controller.create_topics(&request, random));
+        let decided =
+            broker.decide_logs(|controller, random| controller.create_topics(&request, random));
         decided.await.unwrap_or_else(|error| {
             let refused = request.topics.iter().map(|topic| {
                 message!(CreatableTopicResult {

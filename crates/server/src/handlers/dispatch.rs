@@ -95,6 +95,7 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::DescribeCluster(request) => {
             super::describe_cluster::handle(broker, context, &request)
         }
+        Request::DescribeLogDirs(request) => super::describe_log_dirs::handle(broker, request),
         Request::DescribeTopicPartitions(request) => {
             super::describe_topic_partitions::handle(broker, context, &request)
         }

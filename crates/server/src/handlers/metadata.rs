@@ -11,6 +11,7 @@ use ottla_protocol::messages::metadata_response::{
 use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
 use ottla_protocol::topic_name::{check_topic_name, is_internal};
 use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
+use tracing::warn;
 
 use super::{Answer, RequestContext, authorized_operations, endpoint};
 use crate::broker::Broker;
@@ -25,6 +26,10 @@ pub(super) fn handle(
 ) -> Answer {
     let missing = missing_topics(broker, context, &request);
     if missing.is_empty() {
+        return Answer::now(answer(broker, context, &request));
+    }
+    if let Err(reason) = broker.logs().check_room() {
+        warn!(%reason, "could not create topics on first use");
         return Answer::now(answer(broker, context, &request));
     }
     let (broker, context) = (Arc::clone(broker), context.clone());
@@ -193,8 +198,9 @@ impl PartitionState {
             Some(_) if !reachable => ErrorCode::ListenerNotFound,
             Some(_) => ErrorCode::None,
         };
-        let has_disk =
-            |id: &BrokerId| image.broker(*id).is_some_and(|broker| broker.has_online_dir(partition));
+        let has_disk = |id: &BrokerId| {
+            image.broker(*id).is_some_and(|broker| broker.has_online_dir(partition))
+        };
         let offline = partition.replicas.iter().filter(|id| !(alive(id) && has_disk(id)));
         Self {
             error,

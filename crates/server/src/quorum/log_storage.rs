@@ -92,6 +92,12 @@ impl LogStorage {
         self.0.log.lock().last()
     }
 
+    /// Bytes free for the log, if that can be told.
+    pub(super) fn free_space(&self) -> Option<u64> {
+        let dir = self.0.log.lock().log().path().to_owned();
+        self.0.env.disk.available_space(&dir).ok()
+    }
+
     /// First and next offset.
     pub(super) fn offsets(&self) -> (i64, i64) {
         let log = self.0.log.lock();

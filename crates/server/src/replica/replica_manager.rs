@@ -66,6 +66,15 @@ impl Missing {
     }
 }
 
+/// How many partitions there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PartitionCounts {
+    pub(crate) here: usize,
+    pub(crate) leading: usize,
+    /// Those that should be here, but have no log.
+    pub(crate) offline: usize,
+}
+
 /// Where a partition's log lies, if that is not what the controller knows (KIP-858).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placement {
@@ -140,6 +149,7 @@ impl ReplicaManager {
             Some(id) => image.topic_by_id(id),
             None => image.topic(&name.topic),
         };
+        let topic = topic.filter(|topic| topic.name == name.topic);
         let partition = topic.and_then(|topic| topic.partition(name.partition));
         partition.is_some_and(|partition| partition.replicas.contains(&self.local))
     }
@@ -342,9 +352,16 @@ impl ReplicaManager {
         applied
     }
 
-    /// Partitions that should be here, but whose log is not.
-    pub(crate) fn offline_count(&self) -> usize {
-        self.partitions.load().by_name.values().map(|topic| topic.missing.len()).sum()
+    /// How many partitions there are.
+    pub(crate) fn counts(&self) -> PartitionCounts {
+        let table = self.partitions.load();
+        let mut counts = PartitionCounts::default();
+        for topic in table.by_name.values() {
+            counts.here += topic.partitions.len();
+            counts.offline += topic.missing.len();
+            counts.leading += topic.partitions.values().filter(|it| it.is_leader()).count();
+        }
+        counts
     }
 
     fn apply_configs(&self, changed: &BTreeSet<ConfigResource>, image: &MetadataImage) {

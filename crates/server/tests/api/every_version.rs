@@ -7,7 +7,8 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, RequestResponsePair,
+    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeLogDirsRequest,
+    RequestResponsePair,
 };
 use ottla_protocol::{ApiKey, ErrorCode, TopicId, Versions, decode_response_header, message};
 
@@ -106,6 +107,21 @@ async fn every_version_of_every_api_is_answered() {
         },
     )
     .await;
+    let data = node.path().display().to_string();
+    tour.every(
+        |_| message!(DescribeLogDirsRequest { topics: None }),
+        |version, answer| {
+            let [dir] = &answer.results[..] else { panic!("{answer:?}") };
+            assert_eq!((answer.error_code, dir.error_code), (0, 0), "version {version}");
+            assert_eq!(dir.log_dir.as_str(), data);
+            let orders = dir.topics.iter().find(|topic| topic.name.as_str() == ORDERS).unwrap();
+            let partition = &orders.partitions[0];
+            assert!(partition.partition_size > 0 && !partition.is_future_key);
+            assert_eq!(partition.offset_lag, 0);
+            assert_eq!(dir.total_bytes > 0 && dir.usable_bytes > 0, version >= 4);
+        },
+    )
+    .await;
     tour.assert_all_asked();
     node.stop().await;
 }
@@ -131,6 +147,11 @@ async fn every_version_of_every_api_has_an_answer_to_a_request_for_nothing() {
         |_, answer| {
             assert_eq!(answer.error_code, 0);
         },
+    )
+    .await;
+    tour.every(
+        |_| message!(DescribeLogDirsRequest { topics: Some(Vec::new()) }),
+        |_, answer| assert!(answer.results[0].topics.is_empty()),
     )
     .await;
     tour.assert_all_asked();

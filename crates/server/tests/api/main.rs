@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod client;
+#[path = "../../../storage/tests/storage/faulty_disk.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "the disk of the storage crate's tests")]
+mod faulty_disk;
 mod node;
 mod records;
 mod requests;
@@ -12,6 +15,7 @@ mod administration;
 mod bad_frames;
 mod bad_records;
 mod deleting_records;
+mod disks;
 mod every_version;
 mod fetching;
 mod groups;

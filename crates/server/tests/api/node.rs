@@ -12,6 +12,8 @@ use ottla_server::{Server, StartError};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::faulty_disk::{Faults, faulty_env};
+
 /// Longest that anything may take which should be quick; only a test that fails waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -55,6 +57,26 @@ impl Node {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let env = move || Env { disk, ..Env::os() };
         Self::start_with_env(env, dir, properties).await.unwrap()
+    }
+
+    /// A node on a directory that may hold something, and whose disk may fail.
+    pub(crate) async fn start_faulty(
+        dir: Arc<TempDir>,
+        faults: &Arc<Faults>,
+        properties: &str,
+    ) -> Result<Self, StartError> {
+        let faults = Arc::clone(faults);
+        Self::start_with_env(move || faulty_env(Env::os(), &faults), dir, properties).await
+    }
+
+    /// Why it cannot go on, once it cannot.
+    pub(crate) async fn failure(&self) -> String {
+        in_time("a failure", self.running.as_ref().unwrap().server.failed()).await
+    }
+
+    /// Where it tells its metrics.
+    pub(crate) fn metrics_address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().server.metrics_address().unwrap()
     }
 
     /// A node on a directory that may hold something.
