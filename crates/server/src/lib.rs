@@ -32,4 +32,5 @@ mod quorum;
 mod replica;
 mod server;
 
+pub use quorum::{QuorumStateContents, read_quorum_state};
 pub use server::{Server, StartError};

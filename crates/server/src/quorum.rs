@@ -33,6 +33,8 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 
+pub use quorum_state::{QuorumStateContents, read_quorum_state};
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;

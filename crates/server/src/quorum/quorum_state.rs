@@ -47,6 +47,38 @@ pub(super) struct QuorumState {
     pub(super) flushed_end_offset: i64,
 }
 
+/// What a `quorum-state` file says, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumStateContents {
+    /// The cluster it belongs to.
+    pub cluster_id: Uuid,
+    /// The node it belongs to.
+    pub node_id: i32,
+    /// The newest term in which this node voted, for which node, and whether that one leads.
+    pub vote: Option<(u64, u64, bool)>,
+    /// Index and term of the last entry that a snapshot has replaced.
+    pub purged: Option<(u64, u64)>,
+    /// Offset where the log starts.
+    pub log_start_offset: i64,
+    /// Everything before this offset had reached the disk; it may lag behind what really had.
+    pub flushed_end_offset: i64,
+}
+
+/// Reads the contents of a `quorum-state` file; `None` if neither slot has a right checksum.
+pub fn read_quorum_state(contents: &[u8]) -> Option<QuorumStateContents> {
+    let slots = contents.chunks(SLOT).take(2).filter_map(decode);
+    let (state, _) = slots.max_by_key(|(_, sequence)| *sequence)?;
+    let vote = state.vote.map(|it| (it.leader_id.term, it.leader_id.voted_for, it.committed));
+    Some(QuorumStateContents {
+        cluster_id: state.owner.cluster_id,
+        node_id: state.owner.node_id,
+        vote,
+        purged: state.purged.map(|it| (it.index, it.leader_id.term)),
+        log_start_offset: state.log_start_offset,
+        flushed_end_offset: state.flushed_end_offset,
+    })
+}
+
 /// The open file, and its contents in memory.
 pub(super) struct QuorumStateFile {
     file: Arc<dyn File>,

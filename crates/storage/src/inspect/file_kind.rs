@@ -98,6 +98,18 @@ impl FileKind {
         }
     }
 
+    /// The kind that a file called `name` had before it was set aside, deleted or cleaned; the
+    /// offset of what a repair cut off is that of the segment.
+    pub fn behind_leftover(name: &str) -> Self {
+        let Some((stem, _)) = name.rsplit_once('.') else { return Self::Unknown };
+        match (Self::of(stem), stem.rsplit_once('.')) {
+            (Self::Unknown, Some((stem, number))) if number.parse::<u64>().is_ok() => {
+                Self::of(stem)
+            }
+            (kind, _) => kind,
+        }
+    }
+
     /// Base offset of the segment that it is an index of.
     pub(super) fn index_of(self) -> Option<Offset> {
         if let Self::OffsetIndex(base) | Self::TimeIndex(base) | Self::TransactionIndex(base) = self
@@ -150,6 +162,11 @@ mod tests {
             ("notes.txt", FileKind::Unknown),
         ] {
             assert_eq!(FileKind::of(name), kind, "{name}");
+        }
+        let log = "00000000000000000042.log";
+        for ending in ["corrupt", "17.corrupt", "deleted", "cleaned"] {
+            let kind = FileKind::behind_leftover(&format!("{log}.{ending}"));
+            assert_eq!(kind, FileKind::Log(base), "{ending}");
         }
     }
 }

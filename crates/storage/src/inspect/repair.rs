@@ -134,17 +134,23 @@ impl RepairPlan {
         aside: &mut BTreeSet<PathBuf>,
     ) -> io::Result<()> {
         let Some(cut) = &report.cut else { return Ok(()) };
-        let len = disk.open(&cut.log, OpenMode::Read)?.len()?;
-        let name = format!("{}.{}", cut.log.display(), cut.position);
-        self.steps.push(Step::Cut {
-            file: cut.log.clone(),
-            position: cut.position,
-            bytes: len.saturating_sub(cut.position),
-            saved_as: free_name(disk, Path::new(&name)),
-        });
         self.new_end = Some(cut.offset);
         let files = PartitionFiles::of(disk, &self.path)?;
-        let behind = files.segments.iter().skip_while(|segment| segment.log != cut.log).skip(1);
+        let damaged = files.segments.iter().skip_while(|segment| segment.log != cut.log);
+        // One that begins before the segment in front of it ends must go even if it is empty.
+        let overlaps = damaged.clone().next().is_some_and(|it| it.base_offset < cut.offset);
+        let goes_whole = overlaps && cut.position == 0;
+        if !goes_whole {
+            let len = disk.open(&cut.log, OpenMode::Read)?.len()?;
+            let name = format!("{}.{}", cut.log.display(), cut.position);
+            self.steps.push(Step::Cut {
+                file: cut.log.clone(),
+                position: cut.position,
+                bytes: len.saturating_sub(cut.position),
+                saved_as: free_name(disk, Path::new(&name)),
+            });
+        }
+        let behind = damaged.skip(usize::from(!goes_whole));
         for segment in behind {
             aside.insert(segment.log.clone());
             aside.extend(segment.offset_index.clone());

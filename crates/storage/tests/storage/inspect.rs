@@ -97,7 +97,7 @@ fn a_log_in_good_health_is_called_so() {
 /// What is done to which file, and what has to be found where.
 type Case = (&'static str, fn(&SingleLog) -> (PathBuf, Option<u64>, Problem));
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     ("a flipped bit in the records of a batch", |log| {
         let file = log.files("log")[1].clone();
         let at = batch_positions(&file)[2];
@@ -124,6 +124,11 @@ const CASES: [Case; 18] = [
         let at = batch_positions(&file)[1];
         change(&file, |bytes| bytes.copy_within(0..8, at));
         (file, Some(at as u64), Problem::OffsetOrder)
+    }),
+    ("a segment that begins before the one in front of it ends", |log| {
+        let file = log.dir().join("00000000000000000001.log");
+        std::fs::copy(&log.files("log")[0], &file).unwrap();
+        (file, None, Problem::OffsetOrder)
     }),
     ("offsets that no batch has", |log| {
         let file = log.last_file("log");

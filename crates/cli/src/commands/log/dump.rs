@@ -107,6 +107,8 @@ impl Dump<'_> {
     fn file(&mut self, path: &Path) -> Result<()> {
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let kind = FileKind::of(&name);
+        let is_leftover = matches!(kind, FileKind::Leftover(_));
+        let kind = if is_leftover { FileKind::behind_leftover(&name) } else { kind };
         self.output.text(|| path.display().to_string())?;
         self.contents(path, kind).with_context(|| unreadable(path))
     }
@@ -125,7 +127,7 @@ impl Dump<'_> {
             FileKind::CleanShutdown => self.plain_text(path),
             FileKind::QuorumState => self.quorum_state(path),
             FileKind::Lock | FileKind::Leftover(_) | FileKind::Unknown => {
-                self.output.text(|| "  not printed: no file of a log in use".to_owned())
+                self.output.text(|| "  not printed: no file of a log".to_owned())
             }
         }
     }

@@ -42,6 +42,11 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// `1 batch`, `2 batches`.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A key or value: quoted where it is text, in hexadecimal digits where it is not.
 pub(super) fn bytes(bytes: Option<&[u8]>) -> String {
     match bytes {

@@ -125,25 +125,32 @@ impl Verification<'_> {
 
     fn finish(mut self) -> Result<bool> {
         self.reading.hide();
-        let count = |severity| self.found.get(&severity).copied().unwrap_or(0);
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+        let found = |severity| self.found.get(&severity).copied().unwrap_or(0);
+        let (errors, warnings) = (found(Severity::Error), found(Severity::Warning));
+        let count = |number, what: &str| text::count(number, what, &format!("{what}s"));
         let clean = errors == 0 && warnings == 0;
         let Checked { partitions, segments, batches, records, bytes } = self.checked;
         self.output.text(|| {
             let verdict = match clean {
                 true => "all is well".to_owned(),
-                false => format!("{errors} errors, {warnings} warnings"),
+                false => {
+                    let (errors, warnings) = (count(errors, "error"), count(warnings, "warning"));
+                    format!("{errors}, {warnings}")
+                }
             };
-            format!(
-                "{partitions} partitions, {segments} segments, {batches} batches, {records} \
-                 records, {}: {verdict}",
-                text::size(bytes)
-            )
+            [
+                count(partitions, "partition"),
+                count(segments, "segment"),
+                text::count(batches, "batch", "batches"),
+                count(records, "record"),
+                format!("{}: {verdict}", text::size(bytes)),
+            ]
+            .join(", ")
         })?;
         self.output.json(|| {
             json!({
                 "summary": true, "clean": clean, "errors": errors, "warnings": warnings,
-                "notes": count(Severity::Note), "partitions": partitions, "segments": segments,
+                "notes": found(Severity::Note), "partitions": partitions, "segments": segments,
                 "batches": batches, "records": records, "bytes": bytes,
             })
         })?;

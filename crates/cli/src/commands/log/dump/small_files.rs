@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use ottla_protocol::{Offset, format_uuid};
+use ottla_server::read_quorum_state;
 use ottla_storage::inspect::{
     Entries, EntryAt, IndexEntry, OffsetEntry, TimeEntry, TransactionEntry, leader_epoch_lines,
     meta_properties, offset_lines, snapshot_entries, topic_id,
@@ -180,8 +181,38 @@ impl Dump<'_> {
         })
     }
 
-    pub(super) fn quorum_state(&mut self, _path: &Path) -> Result<()> {
-        self.output.text(|| "  not printed".to_owned())
+    pub(super) fn quorum_state(&mut self, path: &Path) -> Result<()> {
+        let Some(read) = read_quorum_state(&self.disk.read(path)?) else {
+            return self.damaged(path, None, "no slot has a right checksum");
+        };
+        let cluster = format_uuid(read.cluster_id);
+        self.output.text(|| {
+            let vote = read.vote.map_or("no vote".to_owned(), |(term, node, leads)| {
+                let leads = if leads { ", which leads" } else { "" };
+                format!("vote in term {term} for node {node}{leads}")
+            });
+            let purged = read.purged.map_or(String::new(), |(index, term)| {
+                format!("  purged up to entry {index} of term {term}")
+            });
+            format!(
+                "  cluster {cluster}  node {}  {vote}{purged}  log from offset {} on, flushed to {}",
+                read.node_id, read.log_start_offset, read.flushed_end_offset,
+            )
+        })?;
+        self.output.json(|| {
+            let mut object = json!({
+                "clusterId": cluster, "nodeId": read.node_id,
+                "voteTerm": read.vote.map(|vote| vote.0),
+                "votedFor": read.vote.map(|vote| vote.1),
+                "voteCommitted": read.vote.map(|vote| vote.2),
+                "purgedIndex": read.purged.map(|purged| purged.0),
+                "purgedTerm": read.purged.map(|purged| purged.1),
+                "logStartOffset": read.log_start_offset,
+                "flushedEndOffset": read.flushed_end_offset,
+            });
+            about(&mut object, path, "quorum-state", None);
+            object
+        })
     }
 }
 
