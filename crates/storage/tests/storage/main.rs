@@ -17,6 +17,7 @@ mod log_model;
 mod lost_indexes;
 mod preallocation;
 mod producers;
+mod reading;
 mod recovery;
 mod retention;
 mod single_log;
