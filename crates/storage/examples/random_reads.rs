@@ -50,6 +50,11 @@ async fn main() {
         let end = log.log_end_offset();
         assert_eq!(log.read(offset, 1, true, end).unwrap().slices.len(), 1);
     });
+    // As a consumer does that has caught up: of the latest batch only the offset is known.
+    let last = Offset(log.log_end_offset().0 - 1);
+    measure(&env, "the last batch, again and again", &log, |log, _| {
+        read_batches(log, last, 1, &mut buffer);
+    });
     measure(&env, "by timestamp", &log, |log, offset| {
         let time = Timestamp(EPOCH.0 + offset.0 * STEP_MS);
         assert_eq!(log.offset_for_timestamp(time).unwrap().unwrap().offset, offset);
