@@ -1,6 +1,6 @@
 //! Opening a log: listing its segments, recovering what a crash left, and finding its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,7 +126,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     let known_epochs = skip_invalid(LeaderEpochCache::read(dir.disk(), &epoch_file))?;
     let epochs_lost = known_epochs.is_none();
     let epochs = known_epochs.unwrap_or_default();
-    let outdated_txn_indexes = BTreeSet::new();
+    let outdated_txn_indexes = BTreeMap::new();
     let mut loader =
         Loader { dir, path, options, snapshots: &snapshots, epochs, outdated_txn_indexes };
     let mut segments = Vec::with_capacity(listed.len().max(1));
@@ -184,8 +184,9 @@ struct Loader<'a> {
     options: &'a LogOpenOptions,
     snapshots: &'a BTreeMap<Offset, PathBuf>,
     epochs: LeaderEpochCache,
-    /// Segments whose transaction index has to be made anew, once the producers are known.
-    outdated_txn_indexes: BTreeSet<Offset>,
+    /// Segments whose transaction index has to be made anew, once the producers are known, and
+    /// from where on.
+    outdated_txn_indexes: BTreeMap<Offset, Offset>,
 }
 
 impl Loader<'_> {
@@ -222,7 +223,7 @@ impl Loader<'_> {
             };
             if let Some((segment, scanned)) = opened {
                 if !load_txn_index(&segment, files)? {
-                    self.outdated_txn_indexes.insert(base_offset);
+                    self.outdated_txn_indexes.insert(base_offset, base_offset);
                 }
                 return Ok((segment, scanned));
             }
@@ -245,7 +246,10 @@ impl Loader<'_> {
             self.epochs.assign(*epoch, *start);
         }
         if scanned.has_markers || files.txn_index.is_some() {
-            self.outdated_txn_indexes.insert(base_offset);
+            // A checkpoint vouches for what is before it, as for the other indexes.
+            let resumed = scanned.first_offset > base_offset && load_txn_index(&segment, files)?;
+            let from = if resumed { scanned.first_offset } else { base_offset };
+            self.outdated_txn_indexes.insert(base_offset, from);
         }
         Ok((segment, Some(scanned)))
     }

@@ -1,7 +1,7 @@
 //! The producers of a log from its snapshots and batches, and on the way the transaction indexes
 //! that have to be made anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ pub(super) struct ProducerRecovery<'a> {
     pub(super) dir: &'a LogDir,
     pub(super) segments: &'a [Arc<LogSegment>],
     pub(super) log_end: Offset,
-    /// Base offsets of the segments whose transaction index cannot be trusted.
-    pub(super) outdated_txn_indexes: BTreeSet<Offset>,
+    /// Base offsets of the segments whose transaction index cannot be trusted, and from which
+    /// offset on.
+    pub(super) outdated_txn_indexes: BTreeMap<Offset, Offset>,
 }
 
 impl ProducerRecovery<'_> {
@@ -30,10 +31,13 @@ impl ProducerRecovery<'_> {
     /// is made anew has to know which transactions were open where its segment begins, so the
     /// snapshot is one that is as old as that.
     pub(super) fn run(&self, snapshots: BTreeMap<Offset, PathBuf>) -> io::Result<ProducerStates> {
-        for segment in self.outdated() {
-            segment.txn_index().reset(self.dir.disk())?;
+        for (segment, from) in self.outdated() {
+            match from > segment.base_offset() {
+                true => segment.txn_index().truncate_to(from)?,
+                false => segment.txn_index().reset(self.dir.disk())?,
+            }
         }
-        let from = self.outdated_txn_indexes.first().map_or(self.log_end, |first| *first);
+        let from = self.outdated_txn_indexes.values().min().map_or(self.log_end, |first| *first);
         let (mut producers, from) = self.newest_usable(snapshots, from.min(self.log_end))?;
         for (index, segment) in self.segments.iter().enumerate() {
             let next = self.segments.get(index + 1);
@@ -45,16 +49,17 @@ impl ProducerRecovery<'_> {
             }
         }
         // The recovery point may lie beyond them: no later flush would look at them.
-        for segment in self.outdated() {
+        for (segment, _) in self.outdated() {
             segment.txn_index().sync()?;
         }
         Ok(producers)
     }
 
-    fn outdated(&self) -> impl Iterator<Item = &Arc<LogSegment>> {
-        self.segments
-            .iter()
-            .filter(|segment| self.outdated_txn_indexes.contains(&segment.base_offset()))
+    fn outdated(&self) -> impl Iterator<Item = (&Arc<LogSegment>, Offset)> {
+        self.segments.iter().filter_map(|segment| {
+            let from = self.outdated_txn_indexes.get(&segment.base_offset())?;
+            Some((segment, *from))
+        })
     }
 
     /// The newest snapshot up to `limit` that can be read, and its offset. One that is damaged is
@@ -85,7 +90,7 @@ impl ProducerRecovery<'_> {
     ) -> io::Result<()> {
         let size = segment.size();
         let Some(first) = segment.find_offset(from, size, Wait::ForDisk)? else { return Ok(()) };
-        let outdated = self.outdated_txn_indexes.contains(&segment.base_offset());
+        let outdated_from = self.outdated_txn_indexes.get(&segment.base_offset());
         let file = segment.file()?;
         let mut scanner = HeaderScanner::new(&*file, first.position, size);
         while let Some(batch) = scanner.next_batch()? {
@@ -101,6 +106,7 @@ impl ProducerRecovery<'_> {
                 false => Vec::new(),
             };
             let aborted = note_producer(producers, &batch.header, &bytes);
+            let outdated = outdated_from.is_some_and(|from| batch.header.base_offset >= *from);
             if let Some(aborted) = aborted.filter(|_| outdated) {
                 segment.txn_index().append(&aborted)?;
             }

@@ -1,6 +1,6 @@
 //! Cutting a log at either end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -102,7 +102,7 @@ impl Log {
             dir: &self.dir,
             segments: &self.segments.load(),
             log_end,
-            outdated_txn_indexes: BTreeSet::new(),
+            outdated_txn_indexes: BTreeMap::new(),
         };
         writer.producers = producers.run(snapshots)?;
         self.publish_first_unstable(writer);

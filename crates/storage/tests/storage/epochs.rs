@@ -15,6 +15,7 @@ enum Step {
     /// A leader begins, so many epochs later, and has not written anything yet.
     Lead(i32),
     Flush,
+    Checkpoint,
     Restart,
     Crash,
     Truncate(u8),
@@ -28,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (1..4usize, newer).prop_map(|(count, newer)| Step::Append(count, newer)),
         2 => (1..4i32).prop_map(Step::Lead),
         2 => Just(Step::Flush),
+        1 => Just(Step::Checkpoint),
         1 => Just(Step::Restart),
         2 => Just(Step::Crash),
         2 => any::<u8>().prop_map(Step::Truncate),
@@ -111,6 +113,7 @@ proptest! {
                     model.begin(epoch, end);
                 }
                 Step::Flush => log.log.flush(Offset(end)).unwrap(),
+                Step::Checkpoint => log.log.checkpoint().unwrap(),
                 // The start of an epoch without a record is the controller's to say again.
                 Step::Restart => {
                     log.restart();

@@ -248,6 +248,7 @@ enum Step {
     /// An old epoch.
     Zombie(i64),
     Flush,
+    Checkpoint,
     Restart,
     Crash,
     Truncate(u8),
@@ -263,6 +264,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (producer.clone(), prop_oneof![4 => Just(0), 1 => Just(1)]).prop_map(|(p, s)| Step::Bump(p, s)),
         1 => producer.prop_map(Step::Zombie),
         1 => Just(Step::Flush),
+        1 => Just(Step::Checkpoint),
         2 => Just(Step::Restart),
         1 => Just(Step::Crash),
         1 => any::<u8>().prop_map(Step::Truncate),
@@ -343,6 +345,10 @@ proptest! {
                 }
                 Step::Flush => {
                     log.log.flush(log.log.log_end_offset()).unwrap();
+                    None
+                }
+                Step::Checkpoint => {
+                    log.log.checkpoint().unwrap();
                     None
                 }
                 Step::Restart => {

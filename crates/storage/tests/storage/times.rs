@@ -15,6 +15,7 @@ enum Step {
     /// A batch whose records have these times, or none; and the broker's time.
     Append(Vec<Option<i64>>, i64, bool),
     Flush,
+    Checkpoint,
     Restart,
     Crash,
     Truncate(u8),
@@ -28,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (batch, 0..40i64, any::<bool>()).prop_map(|(b, now, c)| Step::Append(b, now, c)),
         1 => Just(Step::Flush),
+        1 => Just(Step::Checkpoint),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
         1 => any::<u8>().prop_map(Step::Truncate),
@@ -130,6 +132,7 @@ proptest! {
                     }));
                 }
                 Step::Flush => log.log.flush(log.log.log_end_offset()).unwrap(),
+                Step::Checkpoint => log.log.checkpoint().unwrap(),
                 Step::Restart => log.restart(),
                 Step::Crash => log.crash(),
                 Step::Truncate(at) => {

@@ -208,6 +208,30 @@ fn an_abort_that_a_crash_took_is_gone_from_the_index() {
 }
 
 #[test]
+fn a_checkpoint_vouches_for_the_entries_before_it() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    log.write(1, "a");
+    log.abort(1);
+    log.write(2, "open");
+    log.log.checkpoint().unwrap();
+    log.write(1, "b");
+    log.abort(1);
+    log.abort(2);
+    let index = log.last_file("txnindex");
+    let before = std::fs::read(&index).unwrap();
+    // An end that nobody wrote.
+    std::fs::write(&index, [&before[..34], &[0; 68][..]].concat()).unwrap();
+    log.crash();
+    assert_eq!(std::fs::read(&index).unwrap(), before);
+    // An entry that only a replay of the whole segment could tell.
+    let mut known = before.clone();
+    known[9] = 7;
+    std::fs::write(&index, &known).unwrap();
+    log.crash();
+    assert_eq!(std::fs::read(&index).unwrap(), known, "what is before was not read again");
+}
+
+#[test]
 fn a_damaged_index_below_the_recovery_point_is_made_anew() {
     for clean in [true, false] {
         let mut log = SingleLog::with_segments_of(200);
@@ -252,6 +276,7 @@ enum Step {
     Commit(i64),
     Abort(i64),
     Flush,
+    Checkpoint,
     Restart,
     Crash,
     Truncate(u8),
@@ -265,6 +290,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => producer.clone().prop_map(Step::Commit),
         4 => producer.prop_map(Step::Abort),
         1 => Just(Step::Flush),
+        1 => Just(Step::Checkpoint),
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
         1 => any::<u8>().prop_map(Step::Truncate),
@@ -330,6 +356,7 @@ proptest! {
                     written.push(Written::Abort(producer));
                 }
                 Step::Flush => log.log.flush(log.log.log_end_offset()).unwrap(),
+                Step::Checkpoint => log.log.checkpoint().unwrap(),
                 Step::Restart => log.restart(),
                 Step::Crash => log.crash(),
                 Step::Truncate(at) => {
