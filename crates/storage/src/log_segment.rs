@@ -310,6 +310,11 @@ impl LogSegment {
         Ok(batch.map_or(start, |batch| batch.end()))
     }
 
+    /// The batch that begins at byte `position`; `None` at the end.
+    pub(crate) fn batch_at(&self, position: u64) -> io::Result<Option<FoundBatch>> {
+        HeaderScanner::new(&*self.file()?, position, self.size()).next_batch()
+    }
+
     /// The offset after the batch that ends at byte `end`.
     pub(crate) fn offset_at(&self, end: u64, wait: Wait) -> io::Result<Offset> {
         let before = end.saturating_sub(1);

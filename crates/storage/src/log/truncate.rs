@@ -71,6 +71,7 @@ impl Log {
         let (kept, dropped) = segments.split_at(floor_segment(&segments, offset) + 1);
         let Some((last, before)) = kept.split_last() else { return Ok(()) };
         let size = last.position_of_bound(offset, last.size(), Wait::ForDisk)?;
+        let cut_off = last.batch_at(size)?;
         let file = last.file()?;
         file.set_len(size)?;
         for segment in dropped {
@@ -83,7 +84,9 @@ impl Log {
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
         // Checkpoints before the cut vouch for the indexes on disk.
         active.sync_indexes(&self.dir)?;
-        let log_end = scanned.next_offset;
+        // Where compaction left a gap the log does not end at the batch before it: the offsets
+        // between were used.
+        let log_end = cut_off.map_or(offset, |batch| batch.header.base_offset.min(offset));
         last.txn_index().truncate_to(log_end)?;
         last.txn_index().sync()?;
         active.txn_index().load(last.txn_index().len() * ENTRY_LEN)?;
@@ -93,6 +96,15 @@ impl Log {
         }
         let mut segments = before.to_vec();
         segments.push(active.clone());
+        let active = match log_end > scanned.next_offset {
+            // Only a name can say so.
+            true => LogSegment::create(&self.dir, &self.path, log_end)?,
+            false => active,
+        };
+        if log_end > scanned.next_offset {
+            self.dir.disk().sync_dir(&self.path)?;
+            segments.push(active.clone());
+        }
         self.end_at(writer, segments, active, log_end);
         writer.epochs.truncate_from_end(log_end);
         let snapshots = Listing::of(&self.dir, &self.path)?.snapshots;

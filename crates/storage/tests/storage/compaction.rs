@@ -420,3 +420,25 @@ fn truncation_takes_the_checkpoint_back() {
     let keys: Vec<_> = log.records().into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys.iter().filter(|key| *key == "1").count(), 1, "{keys:?}");
 }
+
+#[test]
+fn offsets_in_a_gap_are_not_given_out_again_after_a_truncation() {
+    for in_one_segment in [true, false] {
+        let mut log = SingleLog::compacted(if in_one_segment { 1 << 20 } else { 170 });
+        log.put(&[("z", Some("1"))]);
+        // All of these go, but for the end of their segment.
+        (0..6).for_each(|_| log.put(&[("a", Some("1"))]));
+        log.put(&[("b", Some("1"))]);
+        log.seal();
+        log.clean();
+        assert_eq!(log.records().len(), 3);
+        log.log.truncate_to(Offset(4)).unwrap();
+        let end = log.log.log_end_offset();
+        assert_eq!(end, Offset(4), "offset 3 was given to another record");
+        log.log.flush(end).unwrap();
+        log.crash();
+        assert_eq!((log.log.log_end_offset(), log.records()), (end, vec![found(0, "z", "1")]));
+        log.put(&[("c", Some("1"))]);
+        assert_eq!(log.records(), [found(0, "z", "1"), found(4, "c", "1")]);
+    }
+}
