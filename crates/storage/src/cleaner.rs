@@ -100,8 +100,8 @@ impl CleanerStats {
 #[derive(Debug, Error)]
 pub enum CleanError {
     /// The log was truncated, deleted, closed, or is no longer compacted; or another pass is under
-    /// way. Nothing is wrong.
-    #[error("the log changed, or is being cleaned")]
+    /// way; or too many files are open. Nothing is wrong.
+    #[error("the log changed, or is in use")]
     Aborted,
     /// There is no room for the copy. Nothing is lost: a later pass may find some.
     #[error("the disk is full")]
@@ -116,7 +116,17 @@ pub enum CleanError {
     },
     /// The disk failed, and its log directory is offline.
     #[error(transparent)]
-    Storage(#[from] LogDirFailure),
+    Storage(LogDirFailure),
+}
+
+impl From<LogDirFailure> for CleanError {
+    fn from(failure: LogDirFailure) -> Self {
+        match failure {
+            LogDirFailure::Full { .. } => Self::DiskFull,
+            LogDirFailure::Closed | LogDirFailure::OutOfFiles { .. } => Self::Aborted,
+            LogDirFailure::Offline { .. } => Self::Storage(failure),
+        }
+    }
 }
 
 /// What a pass runs into.
@@ -130,12 +140,18 @@ enum Stop {
     },
     /// In the batch that is being read.
     Malformed(String),
-    Offline(LogDirFailure),
+    Refused(LogDirFailure),
 }
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<LogDirFailure> for Stop {
+    fn from(failure: LogDirFailure) -> Self {
+        Self::Refused(failure)
     }
 }
 

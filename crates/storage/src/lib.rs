@@ -6,7 +6,8 @@
 //! [`LogManager::open`] takes the log directories of a node and opens every [`Log`] in them.
 //! [`Log::append_as_leader`] checks what a client sent, gives it offsets and writes it;
 //! [`Log::read`] answers pieces of files that a socket can send. [`LogManager::housekeeping`] is
-//! called about once a second and does everything that is not on the path of a request.
+//! called about once a second and does everything that is not on the path of a request, but for
+//! compaction: that is [`LogCleaner::run`].
 //!
 //! # Invariants
 //! - A batch is stored as it was received but for its first 16 bytes, unless the topic asks for

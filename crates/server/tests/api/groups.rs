@@ -18,7 +18,7 @@ use ottla_protocol::messages::{
 use ottla_protocol::{ErrorCode, message};
 
 use crate::client::Client;
-use crate::node::Node;
+use crate::node::{Node, in_time};
 use crate::requests::text;
 
 /// The version of JoinGroup that these members speak.
@@ -81,14 +81,19 @@ async fn heartbeat(client: &mut Client, member: &str, generation: i32) -> ErrorC
     ErrorCode::from_wire(client.call(4, &request).await.error_code)
 }
 
-async fn commit(
+async fn commit(client: &mut Client, member: (&str, i32), committed: (&str, i64)) -> ErrorCode {
+    commit_with(client, member, committed, "note").await
+}
+
+async fn commit_with(
     client: &mut Client,
     (member, generation): (&str, i32),
     (topic, offset): (&str, i64),
+    metadata: &str,
 ) -> ErrorCode {
     let partition = message!(OffsetCommitRequestPartition {
         committed_offset: offset,
-        committed_metadata: Some(text("note")),
+        committed_metadata: Some(text(metadata)),
     });
     let topic =
         message!(OffsetCommitRequestTopic { name: text(topic), partitions: vec![partition] });
@@ -241,6 +246,59 @@ async fn groups_are_loaded_through_a_buffer_smaller_than_any_record() {
     let node = node.restart().await;
     let mut client = Client::connect(&node).await;
     assert_eq!(committed(&mut client, "orders").await, 8);
+}
+
+/// Bytes of the log of `__consumer_offsets-0`.
+fn offsets_log_bytes(node: &Node) -> u64 {
+    let dir = node.path().join("__consumer_offsets-0");
+    let entries = ottla_env::Env::os().disk.read_dir(&dir).unwrap();
+    entries.iter().filter(|it| it.name.ends_with(".log")).map(|it| it.len).sum()
+}
+
+#[tokio::test]
+async fn the_offsets_topic_stays_small_and_loses_nothing_that_counts() {
+    let node = Node::start_with(
+        "offsets.topic.num.partitions=1\n\
+         offsets.topic.segment.bytes=1048576\n\
+         log.cleaner.backoff.ms=10\n",
+    )
+    .await;
+    let mut client = Client::connect(&node).await;
+    for topic in ["orders", "kept", "deleted"] {
+        client.create_topic(topic, 1).await;
+    }
+    client.find_coordinator("readers").await;
+    for topic in ["kept", "deleted"] {
+        assert_eq!(commit(&mut client, ("", -1), (topic, 7)).await, ErrorCode::None);
+    }
+    client.delete_topic("deleted").await;
+    let metadata = "m".repeat(4000);
+    let committing = async |client: &mut Client, offsets: std::ops::Range<i64>| {
+        for offset in offsets {
+            let told = commit_with(client, ("", -1), ("orders", offset), &metadata).await;
+            assert_eq!(told, ErrorCode::None);
+        }
+    };
+    committing(&mut client, 0..800).await;
+    // 3.2 MB were written: the active segment stays, and what is not dirty enough.
+    in_time("compaction", async {
+        while offsets_log_bytes(&node) > 1_100_000 {
+            ottla_env::Env::os().clock.sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let node = node.crash_and_restart().await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("deleted", 1).await;
+    for (topic, offset) in [("orders", 799), ("kept", 7), ("deleted", -1)] {
+        assert_eq!(committed(&mut client, topic).await, offset, "{topic}");
+    }
+    committing(&mut client, 800..810).await;
+    let node = node.restart().await;
+    let mut client = Client::connect(&node).await;
+    for (topic, offset) in [("orders", 809), ("kept", 7), ("deleted", -1)] {
+        assert_eq!(committed(&mut client, topic).await, offset, "{topic}");
+    }
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ fn begin_filthiest(logs: &LogManager, limits: &CleanerLimits, now: Timestamp) ->
     filthy.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()));
     filthy.into_iter().find_map(|CleanableLog { log, .. }| {
         // A crash must not take a gap that compaction left for the end of a torn segment.
-        let flushed = log.flush_sealed().map_err(CleanError::Storage);
+        let flushed = log.flush_sealed().map_err(CleanError::from);
         let _told = logs.checkpoint_recovery_points();
         let begun = flushed.and_then(|()| begin(&log, limits, now)).transpose()?;
         Some(Chosen { log, pass: begun.map(Box::new) })
@@ -173,7 +173,7 @@ fn report(log: &Log, cleaned: Result<CleanerStats, CleanError>) -> bool {
             }
             true
         }
-        // The directory said so when it failed.
+        // The directory said so when it failed, and its logs are passed over.
         Err(CleanError::Storage(_)) => true,
     }
 }

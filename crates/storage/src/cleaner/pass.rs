@@ -162,7 +162,7 @@ impl Pass {
         if self.log.cleaning().is_stopped() || !compacted {
             return Err(Stop::Changed);
         }
-        self.log.log_dir().check_online().map_err(Stop::Offline)
+        self.log.log_dir().check_online().map_err(Stop::from)
     }
 
     /// The keys are known as far as the map could hold them: from here on it is decided what goes.
@@ -198,7 +198,7 @@ impl Pass {
     /// What stopped the pass, for who asked for it.
     fn explain(&self, stop: Stop) -> CleanError {
         match stop {
-            Stop::Offline(failure) => CleanError::Storage(failure),
+            Stop::Refused(failure) => failure.into(),
             Stop::Changed => CleanError::Aborted,
             // Files that were cut or removed under the pass look damaged, and are not.
             Stop::Corrupt { .. } | Stop::Malformed(_) | Stop::Io(_) if self.is_disturbed() => {
@@ -214,10 +214,7 @@ impl Pass {
             {
                 CleanError::Corrupt { segment: self.segment(), reason: error.to_string() }
             }
-            Stop::Io(error) if error.kind() == io::ErrorKind::StorageFull => CleanError::DiskFull,
-            Stop::Io(error) => {
-                CleanError::Storage(self.log.log_dir().failed("cleaning a log", &error))
-            }
+            Stop::Io(error) => self.log.log_dir().failed("cleaning a log", &error).into(),
         }
     }
 
@@ -392,6 +389,9 @@ impl Copying {
         let Some(sources) = self.groups.pop_front() else { return Ok(false) };
         let Some(first) = sources.first() else { return Ok(true) };
         let base_offset = first.segment.base_offset();
+        // What it takes now is given back, and more, when the old segments go.
+        let bytes: u64 = sources.iter().map(|source| source.segment.size()).sum();
+        log.log_dir().take_coordinators_room(usize::try_from(bytes).unwrap_or(usize::MAX))?;
         let interval = log.config().index_interval_bytes;
         let output = CleanedSegment::create(log.log_dir(), log.path(), base_offset, interval)?;
         self.around.producers = log.last_records();
@@ -408,7 +408,11 @@ impl Copying {
         stats.bytes_written += group.output.write()?;
         let cleaned = group.output.finish(log.log_dir())?;
         let old: Vec<_> = group.sources.iter().map(|source| source.segment.clone()).collect();
-        if !log.replace_segments(&old, &cleaned)? {
+        let replaced = log.replace_segments(&old, &cleaned).map_err(|error| {
+            // Some files may have their new names by now, and nobody would find the others.
+            Stop::Refused(log.log_dir().take_offline("swapping in a compacted segment", &error))
+        });
+        if !replaced? {
             return Err(Stop::Changed);
         }
         stats.segments_cleaned += old.len();

@@ -18,7 +18,9 @@ impl Controller {
         let broker = BrokerId(request.broker_id);
         if let Err(error) = self.check_broker_epoch(broker, BrokerEpoch(request.broker_epoch)) {
             let error_code = error.error_code().code();
-            return Outcome::only(message!(AssignReplicasToDirsResponse { error_code: error_code }));
+            return Outcome::only(message!(AssignReplicasToDirsResponse {
+                error_code: error_code
+            }));
         }
         let mut outcome = Outcome::only(AssignReplicasToDirsResponse::default());
         for directory in &request.directories {
