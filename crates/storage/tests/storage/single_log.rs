@@ -124,6 +124,10 @@ impl SingleLog {
         options.clean_shutdown = clean;
         open(&self.root, options)
     }
+
+    pub(crate) fn open_with(&mut self, options: LogOpenOptions) {
+        self.log = open(&self.root, options).unwrap();
+    }
 }
 
 fn options(config: &LogConfig) -> LogOpenOptions {

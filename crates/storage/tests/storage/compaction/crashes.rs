@@ -2,14 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_protocol::{Offset, TopicPartition};
+use ottla_protocol::record_batch::batches;
+use ottla_protocol::{LeaderEpoch, Offset, TopicPartition};
 use ottla_storage::{CleanError, CleanerLimits, Log, LogDir, LogOpenOptions};
 
-use super::{Found, compacted, records};
+use super::{Found, batch, compacted, records};
 use crate::faulty_disk::{Faults, faulty_env};
 use crate::single_log::{NOW, SingleLog, env};
 
@@ -96,4 +97,79 @@ fn a_log_with_gaps_keeps_its_segments_whatever_its_policy() {
     log.reopen(Offset(0), false);
     log.log.set_high_watermark(high_watermark);
     assert_eq!((log.records(), log.log.segment_count()), (kept, segments));
+}
+
+/// Kafka's cleaner leaves segments that end before the next one begins.
+#[test]
+fn a_segment_that_was_compacted_may_end_early_and_another_one_is_torn() {
+    for (compacted_before, kept) in [(Some(Offset(40)), true), (None, false)] {
+        let mut log = dirty_log();
+        log.clean();
+        assert!(log.log.segment_count() > 2);
+        let first = log.files("log")[0].clone();
+        let bytes = std::fs::read(&first).unwrap();
+        let lens = batches(&bytes).map(|batch| batch.unwrap().len());
+        let last = lens.last().unwrap();
+        std::fs::write(&first, &bytes[..bytes.len() - last]).unwrap();
+        let end = log.log.log_end_offset();
+        let mut options = LogOpenOptions::new(log.config.clone(), Duration::from_secs(3600));
+        options.first_dirty_offset = compacted_before;
+        log.open_with(options);
+        assert_eq!(log.log.log_end_offset() == end, kept);
+    }
+}
+
+/// A leader that has compacted its log sends batches with gaps between them.
+#[test]
+fn a_follower_keeps_what_it_got_around_a_gap() {
+    let mut log = SingleLog::compacted(300);
+    let mut expected = Vec::new();
+    for round in 0..10 {
+        let offset = round * 7;
+        let records = batch(&[("a", Some(&"x".repeat(80)))]).base_offset(Offset(offset));
+        log.log.append_as_follower(&records.leader_epoch(LeaderEpoch(0)).build()).unwrap();
+        expected.push(offset);
+    }
+    assert!(log.log.segment_count() > 2);
+    log.reopen(Offset(0), false);
+    let found: Vec<_> = log.records().into_iter().map(|(offset, _, _)| offset).collect();
+    assert_eq!(found, expected);
+}
+
+/// While one thread compacts the log again and again, others read it with hardly any file open.
+#[test]
+fn readers_never_see_a_half_of_a_swap() {
+    let log = dirty_log();
+    let done = AtomicBool::new(false);
+    let read = |seed: i64| {
+        let mut from = seed;
+        while !done.load(Ordering::Relaxed) {
+            let end = log.log.log_end_offset();
+            from = (from * 31 + 7) % end.0;
+            let data = log.log.read(Offset(from), 1000, true, end).unwrap();
+            let bytes = data.read().unwrap();
+            let mut next = from;
+            for batch in batches(&bytes) {
+                let batch = batch.unwrap();
+                assert!(batch.crc_is_valid() && batch.last_offset().0 >= next, "from {from}");
+                next = batch.next_offset().0;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let readers = [1, 2].map(|seed| {
+            scope.spawn({
+                let read = &read;
+                move || read(seed)
+            })
+        });
+        for round in 0..60 {
+            let value = format!("{round}");
+            log.put(&[("a", Some(&value)), ("b", Some(&value)), (&value, Some("1"))]);
+            log.seal();
+            log.clean();
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.map(|reader| reader.join().unwrap());
+    });
 }
