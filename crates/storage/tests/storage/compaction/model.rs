@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ottla_protocol::compression::{Compression, Compressor, Decompressor};
 use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder, RecordError, batches};
-use ottla_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use ottla_storage::CleanerLimits;
 use proptest::prelude::*;
 
@@ -48,7 +48,8 @@ struct Model {
     /// When the tombstones of a batch may go, by its first offset.
     horizons: BTreeMap<i64, i64>,
     now: i64,
-    sequence: i32,
+    /// The producer, and the sequence number of its next record.
+    producer: (i64, i32),
 }
 
 impl Model {
@@ -62,7 +63,7 @@ impl Model {
             first_dirty: 0,
             horizons: BTreeMap::new(),
             now: NOW.0,
-            sequence: 0,
+            producer: (1, 0),
         }
     }
 
@@ -112,8 +113,9 @@ impl Model {
             self.end += 1;
         }
         // What is known of a producer must stand in the log, whatever is compacted.
-        let builder = builder.producer(ProducerId(1), ProducerEpoch(0), self.sequence);
-        self.sequence += keys.len() as i32;
+        let (producer, sequence) = self.producer;
+        let builder = builder.producer(ProducerId(producer), ProducerEpoch(0), sequence);
+        self.producer.1 += keys.len() as i32;
         let bytes = builder.build_compressed(&mut Compressor::new(codec, None)).unwrap();
         self.log.append(&bytes).unwrap();
         self.log.log.set_high_watermark(self.log.log.log_end_offset());
@@ -161,21 +163,10 @@ impl Model {
         self.horizons.retain(|batch, _| *batch < end);
         self.first_dirty = self.first_dirty.min(end);
         if end < self.end {
-            // The producer has to begin anew.
-            self.sequence = 0;
-            self.log.log.assign_epoch_start(LeaderEpoch(0));
-            let producer_begins = self.next_sequence();
-            self.sequence = producer_begins;
+            // What the log knows of the old one may be more than what is left of its batches.
+            self.producer = (self.producer.0 + 1, 0);
         }
         self.end = end;
-    }
-
-    /// What the log takes next of the producer.
-    fn next_sequence(&self) -> i32 {
-        let bytes = self.log.log.read(Offset(0), usize::MAX, true, self.log.log.log_end_offset());
-        let bytes = bytes.unwrap().read().unwrap();
-        let last = batches(&bytes).map(Result::unwrap).last();
-        last.map_or(0, |batch| batch.last_sequence() + 1)
     }
 
     /// What a consumer sees that begins at `from` and reads `max_bytes` at a time.
