@@ -172,6 +172,11 @@ impl LogReader {
         self.log_end
     }
 
+    /// Whether these are still the log's segments.
+    pub(crate) fn is_of(&self, segments: &Arc<Vec<Arc<LogSegment>>>) -> bool {
+        Arc::ptr_eq(&self.segments, segments)
+    }
+
     /// Whether the log was deleted: there is always a segment otherwise.
     pub(crate) fn is_deleted(&self) -> bool {
         self.segments.is_empty()

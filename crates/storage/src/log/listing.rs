@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ottla_protocol::Offset;
 
 use crate::file_name::{
-    DELETED, INDEX, LOG, SNAPSHOT, TEMPORARY, TIME_INDEX, TXN_INDEX, parse_segment_file,
-    segment_file,
+    CLEANED, DELETED, INDEX, LOG, SNAPSHOT, SWAP, TEMPORARY, TIME_INDEX, TXN_INDEX,
+    parse_segment_file, segment_file,
 };
 use crate::log_dir::LogDir;
 use crate::log_segment::{LogSegment, SegmentFileSizes};
@@ -19,6 +19,8 @@ use crate::log_segment::{LogSegment, SegmentFileSizes};
 pub(super) struct Listing {
     pub(super) segments: BTreeMap<Offset, ListedFiles>,
     pub(super) snapshots: BTreeMap<Offset, PathBuf>,
+    /// There are files of a compaction that did not come to its end, unless one is under way.
+    pub(super) is_compaction_interrupted: bool,
 }
 
 /// Lengths of a segment's files; `None` where there is no file.
@@ -83,6 +85,9 @@ impl Listing {
                 }
                 other if other.ends_with(DELETED) || other.ends_with(TEMPORARY) => {
                     dir.disk().remove_file(&entry.path)?;
+                }
+                other if other.ends_with(CLEANED) || other.ends_with(SWAP) => {
+                    listing.is_compaction_interrupted = true;
                 }
                 _ => {}
             }

@@ -120,8 +120,12 @@ impl Log {
 }
 
 fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<Loaded> {
-    swap::complete(dir, path)?;
-    let Listing { segments: listed, snapshots } = Listing::of(dir, path)?;
+    let mut listing = Listing::of(dir, path)?;
+    if listing.is_compaction_interrupted {
+        swap::complete(dir, path)?;
+        listing = Listing::of(dir, path)?;
+    }
+    let Listing { segments: listed, snapshots, .. } = listing;
     let epoch_file = path.join(leader_epoch_cache::FILE_NAME);
     let known_epochs = skip_invalid(LeaderEpochCache::read(dir.disk(), &epoch_file))?;
     let epochs_lost = known_epochs.is_none();

@@ -10,10 +10,6 @@ use crate::log_dir::LogDirFailure;
 use crate::log_reader::{FetchData, LogReader, Wanted};
 use crate::open_files::Wait;
 
-/// How often a read looks before it gives up. The second time it sees a list of segments newer
-/// than the change that failed it.
-const ATTEMPTS: usize = 3;
-
 /// Why nothing was read.
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -96,33 +92,35 @@ impl Log {
         LogReader::new(self.segments.load(), || (self.log_start_offset(), self.log_end_offset()))
     }
 
-    /// Looks into segments without a lock. Retention or a truncation may take a file away in the
-    /// meantime: then it looks again, at the segments there are now.
+    /// Looks into segments without a lock. Retention, a truncation or compaction may take a file
+    /// away in the meantime: then it looks again, as long as there are other segments by now.
     pub(super) fn looking<T>(
         &self,
         doing: &str,
         look: impl Fn(&LogReader) -> io::Result<T>,
     ) -> Result<T, ReadError> {
         self.dir.check_online()?;
-        let mut result = look(&self.reader());
-        for _ in 1..ATTEMPTS {
-            match &result {
-                Err(error) if is_gone(error) || is_corrupt(error) => {
-                    // Compaction gives files their names under this lock.
-                    drop(self.writer.lock());
-                    result = look(&self.reader());
-                }
-                Ok(_) | Err(_) => break,
+        let error = loop {
+            let reader = self.reader();
+            let error = match look(&reader) {
+                Ok(found) => return Ok(found),
+                Err(error) => error,
+            };
+            if !is_gone(&error) && !is_corrupt(&error) {
+                break error;
             }
-        }
-        result.map_err(|error| {
-            if is_corrupt(&error) {
-                ReadError::Corrupt(error)
-            } else if is_gone(&error) && self.writer.lock().active.is_none() {
-                LogDirFailure::Closed.into()
-            } else {
-                self.dir.failed(doing, &error).into()
+            // Files change under this lock; once it is free, the list says so.
+            drop(self.writer.lock());
+            if reader.is_of(&self.segments.load()) {
+                break error;
             }
+        };
+        Err(if is_corrupt(&error) {
+            ReadError::Corrupt(error)
+        } else if is_gone(&error) && self.writer.lock().active.is_none() {
+            LogDirFailure::Closed.into()
+        } else {
+            self.dir.failed(doing, &error).into()
         })
     }
 }

@@ -98,7 +98,7 @@ impl Log {
         segments.push(active.clone());
         let active = match log_end > scanned.next_offset {
             // Only a name can say so.
-            true => LogSegment::create(&self.dir, &self.path, log_end)?,
+            true => LogSegment::create(&self.dir, &self.path, log_end, &self.config.load())?,
             false => active,
         };
         if log_end > scanned.next_offset {

@@ -170,6 +170,6 @@ fn readers_never_see_a_half_of_a_swap() {
             log.clean();
         }
         done.store(true, Ordering::Relaxed);
-        readers.map(|reader| reader.join().unwrap());
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
 }
