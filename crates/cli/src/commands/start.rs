@@ -66,12 +66,21 @@ fn log_to_stderr() -> Result<()> {
 
 async fn serve(options: &Options) -> Result<()> {
     let env = Env::os();
-    let (config, warnings) = read_config(&env, options)?;
+    let (mut config, warnings) = read_config(&env, options)?;
     for warning in warnings {
         warn!("{warning}");
     }
+    for dir in config.node.log_dirs.iter_mut().chain([&mut config.node.metadata_log_dir]) {
+        // As DescribeLogDirs tells them, wherever the node was started.
+        *dir = std::path::absolute(&*dir).unwrap_or_else(|_| dir.clone());
+    }
     match process::raise_open_file_limit() {
-        Ok(limit) => debug!(limit, "open files"),
+        Ok(limit) => {
+            debug!(limit, "open files");
+            for warning in fit_open_files(&mut config, limit) {
+                warn!("{warning}");
+            }
+        }
         Err(error) => warn!("the limit of open files stays as it is: {error}"),
     }
     let asked_to_stop = process::shutdown_signal().context("cannot listen for signals")?;
@@ -92,6 +101,35 @@ async fn serve(options: &Options) -> Result<()> {
     };
     server.shutdown().await;
     failure.map_or(Ok(()), |why| Err(stopped(why).into()))
+}
+
+/// Files besides those of logs and connections: listeners, locks, the metadata log, files that are open for a moment.
+const OTHER_FILES: u64 = 128;
+/// Fewer connections than so many are worth a word.
+const FEW_CONNECTIONS: u64 = 1000;
+
+/// Makes the files of logs and connections fit the limit of this process, as far as it can; what does not is said.
+fn fit_open_files(config: &mut BrokerConfig, limit: u64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let usable = limit.saturating_sub(OTHER_FILES);
+    let asked = config.log_manager.max_open_files;
+    let files = (asked as u64).min((usable / 2).max(1));
+    if files < asked as u64 {
+        warnings.push(format!(
+            "log.max.open.files={asked} does not fit the limit of {limit} open files: keeping {files} (raise ulimit -n)"
+        ));
+        config.log_manager.max_open_files = usize::try_from(files).unwrap_or(asked);
+    }
+    let connections = usable.saturating_sub(files);
+    let wanted = config.socket_server.max_connections as u64;
+    if connections < wanted.min(FEW_CONNECTIONS)
+        || (connections < wanted && wanted < u64::from(u32::MAX >> 1))
+    {
+        warnings.push(format!(
+            "the limit of {limit} open files leaves room for {connections} connections: raise ulimit -n, or lower max.connections or log.max.open.files"
+        ));
+    }
+    warnings
 }
 
 fn read_config(env: &Env, options: &Options) -> Result<(BrokerConfig, Vec<ConfigWarning>)> {
@@ -210,4 +248,35 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         reachable.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     reachable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept, and what is said, of `properties` under a limit of open files.
+    fn fitted(properties: &str, limit: u64) -> (usize, Vec<String>) {
+        let texts = [BrokerConfig::STANDALONE, properties];
+        let (mut config, _) = BrokerConfig::parse(&texts, &[]).unwrap();
+        let said = fit_open_files(&mut config, limit);
+        (config.log_manager.max_open_files, said)
+    }
+
+    #[test]
+    fn logs_and_connections_share_the_limit_of_open_files() {
+        assert_eq!(fitted("", 1 << 20), (4096, vec![]));
+        let (kept, said) = fitted("", 1024);
+        assert_eq!(kept, 448);
+        assert!(
+            said[0].contains("log.max.open.files=4096 does not fit the limit of 1024"),
+            "{said:?}"
+        );
+        assert!(said[1].contains("room for 448 connections"), "{said:?}");
+        // As many connections as were asked for, or a word.
+        assert_eq!(fitted("log.max.open.files=100\nmax.connections=700\n", 1024), (100, vec![]));
+        let (kept, said) = fitted("log.max.open.files=100\nmax.connections=2000\n", 1024);
+        assert_eq!((kept, said.len()), (100, 1));
+        assert!(said[0].contains("room for 796 connections"), "{said:?}");
+        assert_eq!(fitted("", 0).0, 1);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! register 1 [rack=r] [dirs=1,2] [incarnation=9] [cluster=c]     a broker joins
-//! heartbeat 1 [offset=n] [epoch=n] [fence] [shutdown]            caught up unless an offset is given
+//! heartbeat 1 [offset=n] [epoch=n] [fence] [shutdown] [failed=1,2]   caught up unless an offset is given; with its failed dirs
+//! assign 1 a-0 dir=2                                             broker 1 keeps a-0 in its directory 2
 //! up 1 2 3 [rack=r]                                              both, for each
 //! after 9000                                                     that many milliseconds pass, and silent brokers are fenced
 //! unregister 1
@@ -29,6 +30,10 @@ use ottla_metadata::{
     Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
 };
 use ottla_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
+use ottla_protocol::messages::assign_replicas_to_dirs_request::{
+    DirectoryData as AssignedDirectory, PartitionData as AssignedPartition,
+    TopicData as AssignedTopic,
+};
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
@@ -41,7 +46,8 @@ use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use ottla_protocol::messages::{
-    AllocateProducerIdsRequest, AlterPartitionRequest, BrokerHeartbeatRequest,
+    AllocateProducerIdsRequest, AlterPartitionRequest, AssignReplicasToDirsRequest,
+    BrokerHeartbeatRequest,
     BrokerRegistrationRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     IncrementalAlterConfigsRequest,
 };
@@ -90,6 +96,11 @@ fn ids(list: &str) -> Vec<i32> {
     list.split(',').filter(|id| !id.is_empty()).map(|id| id.parse().unwrap()).collect()
 }
 
+/// The ids of log directories; Kafka reserves the low ones.
+fn dirs(numbers: &str) -> Vec<Uuid> {
+    ids(numbers).iter().map(|dir| uuid(1000 + u128::from(dir.unsigned_abs()))).collect()
+}
+
 fn uuid(number: u128) -> Uuid {
     Uuid::from_bytes(number.to_be_bytes())
 }
@@ -106,6 +117,7 @@ impl Cluster {
         match *command {
             "register" => self.register(rest),
             "heartbeat" => self.heartbeat(rest),
+            "assign" => self.assign(rest),
             "up" => self.up(rest),
             "after" => self.after(rest),
             "unregister" => self.unregister(rest),
@@ -159,7 +171,6 @@ impl Cluster {
         self.incarnations += 1;
         let incarnation = number(words, "incarnation").unwrap_or(1000 + self.incarnations);
         let own_dirs = broker_id.to_string();
-        let dirs = ids(named(words, "dirs").unwrap_or(&own_dirs));
         let level = number(words, "level").unwrap_or(25);
         let listener = message!(Listener {
             name: "PLAINTEXT".into(),
@@ -178,7 +189,7 @@ impl Cluster {
             listeners: vec![listener],
             features: vec![feature],
             rack: named(words, "rack").map(Into::into),
-            log_dirs: dirs.iter().map(|dir| uuid(1000 + u128::from(dir.unsigned_abs()))).collect(),
+            log_dirs: dirs(named(words, "dirs").unwrap_or(&own_dirs)),
         });
         let (outcome, error) = self.controller.register_broker(&request, self.now);
         let mut lines = vec![answer::registration(&outcome.answer, error)];
@@ -201,12 +212,33 @@ impl Cluster {
             current_metadata_offset: number(words, "offset").unwrap_or(caught_up),
             want_fence: words.contains(&"fence"),
             want_shut_down: words.contains(&"shutdown"),
+            offline_log_dirs: named(words, "failed").map(dirs).unwrap_or_default(),
         });
         let outcome = self.controller.broker_heartbeat(&request);
         if outcome.answer.error_code == 0 {
             self.controller.broker_heard(id, ottla_metadata::BrokerEpoch(epoch), self.now);
         }
         let mut lines = vec![answer::heartbeat(&outcome.answer)];
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn assign(&mut self, words: &[&str]) -> Vec<String> {
+        let broker = BrokerId(words[0].parse().unwrap());
+        let (topic, partition) = words[1].rsplit_once('-').unwrap();
+        let image = self.controller.image();
+        let known = image.topic(topic).map_or(uuid(9), |topic| topic.id);
+        let partition =
+            message!(AssignedPartition { partition_index: partition.parse().unwrap() });
+        let topic = message!(AssignedTopic { topic_id: known, partitions: vec![partition] });
+        let dir = dirs(named(words, "dir").unwrap())[0];
+        let request = message!(AssignReplicasToDirsRequest {
+            broker_id: broker.0,
+            broker_epoch: image.broker(broker).map_or(-1, |broker| broker.epoch.0),
+            directories: vec![message!(AssignedDirectory { id: dir, topics: vec![topic] })],
+        });
+        let outcome = self.controller.assign_replicas_to_dirs(&request);
+        let mut lines = vec![answer::assigned(&outcome.answer)];
         lines.extend(self.commit(outcome.records));
         lines
     }

@@ -2,7 +2,7 @@
 
 use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
-    AllocateProducerIdsResponse, AlterPartitionResponse, BrokerHeartbeatResponse,
+    AllocateProducerIdsResponse, AlterPartitionResponse, AssignReplicasToDirsResponse, BrokerHeartbeatResponse,
     BrokerRegistrationResponse, CreatePartitionsResponse, CreateTopicsResponse,
     DeleteTopicsResponse, IncrementalAlterConfigsResponse,
 };
@@ -41,6 +41,13 @@ pub(super) fn heartbeat(answer: &BrokerHeartbeatResponse) -> String {
     line += if answer.is_fenced { " fenced" } else { " unfenced" };
     line += if answer.should_shut_down { " should-shut-down" } else { "" };
     line
+}
+
+pub(super) fn assigned(answer: &AssignReplicasToDirsResponse) -> String {
+    let dirs = answer.directories.iter().flat_map(|dir| &dir.topics);
+    let partitions = dirs.flat_map(|topic| &topic.partitions);
+    let mut codes = std::iter::once(answer.error_code).chain(partitions.map(|it| it.error_code));
+    codes.find(|code| *code != 0).map_or("ok".into(), |code| name(code).into())
 }
 
 pub(super) fn created(answer: &CreateTopicsResponse) -> Vec<String> {

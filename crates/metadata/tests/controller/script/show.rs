@@ -2,10 +2,16 @@
 
 use ottla_metadata::record::{NO_LEADER, NO_LEADER_CHANGE, PartitionChangeRecord};
 use ottla_metadata::{ConfigResource, MetadataImage, MetadataRecord};
-use ottla_protocol::{BrokerId, TopicId};
+use ottla_protocol::{BrokerId, TopicId, Uuid};
 
 fn list(ids: &[BrokerId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Directories by the numbers that scripts give them; 0 is one that is not known.
+fn dirs(ids: &[Uuid]) -> String {
+    let number = |id: &Uuid| u128::from_be_bytes(id.to_bytes()).saturating_sub(1000).to_string();
+    ids.iter().map(number).collect::<Vec<_>>().join(",")
 }
 
 fn leader(id: BrokerId) -> String {
@@ -34,7 +40,11 @@ pub(super) fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
                 _ => "",
             };
             let shutdown = if r.in_controlled_shutdown == 1 { " controlled-shutdown" } else { "" };
-            format!("BrokerRegistrationChange {}{fenced}{shutdown}", r.broker_id)
+            let dirs = match r.log_dirs.is_empty() {
+                true => String::new(),
+                false => format!(" dirs={}", dirs(&r.log_dirs)),
+            };
+            format!("BrokerRegistrationChange {}{fenced}{shutdown}{dirs}", r.broker_id)
         }
         MetadataRecord::Topic(r) => format!("Topic {}", r.name),
         MetadataRecord::Partition(r) => format!(
@@ -70,6 +80,9 @@ fn change(record: &PartitionChangeRecord) -> String {
     }
     if record.leader != NO_LEADER_CHANGE {
         text += &format!(" leader={}", leader(record.leader));
+    }
+    if let Some(directories) = &record.directories {
+        text += &format!(" dirs={}", dirs(directories));
     }
     match record.leader_recovery_state {
         0 => text += " recovered",
