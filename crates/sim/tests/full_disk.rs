@@ -43,7 +43,11 @@ impl Model {
             false => self.stored.len(),
         };
         ensure!(end >= promised, "{end} records of {promised}");
-        ensure!(end <= self.stored.len() || start == end, "{end} records, {} written", self.stored.len());
+        ensure!(
+            end <= self.stored.len() || start == end,
+            "{end} records, {} written",
+            self.stored.len()
+        );
         self.stored.resize(end, 0);
         self.start = self.start.max(start).min(end);
         let read = read(log, self.start)?;
@@ -117,7 +121,8 @@ async fn live(env: Env, model: Rc<RefCell<Model>>) -> Result<()> {
             // DeleteRecords.
             2 => {
                 let kept = rng.below(20) as i64;
-                let start = log.increment_log_start_offset(Offset(log.log_end_offset().0 - kept))?;
+                let start =
+                    log.increment_log_start_offset(Offset(log.log_end_offset().0 - kept))?;
                 model.start = model.start.max(start.0 as usize);
             }
             3 => model.check(&log)?,
@@ -161,7 +166,8 @@ fn fill_and_empty(seed: u64) -> Result<(u64, u64)> {
     for _ in 0..LIVES {
         for _ in 0..6 {
             // Little, less, or as much as one likes; sometimes less than there is already.
-            let capacity = [None, Some(3_000 + world.rng.below(40_000))][world.rng.below(2) as usize];
+            let capacity =
+                [None, Some(3_000 + world.rng.below(40_000))][world.rng.below(2) as usize];
             node.set_disk_faults(DiskFaults { capacity, ..DiskFaults::default() });
             world.run_for(Duration::from_millis(world.rng.below(150)))?;
         }

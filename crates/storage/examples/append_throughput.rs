@@ -1,5 +1,9 @@
 //! How much of the disk's speed an append leaves: a log against a bare program that checks the
-//! checksum and writes. `cargo run --profile quick -p ottla-storage --example append_throughput`
+//! checksum and writes.
+//! `cargo run --profile quick -p ottla-storage --example append_throughput [DIRECTORY [GIB]]`
+//!
+//! `GIB` are written in each round, 1 if nothing is said. More than the system keeps dirty in memory
+//! (a fifth of it, as Linux comes) is written at the speed of the disk.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring program")]
 
 use std::io::IoSlice;
@@ -13,7 +17,6 @@ use ottla_protocol::record_batch::{NewRecord, RecordBatch, RecordBatchBuilder};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use ottla_storage::{AppendOrigin, LeaderAppend, Log, LogDir, LogOpenOptions};
 
-const TOTAL: usize = 1 << 30;
 const ROUNDS: usize = 5;
 const RECORD: usize = 100;
 
@@ -23,10 +26,11 @@ async fn main() {
     let root = std::env::args().nth(1).unwrap_or_else(|| "/tmp/append_throughput".to_owned());
     let root = Path::new(&root);
     env.disk.create_dir_all(root).unwrap();
+    let gib: usize = std::env::args().nth(2).map_or(1, |gib| gib.parse().unwrap());
     println!("{:>10} {:>12} {:>12} {:>7}", "batch", "bare MB/s", "log MB/s", "ratio");
-    for size in [1_000, 16_000, 100_000, 1_000_000] {
+    for size in [1_000, 16 << 10, 100_000, 1 << 20] {
         let batch = batch(&env, size);
-        let count = (TOTAL / batch.len()).min(500_000);
+        let count = ((gib << 30) / batch.len()).min(500_000 * gib);
         let (mut bare, mut log) = (Vec::new(), Vec::new());
         // Interleaved, since the page cache is never twice the same.
         for _ in 0..ROUNDS {
@@ -66,7 +70,7 @@ fn append_bare(env: &Env, root: &Path, batch: &Bytes, count: usize) -> f64 {
 
 fn append_log(env: &Env, root: &Path, batch: &Bytes, count: usize) -> f64 {
     let dir = LogDir::new(env, root.to_owned(), 100);
-    let config = LogConfig { segment_bytes: i32::MAX as u32, ..LogConfig::default() };
+    let config = LogConfig { max_message_bytes: 2 << 20, ..LogConfig::default() };
     let options = LogOpenOptions::new(config, Duration::from_secs(60));
     let log = Log::open(dir, TopicPartition::new("bench", 0), options).unwrap();
     let started = env.clock.now();

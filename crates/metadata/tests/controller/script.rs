@@ -47,9 +47,8 @@ use ottla_protocol::messages::incremental_alter_configs_request::{
 };
 use ottla_protocol::messages::{
     AllocateProducerIdsRequest, AlterPartitionRequest, AssignReplicasToDirsRequest,
-    BrokerHeartbeatRequest,
-    BrokerRegistrationRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    IncrementalAlterConfigsRequest,
+    BrokerHeartbeatRequest, BrokerRegistrationRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest,
 };
 use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
 
@@ -228,8 +227,7 @@ impl Cluster {
         let (topic, partition) = words[1].rsplit_once('-').unwrap();
         let image = self.controller.image();
         let known = image.topic(topic).map_or(uuid(9), |topic| topic.id);
-        let partition =
-            message!(AssignedPartition { partition_index: partition.parse().unwrap() });
+        let partition = message!(AssignedPartition { partition_index: partition.parse().unwrap() });
         let topic = message!(AssignedTopic { topic_id: known, partitions: vec![partition] });
         let dir = dirs(named(words, "dir").unwrap())[0];
         let request = message!(AssignReplicasToDirsRequest {

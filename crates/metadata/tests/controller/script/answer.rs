@@ -2,9 +2,9 @@
 
 use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
-    AllocateProducerIdsResponse, AlterPartitionResponse, AssignReplicasToDirsResponse, BrokerHeartbeatResponse,
-    BrokerRegistrationResponse, CreatePartitionsResponse, CreateTopicsResponse,
-    DeleteTopicsResponse, IncrementalAlterConfigsResponse,
+    AllocateProducerIdsResponse, AlterPartitionResponse, AssignReplicasToDirsResponse,
+    BrokerHeartbeatResponse, BrokerRegistrationResponse, CreatePartitionsResponse,
+    CreateTopicsResponse, DeleteTopicsResponse, IncrementalAlterConfigsResponse,
 };
 use ottla_protocol::{ErrorCode, StrBytes};
 
