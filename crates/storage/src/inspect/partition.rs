@@ -73,7 +73,8 @@ pub fn verify_partition(
     if let Some(file) = &files.leader_epochs {
         check.leader_epochs(file, &reached)?;
     }
-    check.producers(&reached)?;
+    check.producers.finish(&reached)?;
+    check.findings.append(&mut check.producers.findings);
     if reached.compacted {
         // Some may have been met before there was a sign of compaction.
         findings.retain(|finding| finding.problem != Problem::Gap);
@@ -242,13 +243,11 @@ impl LogCheck<'_> {
                 time_index_complete: next.is_some() || clean,
             },
             findings: self.findings,
-            visit: &mut |at: &BatchAt<'_>, reached: &Reached| {
-                self.producers.batch(at, reached.compacted)
-            },
+            visit: &mut |at: &BatchAt<'_>, reached: &Reached| self.producers.batch(at, reached),
             progress: self.progress,
         };
         check.run(reached)?;
-        self.producers.end_segment(reached.due)
+        self.producers.end_segment(reached)
     }
 
     /// Whether the segment begins where the one before it ends.
@@ -304,15 +303,6 @@ impl LogCheck<'_> {
                 format!("{said} at offset {offset}, whose batch has epoch {epoch}")
             },
         )
-    }
-
-    /// What the snapshots say of producers. Behind damage nothing can be said of them.
-    fn producers(&mut self, reached: &Reached) -> io::Result<()> {
-        if reached.cut.is_none() {
-            self.producers.finish(reached.due)?;
-            self.findings.append(&mut self.producers.findings);
-        }
-        Ok(())
     }
 
     fn found(&mut self, path: PathBuf, problem: Problem, reason: String) {

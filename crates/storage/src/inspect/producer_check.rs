@@ -11,6 +11,7 @@ use ottla_protocol::Offset;
 use super::batch_stream::BatchAt;
 use super::entries::{Entries, TransactionEntry};
 use super::finding::{Finding, Problem};
+use super::segment::Reached;
 use crate::batch_header::BatchHeader;
 use crate::log::note_producer;
 use crate::producer_state::{ProducerStates, SnapshotEntry, snapshot_entries};
@@ -73,9 +74,13 @@ impl<'a> ProducerCheck<'a> {
         Ok(())
     }
 
-    /// A batch goes by, of a log that was `compacted` or gave no sign of it so far.
-    pub(super) fn batch(&mut self, at: &BatchAt<'_>, compacted: bool) -> io::Result<()> {
-        self.compacted = compacted;
+    /// A batch goes by. Behind damage nothing can be said any more.
+    pub(super) fn batch(&mut self, at: &BatchAt<'_>, reached: &Reached) -> io::Result<()> {
+        if let Some(cut) = &reached.cut {
+            self.transactions = None;
+            return self.compare_snapshots(cut.offset);
+        }
+        self.compacted = reached.compacted;
         let header = BatchHeader::of(&at.batch);
         self.compare_snapshots(header.base_offset)?;
         if !header.has_producer() {
@@ -87,9 +92,10 @@ impl<'a> ProducerCheck<'a> {
         }
     }
 
-    /// The segment ends at `end`.
-    pub(super) fn end_segment(&mut self, end: Offset) -> io::Result<()> {
-        let Some(mut check) = self.transactions.take() else { return Ok(()) };
+    /// The segment is at its end.
+    pub(super) fn end_segment(&mut self, reached: &Reached) -> io::Result<()> {
+        let (end, damaged) = (reached.due, reached.cut.is_some());
+        let Some(mut check) = self.transactions.take().filter(|_| !damaged) else { return Ok(()) };
         let Some(entries) = &mut check.entries else { return Ok(()) };
         let rest = entries.rest();
         let mut last = check.base_offset;
@@ -111,9 +117,13 @@ impl<'a> ProducerCheck<'a> {
         Ok(())
     }
 
-    /// The log ends at `log_end`.
-    pub(super) fn finish(&mut self, log_end: Offset) -> io::Result<()> {
+    /// The log is at its end.
+    pub(super) fn finish(&mut self, reached: &Reached) -> io::Result<()> {
+        let log_end = reached.cut.as_ref().map_or(reached.due, |cut| cut.offset);
         self.compare_snapshots(log_end)?;
+        if reached.cut.is_some() {
+            self.snapshots.clear();
+        }
         for (offset, path) in std::mem::take(&mut self.snapshots) {
             let reason = format!("of offset {offset}, but the log ends at {log_end}");
             self.found(&path, None, Problem::ProducerSnapshot, reason);

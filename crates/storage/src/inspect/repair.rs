@@ -92,15 +92,18 @@ impl RepairPlan {
         let mut rebuild = report.cut.is_some();
         for finding in findings {
             match finding.problem {
-                Problem::ProducerSnapshot | Problem::PartitionMetadata => {
+                Problem::PartitionMetadata => {
                     aside.insert(finding.path.clone());
-                    rebuild |= finding.problem == Problem::ProducerSnapshot;
                 }
                 Problem::OffsetIndex
                 | Problem::TimeIndex
                 | Problem::TransactionIndex
-                | Problem::MissingIndex
-                | Problem::LeaderEpochs => rebuild = true,
+                | Problem::ProducerSnapshot
+                | Problem::LeaderEpochs => {
+                    aside.extend(Some(finding.path.clone()).filter(|path| disk.exists(path)));
+                    rebuild = true;
+                }
+                Problem::MissingIndex => rebuild = true,
                 Problem::TornTail
                 | Problem::DamagedBatch
                 | Problem::OffsetOrder
@@ -150,9 +153,15 @@ impl RepairPlan {
                 saved_as: free_name(disk, Path::new(&name)),
             });
         }
-        let behind = damaged.skip(usize::from(!goes_whole));
-        for segment in behind {
-            aside.insert(segment.log.clone());
+        for (index, segment) in damaged.enumerate() {
+            match index {
+                // Its indexes are made anew, unless nothing is left of it.
+                0 if !goes_whole && cut.position > 0 => continue,
+                0 if !goes_whole => {}
+                _ => {
+                    aside.insert(segment.log.clone());
+                }
+            }
             aside.extend(segment.offset_index.clone());
             aside.extend(segment.time_index.clone());
             let transactions = segment.log.with_extension(crate::file_name::TXN_INDEX);

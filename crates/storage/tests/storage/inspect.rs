@@ -334,7 +334,44 @@ const NAMES: [&str; 11] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever is done to the files of a log, one repair is enough, and the log opens.
+    #[test]
+    fn one_repair_is_enough(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0u8..5, any::<u16>(), any::<u8>()), 1..6),
+    ) {
+        let mut log = healthy();
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(log.dir()).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        for (file, how, at, byte) in edits {
+            let file: &PathBuf = file.get(&files);
+            change(file, |bytes| {
+                let at = usize::from(at) % (bytes.len() + 1);
+                match how {
+                    0 => bytes.truncate(at),
+                    1 => bytes.extend(std::iter::repeat_n(byte, at)),
+                    2 => bytes.insert(at, byte),
+                    _ if at < bytes.len() => bytes[at] ^= byte,
+                    _ => bytes.clear(),
+                }
+            });
+        }
+        let (disk, partition, dir) = (&*env().disk, TopicPartition::new("topic", 0), log.dir());
+        let plan = || {
+            let context = PartitionContext::default();
+            let report = verify_partition(disk, &dir, context, &mut |_| {}).unwrap();
+            RepairPlan::of(disk, (&partition, &dir), context, &report, &report.findings).unwrap()
+        };
+        plan().apply(&env()).unwrap();
+        prop_assert_eq!(plan().steps, []);
+        log.reopen(Offset(0), false);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Whatever a file holds: the check ends, says something or nothing, and does not panic.
     #[test]
