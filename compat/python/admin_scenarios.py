@@ -17,7 +17,13 @@ from client import (
     unique,
     until,
 )
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import (
+    OFFSET_END,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -105,6 +111,28 @@ def offsets_for_times():
     equal(99, offset(OffsetSpec.max_timestamp()), "KIP-734 max timestamp")
 
 
+def delete_records():
+    topic = filled("delete-records")
+    place = TopicPartition(topic, 0)
+    admin = admin_client()
+
+    def delete(offset):
+        return answer(admin.delete_records([TopicPartition(topic, 0, offset)])).low_watermark
+
+    equal(30, delete(30), "low watermark")
+    equal(30, answer(admin.list_offsets({place: OffsetSpec.earliest()})).offset, "earliest")
+    reader = consumer(auto_offset_reset="earliest")
+    reader.assign([TopicPartition(topic, 0, 10)])
+    equal(30, take(reader, 1)[0].offset(), "where a reader begins that asks for what was deleted")
+    reader.close()
+    refused(KafkaError.OFFSET_OUT_OF_RANGE, "a deletion beyond the end", lambda: delete(101))
+    equal(30, delete(7), "low watermark once more")
+    equal(100, delete(OFFSET_END), "low watermark when all is deleted")
+    producer = Acknowledged()
+    producer.send(topic, b"goes on")
+    equal([100], producer.finish(), "offset of the next record")
+
+
 def configs():
     topic = create_topic("describe-and-alter-configs", 1, config={"retention.ms": "123456"})
     admin = admin_client()
@@ -164,6 +192,7 @@ SCENARIOS = {
     "topic-create-describe-delete": topics,
     "list-describe-delete-groups": groups,
     "offsets-for-times": offsets_for_times,
+    "delete-records": delete_records,
     "describe-and-alter-configs": configs,
     "create-partitions": create_partitions,
     "describe-cluster": describe_cluster,

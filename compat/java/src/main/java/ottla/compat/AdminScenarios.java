@@ -16,6 +16,7 @@ import org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.ConsumerGroupState;
@@ -27,6 +28,7 @@ import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.InvalidTopicException;
+import org.apache.kafka.common.errors.OffsetOutOfRangeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 
@@ -135,6 +137,32 @@ final class AdminScenarios {
     private static ListOffsetsResultInfo offset(Admin admin, TopicPartition partition, OffsetSpec spec)
             throws Exception {
         return Node.answer(admin.listOffsets(Map.of(partition, spec)).partitionResult(partition));
+    }
+
+    static void deleteRecords(Node node) throws Exception {
+        var partition = ConsumeScenarios.filled(node, "delete-records");
+        try (Admin admin = node.admin()) {
+            Check.equal(30L, delete(admin, partition, 30), "low watermark");
+            Check.equal(30L, offset(admin, partition, OffsetSpec.earliest()).offset(), "earliest");
+            try (var consumer = node.consumer(Map.of("auto.offset.reset", "earliest"))) {
+                consumer.assign(List.of(partition));
+                consumer.seek(partition, 10);
+                Check.until("a reader who asks for what was deleted to be at what is left", () ->
+                        consumer.poll(Node.POLL).isEmpty() ? false : consumer.position(partition) > 30);
+            }
+            Check.failsWith(OffsetOutOfRangeException.class, () -> delete(admin, partition, 101));
+            Check.equal(30L, delete(admin, partition, 7), "low watermark once more");
+            Check.equal(100L, delete(admin, partition, -1), "low watermark when all is deleted");
+        }
+        try (var producer = node.producer(Map.of())) {
+            var next = new ProducerRecord<>(partition.topic(), 0, (String) null, "goes on");
+            Check.equal(100L, Node.answer(producer.send(next)).offset(), "offset of the next record");
+        }
+    }
+
+    private static long delete(Admin admin, TopicPartition partition, long offset) throws Exception {
+        var wanted = Map.of(partition, RecordsToDelete.beforeOffset(offset));
+        return Node.answer(admin.deleteRecords(wanted).lowWatermarks().get(partition)).lowWatermark();
     }
 
     static void configs(Node node) throws Exception {

@@ -38,6 +38,7 @@ public final class Main {
         all.put("topic-create-describe-delete", AdminScenarios::topics);
         all.put("list-describe-delete-groups", AdminScenarios::groups);
         all.put("offsets-for-times", AdminScenarios::offsetsForTimes);
+        all.put("delete-records", AdminScenarios::deleteRecords);
         all.put("describe-and-alter-configs", AdminScenarios::configs);
         all.put("create-partitions", AdminScenarios::createPartitions);
         all.put("describe-cluster", AdminScenarios::describeCluster);
