@@ -137,6 +137,19 @@ fn a_snapshot_is_kept_for_each_segment_and_goes_with_it() {
 }
 
 #[test]
+fn a_log_that_was_cut_behind_its_checkpoint_still_knows_its_producers_after_a_stop() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    for sequence in 0..5 {
+        log.send(Sent::one(sequence)).unwrap();
+    }
+    log.log.checkpoint().unwrap();
+    log.log.truncate_to(Offset(2)).unwrap();
+    log.restart();
+    assert_eq!(log.resend(1), Ok(1));
+    assert_eq!(log.send(Sent::one(3)).map(drop), Err(ErrorCode::OutOfOrderSequenceNumber));
+}
+
+#[test]
 fn an_older_snapshot_does_where_the_newest_are_damaged() {
     let mut log = SingleLog::with_segments_of(250);
     for sequence in 0..8 {
