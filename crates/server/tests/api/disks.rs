@@ -211,9 +211,10 @@ async fn a_directory_that_fails_while_the_node_runs_takes_only_its_own_partition
     let refused = client.append("orders", other[0], batch(&["lost"])).await;
     assert_eq!(refused.error_code, ErrorCode::KafkaStorageError);
     // The controller hears of it in about a second.
-    while client.describe_partition(other[1]).await.leader_id == 1 {
-        Env::os().clock.sleep(std::time::Duration::from_millis(20)).await;
-    }
+    in_time("the news", async {
+        while client.describe_partition(other[1]).await.leader_id == 1 {}
+    })
+    .await;
     for partition in &other {
         client.assert_offline(*partition).await;
     }
@@ -392,6 +393,9 @@ async fn the_topics_own_retention_is_in_force_from_the_first_look_on() {
     let node = Node::start_in(dir, properties).await.unwrap();
     let mut client = Client::connect(&node).await;
     // The default of seven days has been looked at once this is gone.
-    while client.read("old", 0).await.error_code == ErrorCode::None {}
+    in_time("retention", async {
+        while client.read("old", 0).await.error_code == ErrorCode::None {}
+    })
+    .await;
     assert_eq!(client.read_values("kept").await, ["of long ago"]);
 }
