@@ -1,5 +1,6 @@
 //! A disk that is full: nothing is torn, nothing goes offline, and all goes on when there is room.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -85,6 +86,12 @@ impl SmallDisk {
         assert_eq!(self.log.log_end_offset(), end);
         assert!(self.log.log_dir().failure().is_none());
         error.to_string()
+    }
+
+    fn files(&self, extension: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.root.path().join("orders-0")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|it| it == extension)).collect()
     }
 
     /// Starts again without having stopped in order.
@@ -235,16 +242,42 @@ async fn wherever_the_disk_fills_up_nothing_acknowledged_is_lost_and_nothing_is_
     }
 }
 
+/// Index files hold whole entries of the whole segment, or are not there.
+#[tokio::test]
+async fn an_index_for_which_there_is_no_room_is_not_there_in_part() {
+    for free in (0..300).step_by(3) {
+        let disk = SmallDisk::keeping(0).await;
+        for _ in 0..60 {
+            disk.append("0123456789").unwrap();
+        }
+        assert!(disk.log.segment_count() > 1);
+        disk.faults.leave_quota(disk.root.path(), Some(free));
+        let flushed = disk.log.flush(disk.log.log_end_offset());
+        assert!(matches!(flushed, Ok(()) | Err(LogDirFailure::Full { .. })), "{flushed:?}");
+        for (extension, entry) in [("index", 8), ("timeindex", 12)] {
+            for file in disk.files(extension) {
+                let len = file.metadata().unwrap().len();
+                assert!(len > 0 && len % entry == 0, "{len} bytes of {file:?} with {free} free");
+            }
+        }
+        assert!(disk.manager.offline_dirs().is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_stop_on_a_full_disk_is_no_clean_one() {
     let disk = SmallDisk::keeping(0).await;
-    disk.append("a").unwrap();
-    disk.faults.leave_quota(disk.root.path(), Some(0));
+    for _ in 0..30 {
+        disk.append("a").unwrap();
+    }
+    // There is room for the checkpoints and the mark, but not for the indexes.
+    disk.faults.leave_quota(disk.root.path(), Some(150));
     disk.manager.shutdown(1).await;
+    assert!(disk.root.path().join("recovery-point-offset-checkpoint").exists());
     assert!(!disk.root.path().join(".kafka_cleanshutdown").exists());
     disk.faults.leave_quota(disk.root.path(), None);
     let disk = disk.crash().await;
-    assert_eq!(disk.lengths(), [1]);
+    assert_eq!(disk.lengths(), [1; 30]);
 }
 
 #[tokio::test]
@@ -264,8 +297,10 @@ async fn a_segment_that_cannot_be_allocated_is_not_begun() {
     disk.faults.leave_quota(disk.root.path(), Some(90_000));
     disk.assert_refused(&"x".repeat(60_000));
     assert_eq!(disk.log.segment_count(), 1);
+    assert_eq!(disk.files("log").len(), 1, "it would end the log where it begins");
     disk.append(&"x".repeat(20_000)).unwrap();
     disk.faults.leave_quota(disk.root.path(), None);
     disk.append(&"x".repeat(60_000)).unwrap();
+    let disk = disk.crash().await;
     assert_eq!(disk.lengths(), [60_000, 20_000, 60_000]);
 }
