@@ -191,10 +191,7 @@ impl Log {
             self.gather_files(log_end, log_end, true, epochs).and_then(|mut gathered| {
                 let positions = self.gather_positions(&active, &writer, &mut gathered);
                 gathered.checkpoint = Some(active.size());
-                positions.map_err(|error| {
-                    self.give_up(&gathered);
-                    error
-                })?;
+                positions.inspect_err(|_| self.give_up(&gathered))?;
                 Ok(gathered)
             });
         gathered.map(Some).map_err(|error| {
