@@ -8,6 +8,7 @@ use ottla_protocol::messages::delete_records_response::{
 use ottla_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{ErrorCode, Offset, StrBytes, TopicRef, message};
+use ottla_storage::LogDir;
 use tracing::warn;
 
 use super::Answer;
@@ -32,12 +33,12 @@ pub(super) fn handle(broker: &Arc<Broker>, request: &DeleteRecordsRequest) -> An
     // At once, for whoever reads next; what waits for the disk is the promise that it stays so.
     let deleted: Vec<Deleted> = topics.collect();
     if deleted.iter().flat_map(|(_, partitions)| partitions).all(|(_, deleted)| deleted.is_err()) {
-        return Answer::now(response(deleted));
+        return Answer::now(response(deleted, &[]));
     }
     let (blocking, env) = (Arc::clone(broker), broker.env().clone());
     Answer::later(async move {
-        env.run_blocking(move || blocking.replicas().keep_log_starts()).await;
-        response(deleted)
+        let forgetful = env.run_blocking(move || blocking.replicas().keep_log_starts()).await;
+        response(deleted, &forgetful)
     })
 }
 
@@ -63,12 +64,17 @@ fn delete(
     }
 }
 
-fn response(deleted: Vec<Deleted>) -> DeleteRecordsResponse {
+/// `forgetful` directories failed, or are full: after a power loss the records may be back.
+fn response(deleted: Vec<Deleted>, forgetful: &[Arc<LogDir>]) -> DeleteRecordsResponse {
     let topics = deleted.into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, deleted)| {
-            let kept = deleted.and_then(|partition| match partition.log().log_dir().failure() {
-                None => Ok(partition.log().log_start_offset()),
-                Some(_offline) => Err(ErrorCode::KafkaStorageError),
+            let kept = deleted.and_then(|partition| {
+                let dir = partition.log().log_dir();
+                let forgets = forgetful.iter().any(|other| Arc::ptr_eq(other, dir));
+                match forgets || dir.failure().is_some() {
+                    false => Ok(partition.log().log_start_offset()),
+                    true => Err(ErrorCode::KafkaStorageError),
+                }
             });
             message!(DeleteRecordsPartitionResult {
                 partition_index: index,

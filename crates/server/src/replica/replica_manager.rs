@@ -15,7 +15,7 @@ use ottla_metadata::{
 use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{BrokerId, TopicId, TopicPartition, TopicRef, Uuid};
 use ottla_replication::{Partition as Replica, Replicas};
-use ottla_storage::{CreateLogError, Log, LogManager};
+use ottla_storage::{CreateLogError, Log, LogDir, LogManager};
 use tracing::{error, info, warn};
 
 use super::partition::Partition;
@@ -123,9 +123,10 @@ impl ReplicaManager {
         }
     }
 
-    /// Makes the first offsets of all logs survive a power loss. A directory that fails says so. Blocks on the disk.
-    pub(crate) fn keep_log_starts(&self) {
-        let _told = self.logs.checkpoint_log_starts();
+    /// Makes the first offsets of all logs survive a power loss, and answers the directories where that failed. Blocks on
+    /// the disk.
+    pub(crate) fn keep_log_starts(&self) -> Vec<Arc<LogDir>> {
+        self.logs.checkpoint_log_starts().into_iter().map(|(dir, _)| dir).collect()
     }
 
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
