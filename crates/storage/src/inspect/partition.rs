@@ -64,8 +64,9 @@ pub fn verify_partition(
     let mut findings = files.remarks();
     let topic_id = check_topic_id(disk, path, &mut findings)?;
     let first_offset = files.segments.first().map_or(Offset(0), |first| first.base_offset);
-    let mut reached = Reached::start(first_offset, context.compacted);
-    let producers = ProducerCheck::new(disk, first_offset, context.compacted, &files.snapshots)?;
+    let compacted = context.compacted || files.awaits_swap();
+    let mut reached = Reached::start(first_offset, compacted);
+    let producers = ProducerCheck::new(disk, first_offset, compacted, &files.snapshots)?;
     let mut check = LogCheck { disk, context, producers, findings: &mut findings, progress };
     for (index, segment) in files.segments.iter().enumerate() {
         check.segment(segment, files.segments.get(index + 1), &mut reached)?;
@@ -158,6 +159,12 @@ impl PartitionFiles {
             | FileKind::MetadataSnapshot
             | FileKind::QuorumState => {}
         }
+    }
+
+    /// Whether the next start puts cleaned segments in the place of others, some of which may be
+    /// gone by now.
+    fn awaits_swap(&self) -> bool {
+        self.leftovers.iter().any(|(_, leftover)| *leftover == Leftover::Swap)
     }
 
     /// What is no mistake and yet worth a word.

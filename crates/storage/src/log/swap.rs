@@ -13,7 +13,7 @@ use ottla_env::Disk;
 use ottla_protocol::Offset;
 
 use crate::batch_scanner::HeaderScanner;
-use crate::file_name::{CLEANED, LOG, SNAPSHOT, SWAP, parse_segment_file, segment_file};
+use crate::file_name::{CLEANED, DELETED, LOG, SNAPSHOT, SWAP, parse_segment_file, segment_file};
 use crate::log_dir::LogDir;
 use crate::log_segment::CLEANABLE_FILES;
 
@@ -49,7 +49,11 @@ pub(super) fn complete(dir: &LogDir, path: &Path) -> io::Result<()> {
                 found.swapped_logs.push((base_offset, entry.len));
             }
             Some((_, SWAP)) => found.swaps.entry(base_offset).or_default().push(entry.path),
-            Some((_, _)) | None => found.named.entry(base_offset).or_default().push(entry.path),
+            Some((_, DELETED)) | None => {
+                found.named.entry(base_offset).or_default().push(entry.path);
+            }
+            // Set aside by a repair: nobody but a person removes it.
+            Some((_, _)) => {}
         }
     }
     if found.cleaned.is_empty() && found.swaps.is_empty() {

@@ -308,6 +308,21 @@ fn a_crash_leaves_nothing_that_needs_a_person() {
 }
 
 #[test]
+fn what_a_repair_set_aside_outlives_starts_and_compactions() {
+    let mut log = healthy();
+    let first = log.files("log")[0].clone();
+    let aside = first.with_extension("log.17.corrupt");
+    std::fs::write(&aside, b"the rest").unwrap();
+    // A compaction that was decided, and not finished when the node died.
+    std::fs::copy(&first, first.with_extension("log.swap")).unwrap();
+    let before = log.contents();
+    log.reopen(Offset(0), false);
+    assert_eq!(log.contents(), before);
+    assert!(log.files("swap").is_empty(), "the start finished the compaction");
+    assert_eq!(std::fs::read(&aside).unwrap(), b"the rest");
+}
+
+#[test]
 fn what_waits_for_the_next_start_is_a_note() {
     let log = healthy();
     for name in ["00000000000000000000.log.deleted", "00000000000000000009.log.cleaned", "notes"] {
