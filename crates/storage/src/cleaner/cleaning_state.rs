@@ -71,6 +71,12 @@ impl CleaningState {
         Some(Begun { truncations: inner.truncations })
     }
 
+    /// Whether the pass is about a log that is not there any more: it was closed, or cut off, and
+    /// what came after that may have the offsets of what the pass has seen.
+    pub(super) fn is_outdated(&self, begun: Begun) -> bool {
+        self.is_stopped() || self.inner.lock().truncations != begun.truncations
+    }
+
     /// The pass is over, whatever came of it.
     pub(super) fn end(&self) {
         self.inner.lock().in_progress = false;

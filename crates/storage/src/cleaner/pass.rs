@@ -159,7 +159,7 @@ impl Pass {
     /// Whether there is still something to clean, and a disk to do it on.
     fn check(&self) -> Result<(), Stop> {
         let compacted = self.log.config().cleanup_policy.compact;
-        if self.log.cleaning().is_stopped() || !compacted {
+        if self.log.cleaning().is_outdated(self.begun) || !compacted {
             return Err(Stop::Changed);
         }
         self.log.log_dir().check_online().map_err(Stop::from)
@@ -220,7 +220,7 @@ impl Pass {
 
     /// Whether the log is closed, or has lost segments that the pass is about.
     fn is_disturbed(&self) -> bool {
-        self.log.cleaning().is_stopped()
+        self.log.cleaning().is_outdated(self.begun)
             || !match &self.phase {
                 Phase::Mapping(mapping) => {
                     self.log.holds(mapping.sources.iter().map(|source| &*source.segment))

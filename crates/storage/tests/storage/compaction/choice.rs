@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_config::{BrokerConfig, LogCleanerConfig, LogConfig};
+use ottla_config::{BrokerConfig, CleanupPolicy, LogCleanerConfig, LogConfig};
 use ottla_env::{BoxFuture, Clock, Env};
 use ottla_protocol::{LeaderEpoch, Monotonic, Offset, Timestamp, TopicId, TopicPartition};
 use ottla_storage::{AppendOrigin, LeaderAppend, Log, LogCleaner, LogManager};
@@ -15,17 +15,27 @@ use crate::log_manager::options;
 use crate::single_log::NOW;
 
 /// A clock that stands still, but for who sleeps.
-struct SleepersClock(Mutex<Duration>);
+#[derive(Default)]
+struct SleepersClock {
+    slept: Mutex<Duration>,
+    /// What happens while somebody sleeps, and how often they sleep before.
+    meanwhile: Mutex<(usize, Option<Box<dyn FnOnce() + Send>>)>,
+}
 
 impl Clock for SleepersClock {
     fn now(&self) -> Monotonic {
-        Monotonic(*self.0.lock())
+        Monotonic(*self.slept.lock())
     }
     fn wall(&self) -> Timestamp {
         NOW
     }
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        *self.0.lock() += duration;
+        *self.slept.lock() += duration;
+        let mut meanwhile = self.meanwhile.lock();
+        match meanwhile.0.checked_sub(1) {
+            Some(left) => meanwhile.0 = left,
+            None => meanwhile.1.take().into_iter().for_each(|happens| happens()),
+        }
         Box::pin(std::future::ready(()))
     }
 }
@@ -44,7 +54,7 @@ async fn open(env: &Env, root: &Path) -> Arc<LogManager> {
 impl Node {
     async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SleepersClock(Mutex::default()));
+        let clock = Arc::new(SleepersClock::default());
         let env = Env { clock: clock.clone(), ..Env::os() };
         let logs = open(&env, root.path()).await;
         Self { env, clock, root, logs }
@@ -163,7 +173,7 @@ async fn cleaners_keep_to_their_rate() {
     assert_eq!(count(&log) as i64, 201 - log.first_dirty_offset().unwrap().0);
     // Each record has 76 bytes and is read twice, one is written.
     let bytes = (2 * log.first_dirty_offset().unwrap().0 + 1) * 76;
-    assert_eq!(node.clock.0.lock().as_secs() as i64, bytes / 1000);
+    assert_eq!(node.clock.slept.lock().as_secs() as i64, bytes / 1000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,4 +224,84 @@ async fn a_deleted_topic_leaves_no_checkpoint() {
     assert_eq!(node.checkpoint(), "0\n1\nt 0 4\n");
     node.logs.delete_log(&TopicPartition::new("t", 0)).unwrap();
     assert_eq!(node.checkpoint(), "0\n0\n");
+}
+
+/// What is left of a log if something happens to it in the middle of a pass: after some steps of
+/// 1500 bytes, of which the first two find the keys.
+async fn changed_after(steps: usize, change: fn(&LogManager, &Log)) -> (bool, Arc<Log>, Node) {
+    let node = Node::new().await;
+    let config = LogConfig {
+        cleanup_policy: CleanupPolicy { delete: true, compact: true },
+        ..compacted(400)
+    };
+    let log = node.topic("t", 40, config);
+    let (logs, changed) = (node.logs.clone(), log.clone());
+    *node.clock.meanwhile.lock() = (steps - 1, Some(Box::new(move || change(&logs, &changed))));
+    let cleaner = node.cleaner(|config| config.io_max_bytes_per_second = 5000.0);
+    let cleaned = cleaner.clean_filthiest().await;
+    assert!(node.clock.meanwhile.lock().1.is_none());
+    (cleaned, log, node)
+}
+
+/// Files that a pass has left behind.
+fn unfinished(log: &Log) -> usize {
+    let files = std::fs::read_dir(log.path()).unwrap().map(|it| it.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|it| it == "cleaned" || it == "swap")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_cut_off_or_deleted_meanwhile_does_not_come_back() {
+    let (cleaned, log, node) = changed_after(1, |logs, log| {
+        logs.truncate_to(log, Offset(7)).unwrap();
+        (0..40).for_each(|_| append(log));
+    })
+    .await;
+    assert!(!cleaned);
+    assert_eq!(unfinished(&log), 0);
+    assert_eq!(count(&log), 47, "the keys that were found were those of other records");
+    assert_eq!(log.first_dirty_offset(), None);
+    assert!(node.clean().await, "the next pass finds what there is now");
+    assert!(count(&log) < 10);
+
+    let (cleaned, log, node) = changed_after(3, |logs, log| {
+        assert!(logs.delete_log(log.partition()).unwrap());
+    })
+    .await;
+    assert!(!cleaned && !log.path().exists());
+    assert!(node.logs.offline_dirs().is_empty());
+
+    let (cleaned, log, node) = changed_after(3, |_, log| log.close().unwrap()).await;
+    assert!(!cleaned && (6..40).contains(&count(&log)));
+    assert!(node.logs.offline_dirs().is_empty());
+
+    let change = |_: &LogManager, log: &Log| log.update_config(LogConfig::default());
+    let (cleaned, log, _node) = changed_after(1, change).await;
+    assert!(!cleaned);
+    assert_eq!(count(&log), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_may_take_segments_away_before_the_pass_has_copied_them_or_after() {
+    let delete_to = |log: &Log, offset| {
+        log.increment_log_start_offset(Offset(offset)).unwrap();
+        log.housekeeping(NOW).unwrap();
+    };
+    // The pass is in the middle of a segment that goes.
+    let (cleaned, log, _node) = changed_after(3, |_, log| {
+        log.increment_log_start_offset(Offset(32)).unwrap();
+        log.housekeeping(NOW).unwrap();
+    })
+    .await;
+    assert!(!cleaned);
+    assert_eq!((count(&log), log.segment_count(), unfinished(&log)), (8, 2, 0));
+    // It has copied them, and does not mind.
+    let (cleaned, log, _node) = changed_after(4, |_, log| {
+        log.increment_log_start_offset(Offset(6)).unwrap();
+        log.housekeeping(NOW).unwrap();
+    })
+    .await;
+    assert!(cleaned);
+    assert_eq!(log.log_start_offset(), Offset(6));
+    delete_to(&log, 34);
+    assert_eq!(count(&log), 6);
 }

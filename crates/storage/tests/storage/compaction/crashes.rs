@@ -8,6 +8,7 @@ use std::time::Duration;
 use ottla_config::LogConfig;
 use ottla_protocol::record_batch::batches;
 use ottla_protocol::{LeaderEpoch, Offset, TopicPartition};
+use ottla_storage::inspect::{Finding, PartitionContext, Severity, verify_partition};
 use ottla_storage::{CleanError, CleanerLimits, Log, LogDir, LogOpenOptions};
 
 use super::{Found, batch, compacted, records};
@@ -27,6 +28,28 @@ fn dirty_log() -> SingleLog {
     log
 }
 
+/// A log that was compacted once and got new records: a pass puts its small segments together.
+fn dirty_again() -> SingleLog {
+    let log = dirty_log();
+    log.clean();
+    log.put(&[("a", Some("again")), ("c", Some("again"))]);
+    log.seal();
+    log.log.flush(log.log.log_end_offset()).unwrap();
+    log
+}
+
+/// What the offline check has to say of the log's files.
+fn findings(log: &SingleLog) -> Vec<Finding> {
+    let context = PartitionContext {
+        clean_shutdown: true,
+        recovery_point: Some(log.log.log_end_offset()),
+        log_start_offset: None,
+        compacted: true,
+    };
+    let report = verify_partition(&*env().disk, &log.dir(), context, &mut |_| {}).unwrap();
+    report.findings.into_iter().filter(|finding| finding.severity() > Severity::Note).collect()
+}
+
 /// Opens the log of `root` as after a crash, on a disk that may fail.
 fn open(root: &Path, faults: Arc<Faults>, recovery_point: Offset, config: LogConfig) -> Arc<Log> {
     let dir = LogDir::new(&faulty_env(env(), &faults), root.to_owned(), 3);
@@ -43,43 +66,53 @@ fn contents(log: &Log) -> Vec<Found> {
 
 #[test]
 fn a_crash_at_any_step_leaves_the_old_segments_or_the_new_ones() {
-    let whole = dirty_log();
+    die_at_every_change(dirty_log, &compacted(300));
+}
+
+#[test]
+fn a_crash_while_segments_are_put_together_leaves_all_of_them_or_one() {
+    // The topic's policy may be known late, or may have changed.
+    let policy = LogConfig { segment_bytes: 300, ..LogConfig::default() };
+    die_at_every_change(dirty_again, &policy);
+}
+
+/// Lets the process die at every change that a pass makes, and opens the log again with `policy`.
+fn die_at_every_change(prepare: fn() -> SingleLog, policy: &LogConfig) {
+    let whole = prepare();
     let before = contents(&whole.log);
     whole.clean();
     let after = contents(&whole.log);
     assert!(after.len() < before.len());
     let (mut seen_old, mut seen_new, mut last_change) = (false, false, 0);
-    for policy in [compacted(300), LogConfig { segment_bytes: 300, ..LogConfig::default() }] {
-        loop {
-            last_change += 1;
-            let log = dirty_log();
-            let end = log.log.log_end_offset();
-            let faults = Arc::new(Faults::default());
-            let dying = open(log.root.path(), faults.clone(), end, compacted(300));
-            let made = faults.changes.load(Ordering::Relaxed);
-            faults.last_change.store(made + last_change, Ordering::Relaxed);
-            let cleaned = dying.clean(&CleanerLimits::default(), NOW);
-            drop(dying);
-            // The topic's policy may be known late, or may have changed.
-            let again = open(log.root.path(), Arc::default(), end, policy.clone());
-            let found = contents(&again);
-            assert_eq!(again.log_end_offset(), end, "change {last_change}");
-            assert!(found.iter().all(|record| before.contains(record)), "change {last_change}");
-            assert!(after.iter().all(|record| found.contains(record)), "change {last_change}");
-            assert!(found.is_sorted_by_key(|(offset, _, _)| *offset), "change {last_change}");
-            assert!(log.files("cleaned").is_empty() && log.files("swap").is_empty());
-            (seen_old, seen_new) = (seen_old || found == before, seen_new || found == after);
-            again.update_config(compacted(300));
-            again.clean(&CleanerLimits::default(), NOW).unwrap();
-            assert_eq!(contents(&again), after, "change {last_change}: the next pass goes on");
-            match cleaned {
-                Ok(_) => break,
-                Err(error) => assert!(matches!(error, CleanError::Storage(_)), "{error}"),
-            }
+    loop {
+        last_change += 1;
+        let mut log = prepare();
+        let end = log.log.log_end_offset();
+        let faults = Arc::new(Faults::default());
+        let dying = open(log.root.path(), faults.clone(), end, compacted(300));
+        let made = faults.changes.load(Ordering::Relaxed);
+        faults.last_change.store(made + last_change, Ordering::Relaxed);
+        let cleaned = dying.clean(&CleanerLimits::default(), NOW);
+        drop(dying);
+        log.log = open(log.root.path(), Arc::default(), end, policy.clone());
+        let found = contents(&log.log);
+        assert_eq!(log.log.log_end_offset(), end, "change {last_change}");
+        assert!(found.iter().all(|record| before.contains(record)), "change {last_change}");
+        assert!(after.iter().all(|record| found.contains(record)), "change {last_change}");
+        assert!(found.is_sorted_by_key(|(offset, _, _)| *offset), "change {last_change}");
+        assert!(log.files("cleaned").is_empty() && log.files("swap").is_empty());
+        (seen_old, seen_new) = (seen_old || found == before, seen_new || found == after);
+        log.log.update_config(compacted(300));
+        log.clean();
+        assert_eq!(contents(&log.log), after, "change {last_change}: the next pass goes on");
+        log.log.close().unwrap();
+        assert_eq!(findings(&log), [], "change {last_change}");
+        match cleaned {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, CleanError::Storage(_)), "{error}"),
         }
-        assert!(seen_old && seen_new && last_change > 30, "{last_change} changes");
-        last_change = 0;
     }
+    assert!(seen_old && seen_new && last_change > 20, "{last_change} changes");
 }
 
 #[test]

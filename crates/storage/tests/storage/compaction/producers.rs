@@ -129,3 +129,25 @@ fn an_open_transaction_bounds_what_is_cleaned() {
     log.clean();
     assert_eq!(log.records()[0], found(3, "a", "4"));
 }
+
+#[test]
+fn the_producers_at_the_start_of_a_segment_stay_known_and_those_of_merged_ones_go() {
+    let mut log = SingleLog::compacted(200);
+    for sequence in 0..6 {
+        log.append(&idempotent(7, sequence, "a", &"x".repeat(60))).unwrap();
+    }
+    log.seal();
+    let names = |log: &SingleLog, extension: &str| -> Vec<_> {
+        let stem = |path: &std::path::PathBuf| path.file_stem().unwrap().to_owned();
+        log.files(extension).iter().map(stem).collect()
+    };
+    assert_eq!(names(&log, "log").len(), 7);
+    log.clean();
+    log.seal();
+    log.clean();
+    assert!(log.log.segment_count() < 7);
+    // None is written at the log's beginning, and the last one stands for all when it is closed.
+    assert_eq!(names(&log, "snapshot"), names(&log, "log")[1..]);
+    log.crash();
+    assert!(log.append(&idempotent(7, 5, "a", &"x".repeat(60))).unwrap().duplicate);
+}
