@@ -19,8 +19,10 @@ use crate::single_log::NOW;
 struct SleepersClock {
     slept: Mutex<Duration>,
     /// What happens while somebody sleeps, and how often they sleep before.
-    meanwhile: Mutex<(usize, Option<Box<dyn FnOnce() + Send>>)>,
+    meanwhile: Mutex<(usize, Option<Event>)>,
 }
+
+type Event = Box<dyn FnOnce() + Send>;
 
 impl Clock for SleepersClock {
     fn now(&self) -> Monotonic {
