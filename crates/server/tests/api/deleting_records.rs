@@ -7,6 +7,7 @@ use ottla_protocol::messages::delete_records_request::{
 use ottla_protocol::{ErrorCode, message};
 
 use crate::client::Client;
+use crate::disks::small_disk;
 use crate::node::Node;
 use crate::records::batch;
 use crate::requests::text;
@@ -86,4 +87,22 @@ async fn what_cannot_be_deleted_is_told() {
     client.create_topic_with("both", 1, &both).await;
     assert_eq!(delete(&mut client, "both", 0, ALL).await, (ErrorCode::None, 0));
     assert_eq!(client.read_values("orders").await.len(), 4, "nothing was deleted");
+}
+
+#[tokio::test]
+async fn a_deletion_that_the_disk_has_no_room_to_note_is_not_acknowledged() {
+    let (node, faults) = small_disk().await;
+    let mut client = Client::connect(&node).await;
+    client.create_topic("orders", 1).await;
+    for value in ["a", "b"] {
+        client.append_ok("orders", batch(&[value])).await;
+    }
+    // Producers are refused, but what makes room is done.
+    faults.leave_free(node.path(), Some(3 << 20));
+    assert_eq!(delete(&mut client, "orders", 0, 1).await, (ErrorCode::None, 1));
+    faults.leave_free(node.path(), Some(0));
+    let refused = delete(&mut client, "orders", 0, 2).await;
+    assert_eq!(refused, (ErrorCode::KafkaStorageError, -1));
+    faults.leave_free(node.path(), None);
+    assert_eq!(delete(&mut client, "orders", 0, 2).await, (ErrorCode::None, 2));
 }

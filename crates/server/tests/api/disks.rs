@@ -279,7 +279,7 @@ async fn metrics_are_one_page() {
 }
 
 /// A node that keeps 4 MiB of its disk free.
-async fn small_disk() -> (Node, Arc<Faults>) {
+pub(crate) async fn small_disk() -> (Node, Arc<Faults>) {
     let (dir, faults) = (Arc::new(tempfile::tempdir().unwrap()), Arc::new(Faults::default()));
     let reserve = format!("log.dir.reserved.bytes={}\n", 4 * MIB);
     let node = Node::start_faulty(dir, &faults, &reserve).await.unwrap();
