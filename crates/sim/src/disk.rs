@@ -2,7 +2,7 @@
 //!
 //! | Change | Survives a process crash | Survives a power loss |
 //! |---|---|---|
-//! | a finished write | yes | after `sync_data`; before, whole, torn at a sector, or not at all |
+//! | a finished write | yes | after `sync_data`; before, whole, torn at a sector, as zeros, or not at all |
 //! | a shorter or longer length | yes | after `sync_data`; if lost, so is all that followed |
 //! | a new name, a rename, a removal | yes | after `sync_dir`; before, the first few of a directory |
 //! | all of the above | yes | after a sync of the whole file system |
@@ -22,6 +22,7 @@ use std::time::Duration;
 use ottla_env::{DirEntry, DirLock, Disk, File, FileSystem, OpenMode};
 use parking_lot::Mutex;
 
+pub use self::inode::PowerCut;
 use self::inode::{DirNode, FileNode, Inode};
 use crate::event_log::EventLog;
 use crate::power::{Fate, Power};
@@ -53,6 +54,8 @@ pub(crate) struct DiskDrive {
     rng: SimRng,
     log: EventLog,
     syncs: AtomicU64,
+    /// The change in whose middle the node died last.
+    died_in: Mutex<Option<String>>,
 }
 
 impl DiskDrive {
@@ -65,6 +68,7 @@ impl DiskDrive {
             rng: SimRng::new(seed, &format!("disk of {node}")),
             log,
             syncs: AtomicU64::new(0),
+            died_in: Mutex::default(),
         })
     }
 
@@ -73,8 +77,29 @@ impl DiskDrive {
     }
 
     /// Takes away what a power loss takes away.
-    pub(crate) fn lose_power(&self) {
-        self.root.lock().lose_power(&self.rng);
+    pub(crate) fn cut_power(&self, cut: PowerCut) {
+        self.root.lock().lose_power(&self.rng, cut);
+    }
+
+    /// The change in whose middle the node died last, if it died in one.
+    pub(crate) fn died_in(&self) -> Option<String> {
+        self.died_in.lock().clone()
+    }
+
+    /// Entries of a directory.
+    pub(crate) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let dir = self.dir(path)?;
+        let dir = dir.lock();
+        let entries = dir.iter().map(|(name, inode)| DirEntry {
+            path: path.join(name),
+            name: name.clone(),
+            is_dir: matches!(inode, Inode::Dir(_)),
+            len: match inode {
+                Inode::File(file) => file.lock().len(),
+                Inode::Dir(_) => 0,
+            },
+        });
+        Ok(entries.collect())
     }
 
     /// Flips one bit of a file at rest.
@@ -178,11 +203,16 @@ impl SimDisk {
     }
 
     /// Before and after a change that happens whole or not at all.
-    fn change<R>(&self, act: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
+    fn change<R>(
+        &self,
+        what: std::fmt::Arguments<'_>,
+        act: impl FnOnce() -> io::Result<R>,
+    ) -> io::Result<R> {
         match self.drive.power.change(self.life) {
             Fate::Done => act(),
             Fate::Refused => Err(off()),
             Fate::Last => {
+                *self.drive.died_in.lock() = Some(what.to_string());
                 if self.drive.rng.below(2) == 0 {
                     let _nobody_learns = act();
                 }
@@ -199,7 +229,7 @@ impl SimDisk {
             Some(Inode::File(file)) => {
                 self.look(path)?;
                 if mode == OpenMode::Truncate {
-                    self.change(|| {
+                    self.change(format_args!("empty {}", path.display()), || {
                         file.lock().set_len(0);
                         Ok(())
                     })?;
@@ -209,7 +239,7 @@ impl SimDisk {
             None if matches!(mode, OpenMode::Read | OpenMode::ReadWrite) => {
                 return Err(not_found(path));
             }
-            None => self.change(|| {
+            None => self.change(format_args!("create {}", path.display()), || {
                 let mut node = FileNode::default();
                 node.modified = turmoil::sim_elapsed().unwrap_or_default();
                 let file = Arc::new(Mutex::new(node));
@@ -267,7 +297,7 @@ impl Disk for SimDisk {
             let next = match found {
                 Some(Inode::Dir(dir)) => dir,
                 Some(Inode::File(_)) => return Err(error(io::ErrorKind::AlreadyExists, path)),
-                None => self.change(|| {
+                None => self.change(format_args!("mkdir {}", path.display()), || {
                     let made = Arc::new(Mutex::new(DirNode::default()));
                     at.lock().set(vec![(name.to_owned(), Some(Inode::Dir(made.clone())))]);
                     Ok(made)
@@ -280,18 +310,7 @@ impl Disk for SimDisk {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.look(path)?;
-        let dir = self.drive.dir(path)?;
-        let dir = dir.lock();
-        let entries = dir.iter().map(|(name, inode)| DirEntry {
-            path: path.join(name),
-            name: name.clone(),
-            is_dir: matches!(inode, Inode::Dir(_)),
-            len: match inode {
-                Inode::File(file) => file.lock().len(),
-                Inode::Dir(_) => 0,
-            },
-        });
-        Ok(entries.collect())
+        self.drive.list(path)
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -309,7 +328,8 @@ impl Disk for SimDisk {
         {
             return Err(error(io::ErrorKind::DirectoryNotEmpty, to));
         }
-        self.change(|| {
+        let what = format_args!("rename {} {}", from.display(), to.display());
+        self.change(what, || {
             let gone = (old_name.to_owned(), None);
             let came = (new_name.to_owned(), Some(inode));
             if Arc::ptr_eq(&source, &target) {
@@ -328,7 +348,7 @@ impl Disk for SimDisk {
         self.fold(format_args!("remove {}", path.display()), &[]);
         self.drive.file(path)?;
         let (parent, name) = self.drive.parent(path)?;
-        self.change(|| {
+        self.change(format_args!("remove {}", path.display()), || {
             parent.lock().set(vec![(name.to_owned(), None)]);
             Ok(())
         })
@@ -344,7 +364,7 @@ impl Disk for SimDisk {
         }
         self.fold(format_args!("rmdir {}", path.display()), &[]);
         let (parent, name) = self.drive.parent(path)?;
-        self.change(|| {
+        self.change(format_args!("rmdir {}", path.display()), || {
             parent.lock().set(vec![(name.to_owned(), None)]);
             Ok(())
         })
@@ -354,7 +374,7 @@ impl Disk for SimDisk {
         self.drive.syncs.fetch_add(1, Ordering::Relaxed);
         self.fold(format_args!("sync-dir {}", path.display()), &[]);
         let dir = self.drive.dir(path)?;
-        self.change(|| {
+        self.change(format_args!("sync-dir {}", path.display()), || {
             dir.lock().sync();
             Ok(())
         })
@@ -408,7 +428,7 @@ impl FileSystem for SimDisk {
             root.fail_sync_all();
             return Err(error(io::ErrorKind::Other, Path::new("/")));
         }
-        self.change(|| {
+        self.change(format_args!("sync-all"), || {
             root.sync_all();
             Ok(())
         })
@@ -445,7 +465,11 @@ impl SimFile {
         let drive = &self.disk.drive;
         match drive.power.change(self.disk.life) {
             Fate::Refused => return (0, Err(off())),
-            Fate::Last => return (drive.rng.below(len + 1), Err(off())),
+            Fate::Last => {
+                *drive.died_in.lock() =
+                    Some(format!("write {} {offset}+{len}", self.path.display()));
+                return (drive.rng.below(len + 1), Err(off()));
+            }
             Fate::Done => {}
         }
         let faults = drive.faults();
@@ -505,7 +529,7 @@ impl File for SimFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.fold(format_args!("set-len {} {len}", self.path.display()), &[]);
-        self.disk.change(|| {
+        self.disk.change(format_args!("set-len {} {len}", self.path.display()), || {
             self.inode.lock().set_len(len);
             Ok(())
         })
@@ -523,7 +547,7 @@ impl File for SimFile {
             self.inode.lock().fail_sync();
             return Err(error(io::ErrorKind::Other, &self.path));
         }
-        self.disk.change(|| {
+        self.disk.change(format_args!("sync {}", self.path.display()), || {
             self.inode.lock().sync();
             Ok(())
         })

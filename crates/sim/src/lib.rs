@@ -37,6 +37,7 @@ mod checker;
 mod clock;
 mod disk;
 mod event_log;
+pub mod log_model;
 mod net;
 mod node;
 mod power;

@@ -8,12 +8,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
 use mad_turmoil::time::SimClocksGuard;
-use ottla_sim::{Outcome, Scenario, Setup};
+use ottla_sim::{Outcome, Scenario, Setup, log_model};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -27,6 +27,9 @@ struct Arguments {
     /// How many fresh seeds to run, one after the other.
     #[arg(long)]
     seeds: Option<u32>,
+    /// How many histories to run at once; only `log-model` can run several in one process.
+    #[arg(long, default_value_t = 1)]
+    jobs: u32,
     /// What to run.
     #[arg(long, default_value = "broker")]
     scenario: Scenario,
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => run_here(&arguments, seed),
+        (None, count) if arguments.scenario == Scenario::LogModel => {
+            run_histories(count.unwrap_or(1), arguments.jobs.max(1))
+        }
         (None, count) => run_fresh(&arguments, count.unwrap_or(1)),
     };
     match outcome {
@@ -66,6 +72,37 @@ fn run_fresh(arguments: &Arguments, count: u32) -> Result<()> {
         let status = run.status().context("starting a run")?;
         ensure!(status.success(), "seed {seed} failed");
     }
+    Ok(())
+}
+
+/// Runs histories of fresh seeds in this process: they share nothing, and ask the system for nothing.
+fn run_histories(count: u32, jobs: u32) -> Result<()> {
+    // A panic is a finding like any other, and is shown with its history.
+    std::panic::set_hook(Box::new(|_| {}));
+    let first = RandomState::new().hash_one(count) >> 24;
+    let (next, written, deaths) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let work = || -> Result<()> {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= u64::from(count) {
+                return Ok(());
+            }
+            let seed = first + number;
+            let report = log_model::run_seed(seed, false).inspect_err(|_| {
+                // The others need not go on.
+                next.store(u64::from(count), Ordering::Relaxed);
+                println!("replay: cargo run -p ottla-sim -- --scenario log-model --seed {seed}");
+            })?;
+            written.fetch_add(report.written, Ordering::Relaxed);
+            deaths.fetch_add(u64::from(report.deaths), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        jobs.into_iter().try_for_each(|job| job.join().map_err(|_| anyhow!("panicked"))?)
+    })?;
+    let (written, deaths) = (written.into_inner(), deaths.into_inner());
+    println!("log-model: {count} histories from seed {first}, {written} records, {deaths} deaths");
     Ok(())
 }
 

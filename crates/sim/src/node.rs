@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use ottla_env::{Disk, Env};
 
 use crate::clock::SimClock;
-use crate::disk::{DiskDrive, DiskFaults, SimDisk};
+use crate::disk::{DiskDrive, DiskFaults, PowerCut, SimDisk};
 use crate::event_log::EventLog;
 use crate::net::SimNet;
 use crate::power::{Crash, Power};
@@ -70,7 +70,7 @@ impl Node {
         self.0.power.off(crash);
         match crash {
             Crash::Process => {}
-            Crash::PowerLoss => self.0.drive.lose_power(),
+            Crash::PowerLoss => self.0.drive.cut_power(PowerCut::AtRandom),
         }
     }
 

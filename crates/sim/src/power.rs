@@ -21,6 +21,7 @@ struct State {
     life: u64,
     planned: Option<Planned>,
     died: Option<Crash>,
+    changes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,11 @@ impl Power {
         self.0.lock().planned = Some(Planned { after_operations, crash });
     }
 
+    /// Forgets what was planned.
+    pub(crate) fn unplan(&self) {
+        self.0.lock().planned = None;
+    }
+
     /// Whether `life` is the current one and has not ended.
     pub(crate) fn is_alive(&self, life: u64) -> bool {
         let state = self.0.lock();
@@ -77,12 +83,18 @@ impl Power {
         self.0.lock().died
     }
 
+    /// Changes to the disk in all lives so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.lock().changes
+    }
+
     /// Counts a change to the disk.
     pub(crate) fn change(&self, life: u64) -> Fate {
         let mut state = self.0.lock();
         if state.life != life || state.died.is_some() {
             return Fate::Refused;
         }
+        state.changes += 1;
         let Some(mut planned) = state.planned else { return Fate::Done };
         if planned.after_operations == 0 {
             state.died = Some(planned.crash);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use crate::event_log::EventLog;
+use crate::log_model::{self, Report};
 use crate::simulation::Simulation;
 
 /// A kind of run. Everything else about it follows from the seed.
@@ -22,6 +23,8 @@ pub enum Scenario {
     Libraries,
     /// No network: one log on a node that dies again and again.
     Log,
+    /// No network, and no world: a random history of one log against a model.
+    LogModel,
     /// A broker that dies and comes back, under producers and a consumer.
     Broker,
 }
@@ -46,7 +49,8 @@ pub struct Outcome {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Echo, Self::Libraries, Self::Log, Self::Broker];
+    pub const ALL: [Self; 5] =
+        [Self::Echo, Self::Libraries, Self::Log, Self::LogModel, Self::Broker];
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
@@ -54,6 +58,7 @@ impl Scenario {
             Self::Echo => "echo",
             Self::Libraries => "libraries",
             Self::Log => "log",
+            Self::LogModel => "log-model",
             Self::Broker => "broker",
         }
     }
@@ -64,6 +69,12 @@ impl Scenario {
             Self::Echo => echo::run(setup),
             Self::Libraries => libraries::run(setup),
             Self::Log => log::run(setup),
+            Self::LogModel => {
+                let Report { written, deaths, changes } =
+                    log_model::run_seed(setup.seed, setup.trace)?;
+                let summary = format!("wrote {written} records, died {deaths} times");
+                Ok(Outcome { hash: changes, summary })
+            }
             Self::Broker => broker::run(setup),
         }
     }

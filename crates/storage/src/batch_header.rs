@@ -6,7 +6,6 @@ use ottla_protocol::record_batch::{
 };
 use ottla_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
-const LOG_APPEND_TIME_BIT: i16 = 1 << 3;
 const TRANSACTIONAL_BIT: i16 = 1 << 4;
 const CONTROL_BIT: i16 = 1 << 5;
 
@@ -110,10 +109,6 @@ impl BatchHeader {
     /// Sequence number of the last record; 0 follows `i32::MAX`.
     pub(crate) fn last_sequence(&self) -> i32 {
         increment_sequence(self.base_sequence.max(0), self.last_offset_delta.max(0))
-    }
-
-    pub(crate) fn is_log_append_time(&self) -> bool {
-        self.attributes & LOG_APPEND_TIME_BIT != 0
     }
 
     pub(crate) fn is_transactional(&self) -> bool {

@@ -58,6 +58,9 @@ pub struct LogManager {
     twins: Mutex<Vec<Arc<Log>>>,
     /// Held while a log is made or deleted, so that `logs` is never locked while the disk works.
     changing: Mutex<()>,
+    /// Partitions without a log that a checkpoint file may still name: a log that is made for one
+    /// must not be taken for the old one after a crash.
+    stale: Mutex<BTreeSet<TopicPartition>>,
     schedule: Mutex<Schedule>,
     /// Held while a checkpoint is collected and written: an older one must not follow a newer one.
     checkpointing: Mutex<()>,
@@ -186,6 +189,9 @@ impl LogManager {
             })?,
         };
         dir.check_room()?;
+        if self.stale.lock().contains(partition) {
+            self.forget_stale(dir)?;
+        }
         let log = self.make_log(dir, partition, topic_id, config)?;
         self.logs.write().insert(partition.clone(), log.clone());
         Ok(log)
@@ -231,6 +237,7 @@ impl LogManager {
         }
         let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
         let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
+        self.stale.lock().insert(partition.clone());
         let renamed = log.rename_dir(&file_name::deleted_dir(partition, self.unique()))?;
         self.forget(partition);
         log.log_dir().remove_at(due, renamed, true);
@@ -288,6 +295,9 @@ impl LogManager {
         let checkpoints =
             due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval);
         self.make_checkpoints(&logs, checkpoints);
+        if checkpoints {
+            let _told = self.dirs().try_for_each(|dir| self.forget_stale(dir));
+        }
         if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
             let _told = self.checkpoint_log_starts();
         }

@@ -207,6 +207,11 @@ pub(crate) struct ProducerStates {
 }
 
 impl ProducerStates {
+    /// Whether nothing is known of any producer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.producers.is_empty()
+    }
+
     /// Whether `batch`, which is `marker` if it ends a transaction, may be appended. Sequence
     /// numbers are checked for clients only.
     pub(crate) fn check(

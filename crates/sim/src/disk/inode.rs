@@ -21,6 +21,58 @@ pub(super) enum Inode {
     Dir(Arc<Mutex<DirNode>>),
 }
 
+/// What a loss of power does to what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerCut {
+    /// Each change by itself: kept, lost, torn or turned into zeros; of new names the first few stay.
+    AtRandom,
+    /// All of it is lost.
+    LosesAll,
+    /// New names stay, and every file is as it was last synced.
+    KeepsNames,
+    /// New names are lost, what was written stays.
+    KeepsBytes,
+    /// New names stay, every write is torn at a sector, or misses its last byte.
+    Tears,
+    /// New names and lengths stay, what was written is zeros.
+    Zeroes,
+}
+
+impl PowerCut {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::AtRandom,
+        Self::LosesAll,
+        Self::KeepsNames,
+        Self::KeepsBytes,
+        Self::Tears,
+        Self::Zeroes,
+    ];
+
+    fn fate(self, rng: &SimRng) -> Fate {
+        match self {
+            Self::AtRandom => match rng.below(7) {
+                0 | 1 => Fate::Lost,
+                2 | 3 => Fate::Torn,
+                4 => Fate::Zeroed,
+                _ => Fate::Kept,
+            },
+            Self::LosesAll | Self::KeepsNames => Fate::Lost,
+            Self::KeepsBytes => Fate::Kept,
+            Self::Tears => Fate::Torn,
+            Self::Zeroes => Fate::Zeroed,
+        }
+    }
+}
+
+/// What becomes of an unsynced change.
+enum Fate {
+    Kept,
+    Lost,
+    Torn,
+    Zeroed,
+}
+
 /// A change to a file that has not been synced.
 enum Change {
     Write { offset: u64, bytes: Vec<u8> },
@@ -109,16 +161,23 @@ impl FileNode {
         }
     }
 
-    /// The power goes: every unsynced write survives, is torn or is lost, each for itself.
-    fn lose_power(&mut self, rng: &SimRng) {
+    /// The power goes: every unsynced write survives, is torn, is zeros or is lost, each for itself.
+    fn lose_power(&mut self, rng: &SimRng, cut: PowerCut) {
         for change in self.unsynced.drain(..) {
-            match (change, rng.below(3)) {
+            match (change, cut.fate(rng)) {
                 // The journal keeps changes of length in order: without this one none after it.
-                (Change::SetLen(_), 0) => break,
-                (Change::Write { .. }, 0) => {}
-                (Change::Write { offset, mut bytes }, 1) => {
+                (Change::SetLen(_), Fate::Lost) => break,
+                (Change::Write { .. }, Fate::Lost) => {}
+                (Change::Write { offset, mut bytes }, Fate::Torn) => {
                     let sectors = (bytes.len() as u64).div_ceil(SECTOR);
                     bytes.truncate(((1 + rng.below(sectors)) * SECTOR) as usize);
+                    // What is shorter than a sector is torn as well: the length came through, say.
+                    bytes.truncate(bytes.len() - 1);
+                    Change::Write { offset, bytes }.apply(&mut self.durable);
+                }
+                // The length reached the journal, the bytes did not reach the platter.
+                (Change::Write { offset, mut bytes }, Fate::Zeroed) => {
+                    bytes.fill(0);
                     Change::Write { offset, bytes }.apply(&mut self.durable);
                 }
                 (change, _) => change.apply(&mut self.durable),
@@ -218,12 +277,12 @@ impl DirNode {
     }
 
     /// The power goes: of the unsynced changes the first few survive, as a journal keeps them.
-    pub(super) fn lose_power(&mut self, rng: &SimRng) {
+    pub(super) fn lose_power(&mut self, rng: &SimRng, cut: PowerCut) {
         let mut changes = std::mem::take(&mut self.unsynced);
-        let survivors = match rng.below(3) {
-            0 => 0,
-            1 => changes.len(),
-            _ => rng.below(changes.len() as u64 + 1) as usize,
+        let survivors = match (cut, rng.below(3)) {
+            (PowerCut::LosesAll | PowerCut::KeepsBytes, _) | (PowerCut::AtRandom, 0) => 0,
+            (PowerCut::AtRandom, 2) => rng.below(changes.len() as u64 + 1) as usize,
+            (_, _) => changes.len(),
         };
         for NameChange(names) in changes.drain(survivors..).rev() {
             for (name, before, _) in names.into_iter().rev() {
@@ -235,8 +294,8 @@ impl DirNode {
         }
         for inode in self.names.values() {
             match inode {
-                Inode::File(file) => file.lock().lose_power(rng),
-                Inode::Dir(dir) => dir.lock().lose_power(rng),
+                Inode::File(file) => file.lock().lose_power(rng, cut),
+                Inode::Dir(dir) => dir.lock().lose_power(rng, cut),
             }
         }
     }

@@ -262,7 +262,9 @@ impl Log {
         if let Some(size) = unsynced.checkpoint {
             self.checkpointed.size.store(size, Ordering::Release);
             let before = self.checkpointed.offset.swap(unsynced.end.0, Ordering::AcqRel);
-            self.forget_checkpoint(Offset(before));
+            if before != unsynced.end.0 {
+                self.forget_checkpoint(Offset(before));
+            }
         }
     }
 
@@ -358,7 +360,10 @@ impl Log {
         if self.config.load().preallocate {
             active.trim()?;
         }
-        if self.unchecked_bytes() > 0 || active.has_lost_indexes() {
+        // A log that was closed without a snapshot at its end knows no producer.
+        let noted = self.checkpointed.offset.load(Ordering::Acquire) == log_end.0;
+        let producers_due = !noted && !writer.producers.is_empty();
+        if self.unchecked_bytes() > 0 || active.has_lost_indexes() || producers_due {
             self.gather_positions(&active, writer, &mut gathered)?;
         }
         Ok(gathered)

@@ -149,7 +149,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             return Err(overlap(&segment, log_end, next_base));
         }
         let lost_end = next_base.is_some_and(|next_base| next_base > log_end)
-            && !loader.is_known_whole(base_offset, next_base);
+            && !loader.is_known_whole(next_base);
         let damaged = scanned.truncated > 0 || lost_end;
         if next_base.is_some() && !damaged {
             flush::sync_indexes(&segment, dir)?;
@@ -162,11 +162,14 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         }
     }
     let Loader { mut epochs, outdated_txn_indexes, .. } = loader;
+    let began_anew = log_end < options.log_start_offset;
     let log_end = begin_at_start(dir, path, options, &mut segments, log_end)?;
     if epochs_lost {
         tracing::warn!(file = %epoch_file.display(), "damaged: finding the epochs in the log");
         epochs = find_epochs(&segments)?;
     }
+    // Some of them went with the segments that they begin.
+    let snapshots = if began_anew { Listing::of(dir, path)?.snapshots } else { snapshots };
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let as_closed = options.clean_shutdown && options.recovery_point == log_end;
     // A log that is closed leaves a snapshot, unless it knows no producer.
@@ -197,8 +200,9 @@ impl Loader<'_> {
     /// Whether the power cannot have taken the end of a sealed segment. If it ends before the next
     /// one begins all the same, compaction has removed what was there, perhaps that of Kafka: what
     /// is compacted is synced.
-    fn is_known_whole(&self, base_offset: Offset, next_base: Option<Offset>) -> bool {
-        let is_compacted = self.options.first_dirty_offset.is_some_and(|dirty| base_offset < dirty);
+    fn is_known_whole(&self, next_base: Option<Offset>) -> bool {
+        let first_dirty = self.options.first_dirty_offset;
+        let is_compacted = next_base.zip(first_dirty).is_some_and(|(next, dirty)| next <= dirty);
         is_compacted || self.is_synced(next_base)
     }
 

@@ -124,12 +124,8 @@ impl Log {
         target: Timestamp,
         start: Offset,
     ) -> io::Result<Option<TimestampAndOffset>> {
-        let header = &found.header;
-        let leader_epoch = header.leader_epoch;
-        if header.is_log_append_time() {
-            let (timestamp, offset) = (header.max_timestamp, header.base_offset.max(start));
-            return Ok(Some(TimestampAndOffset { timestamp, offset, leader_epoch }));
-        }
+        // Also where all have the broker's time: compaction may have taken the first.
+        let leader_epoch = found.header.leader_epoch;
         let mut first = None;
         self.visit_timestamps(segment, found, |timestamp, offset| {
             if first.is_none() && timestamp >= target && offset >= start {

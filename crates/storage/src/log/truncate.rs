@@ -72,15 +72,20 @@ impl Log {
         let Some((last, before)) = kept.split_last() else { return Ok(()) };
         let size = last.position_of_bound(offset, last.size(), Wait::ForDisk)?;
         let cut_off = last.batch_at(size)?;
-        let file = last.file()?;
-        file.set_len(size)?;
-        for segment in dropped {
+        // From the end on, and before the cut: whatever a crash leaves of this has no hole, and
+        // nothing vouches for what is not there any more.
+        for segment in dropped.iter().rev() {
             segment.delete(&self.dir, self.now())?;
         }
+        for file in Listing::of(&self.dir, &self.path)?.snapshots.range(offset.next()..) {
+            self.dir.disk().remove_file(file.1)?;
+        }
         last.remove_index_files(&self.dir)?;
+        self.dir.disk().sync_dir(&self.path)?;
+        let file = last.file()?;
+        file.set_len(size)?;
         // A power loss must not bring back what others may hold differently by then.
         file.sync_data()?;
-        self.dir.disk().sync_dir(&self.path)?;
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
         // Checkpoints before the cut vouch for the indexes on disk.
         active.sync_indexes(&self.dir)?;

@@ -32,6 +32,22 @@ impl LogManager {
         }
     }
 
+    /// Writes the checkpoint files anew, so that those of `dir` name no log that is gone.
+    pub(super) fn forget_stale(&self, dir: &Arc<LogDir>) -> Result<(), LogDirFailure> {
+        let stale = self.stale.lock().clone();
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let mut unwritten = self.checkpoint_recovery_points();
+        unwritten.extend(self.checkpoint_log_starts());
+        unwritten.extend(self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark));
+        if let Some((_, failure)) = unwritten.into_iter().find(|(here, _)| Arc::ptr_eq(here, dir)) {
+            return Err(failure);
+        }
+        self.stale.lock().retain(|partition| !stale.contains(partition));
+        Ok(())
+    }
+
     /// Writes `log-start-offset-checkpoint`: what was deleted stays deleted after a power loss,
     /// unless the directory failed or is full. Blocks on the disk.
     pub fn checkpoint_log_starts(&self) -> Unwritten {

@@ -1,6 +1,6 @@
 //! Opening the log directories: locks, identity, recovery.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,14 +126,19 @@ impl LogManager {
                 dir.take_offline("opening its file system", &error);
             }
         }
-        let mut pending = VecDeque::new();
+        let (mut pending, mut stale) = (VecDeque::new(), BTreeSet::new());
         let online = || dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
         for dir in online() {
             match list_logs(dir, &config) {
-                Ok(logs) => pending.extend(logs),
+                Ok((logs, gone)) => {
+                    pending.extend(logs);
+                    stale.extend(gone);
+                }
                 Err(error) => drop(dir.take_offline("listing its logs", &error)),
             }
         }
+        let promised: Vec<_> =
+            pending.iter().map(|log| (log.partition.clone(), log.options.recovery_point)).collect();
         let threads = config.recovery_threads_per_data_dir.max(1) * dirs.len();
         let (logs, twins) = open_logs(&env, pending, threads).await?;
         if online().next().is_none() {
@@ -142,7 +147,7 @@ impl LogManager {
             });
         }
         let now = env.clock.wall();
-        Ok(Self {
+        let manager = Self {
             env,
             cluster_id,
             config,
@@ -152,6 +157,7 @@ impl LogManager {
             logs: RwLock::new(logs),
             twins: Mutex::new(twins),
             changing: Mutex::default(),
+            stale: Mutex::new(stale),
             checkpointing: Mutex::default(),
             schedule: Mutex::new(Schedule {
                 idle_files: now,
@@ -159,7 +165,15 @@ impl LogManager {
                 recovery_points: now,
                 log_starts: now,
             }),
-        })
+        };
+        let falls_short = |(partition, promised): &(TopicPartition, Offset)| {
+            manager.log(partition).is_some_and(|log| log.recovery_point() < *promised)
+        };
+        if promised.iter().any(falls_short) {
+            // Died while it was cut. What is appended now must not be taken for what was synced.
+            let _told = manager.checkpoint_recovery_points();
+        }
+        Ok(manager)
     }
 }
 
@@ -302,14 +316,21 @@ fn random_uuid(env: &Env) -> Uuid {
     Uuid::from_bytes(versioned.to_be_bytes())
 }
 
-/// The logs of a directory and what its checkpoints say of each. Deleted ones are removed.
-fn list_logs(dir: &Arc<LogDir>, config: &LogManagerConfig) -> io::Result<Vec<Pending>> {
+/// The logs of a directory and what its checkpoints say of each, and the partitions that they name
+/// and that are not there. Deleted ones are removed.
+fn list_logs(
+    dir: &Arc<LogDir>,
+    config: &LogManagerConfig,
+) -> io::Result<(Vec<Pending>, BTreeSet<TopicPartition>)> {
     let (disk, path) = (dir.disk(), dir.path());
     let clean_shutdown = take_clean_shutdown(disk, path)?;
     let recovery_points = read_checkpoint(disk, &path.join(RECOVERY_POINT_FILE))?;
     let log_starts = read_checkpoint(disk, &path.join(LOG_START_FILE))?;
     let high_watermarks = read_checkpoint(disk, &path.join(HIGH_WATERMARK_FILE))?;
     let first_dirty = read_checkpoint(disk, &path.join(CLEANER_FILE))?;
+    let named =
+        [&recovery_points, &log_starts, &high_watermarks].into_iter().flat_map(Offsets::keys);
+    let mut gone: BTreeSet<TopicPartition> = named.cloned().collect();
     let (mut pending, mut strays) = (Vec::new(), Vec::new());
     for entry in disk.read_dir(path)?.into_iter().filter(|entry| entry.is_dir) {
         if entry.name.ends_with(STRAY_DIR) {
@@ -324,6 +345,7 @@ fn list_logs(dir: &Arc<LogDir>, config: &LogManagerConfig) -> io::Result<Vec<Pen
         if &*partition.topic == METADATA_TOPIC {
             continue;
         }
+        gone.remove(&partition);
         let of = |offsets: &Offsets| offsets.get(&partition).copied().unwrap_or(Offset(0));
         let options = LogOpenOptions {
             config: config.defaults.clone(),
@@ -337,7 +359,7 @@ fn list_logs(dir: &Arc<LogDir>, config: &LogManagerConfig) -> io::Result<Vec<Pen
         pending.push(Pending { dir: dir.clone(), partition, options });
     }
     strays::mention(&strays);
-    Ok(pending)
+    Ok((pending, gone))
 }
 
 /// A damaged checkpoint only costs a longer recovery.

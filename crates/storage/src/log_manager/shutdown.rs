@@ -36,6 +36,7 @@ impl LogManager {
                 open::write_clean_shutdown(dir, broker_epoch);
             }
         }
+        tracing::info!(syncs = self.env.disk.syncs(), "closed all logs");
     }
 
     /// Closes the logs of a directory, and brings all they hold to the disk; whether that went well

@@ -13,7 +13,6 @@ mod group_commit;
 mod inspect;
 mod jbod;
 mod log_manager;
-mod log_model;
 mod lost_indexes;
 mod preallocation;
 mod producers;
