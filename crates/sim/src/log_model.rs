@@ -9,6 +9,7 @@
 //! A history that breaks a promise is made as short as it can be before it is shown.
 
 mod check;
+mod crashes;
 mod history;
 mod machine;
 mod model;
@@ -18,7 +19,8 @@ mod run;
 
 use anyhow::{Result, anyhow};
 
-pub use history::{History, Step};
+pub use crashes::{Crashes, every_crash};
+pub use history::{History, NewBatch, NewValue, Settings, Step};
 pub use machine::PowerCut;
 pub use run::Report;
 

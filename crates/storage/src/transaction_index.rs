@@ -110,7 +110,7 @@ impl TransactionIndex {
             let ascends = last.is_none_or(|last| entry.last_offset > last);
             let sound = entry.producer_id.0 >= 0
                 && entry.first_offset.0 >= 0
-                && entry.first_offset <= entry.last_offset
+                && entry.first_offset < entry.last_offset
                 && entry.last_stable_offset.0 >= 0
                 && entry.last_offset >= self.base_offset;
             if !(ascends && sound) {

@@ -163,7 +163,10 @@ impl Model {
         self.flushed = self.flushed.min(end);
         self.transactions.retain(|transaction| transaction.first < end);
         for transaction in &mut self.transactions {
-            transaction.end = transaction.end.filter(|(marker, _)| *marker < end);
+            let lost = transaction.end.take_if(|(marker, _)| *marker >= end);
+            // Compaction may have dropped what an ABORT marker aborted that is lost now. It will be
+            // aborted again: its coordinator has decided so.
+            self.last_stable_unknown |= lost.is_some() && self.compacted;
         }
         for producer in self.producers.values_mut() {
             producer.sent.retain(|sent| sent.last < end);

@@ -188,6 +188,9 @@ impl Run {
     fn least_end(&self, doubt: &Option<Doubt>, power_lost: bool) -> i64 {
         let model = &self.model;
         let promised = if power_lost { model.flushed } else { model.end };
+        // A gap in the end is nobody's record: that offsets in it were used once nobody promised.
+        let held = model.batches.iter().rfind(|b| b.base < promised && !b.records.is_empty());
+        let promised = promised.min(held.map_or(0, |batch| batch.last + 1));
         match doubt {
             Some(Doubt::Truncate(to)) => {
                 let whole = |batch: &&Batch| batch.last < *to && !batch.records.is_empty();

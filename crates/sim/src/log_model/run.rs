@@ -417,8 +417,6 @@ impl Run {
     // --- what happens to a log besides ---
 
     fn flushed(&mut self, end: i64) -> Result<()> {
-        let point = self.log.recovery_point();
-        ensure!(point.0 >= end, "flushed up to {end}, and the recovery point is {point}");
         if end > self.model.flushed {
             self.model.half_emptied = None;
         }
@@ -437,7 +435,10 @@ impl Run {
     }
 
     fn truncate(&mut self, to: i64) -> Result<()> {
-        self.model.doubt = Some(Doubt::Truncate(to));
+        self.model.doubt = Some(match to <= self.model.start {
+            true => Doubt::TruncateFully,
+            false => Doubt::Truncate(to),
+        });
         self.manager.truncate_to(&self.log, Offset(to))?;
         let end = self.log.log_end_offset().0;
         let Model { start, end: before, .. } = self.model;
@@ -461,6 +462,7 @@ impl Run {
             // Of what is cleaned no follower is cut, so compaction keeps the last batches only.
             self.new_generation();
             self.model.producers.clear();
+            self.model.last_stable_unknown = true;
         }
         self.producers_rebuilt(false)?;
         // Which transactions ended above the high watermark is in no snapshot.

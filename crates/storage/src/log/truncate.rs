@@ -72,13 +72,15 @@ impl Log {
         let Some((last, before)) = kept.split_last() else { return Ok(()) };
         let size = last.position_of_bound(offset, last.size(), Wait::ForDisk)?;
         let cut_off = last.batch_at(size)?;
+        let recovery_point = self.recovery_point();
         // From the end on, and before the cut: whatever a crash leaves of this has no hole, and
         // nothing vouches for what is not there any more.
         for segment in dropped.iter().rev() {
             segment.delete(&self.dir, self.now())?;
         }
-        for file in Listing::of(&self.dir, &self.path)?.snapshots.range(offset.next()..) {
-            self.dir.disk().remove_file(file.1)?;
+        let checkpoints = last.base_offset().next()..;
+        for (_, file) in Listing::of(&self.dir, &self.path)?.snapshots.range(checkpoints) {
+            self.dir.disk().remove_file(file)?;
         }
         last.remove_index_files(&self.dir)?;
         self.dir.disk().sync_dir(&self.path)?;
@@ -90,8 +92,9 @@ impl Log {
         // Checkpoints before the cut vouch for the indexes on disk.
         active.sync_indexes(&self.dir)?;
         // Where compaction left a gap the log does not end at the batch before it: the offsets
-        // between were used.
-        let log_end = cut_off.map_or(offset, |batch| batch.header.base_offset.min(offset));
+        // between were used. Where they were not synced nobody could tell the gap from a loss.
+        let used = cut_off.map_or(offset, |batch| batch.header.base_offset.min(offset));
+        let log_end = if used <= recovery_point { used } else { scanned.next_offset };
         last.txn_index().truncate_to(log_end)?;
         last.txn_index().sync()?;
         active.txn_index().load(last.txn_index().len() * ENTRY_LEN)?;
