@@ -102,6 +102,12 @@ impl DiskDrive {
         Ok(entries.collect())
     }
 
+    /// Flips the bit `position` of a file at rest.
+    pub(crate) fn flip_bit_at(&self, path: &Path, position: u64) -> io::Result<()> {
+        self.file(path)?.lock().flip_bit(position);
+        Ok(())
+    }
+
     /// Flips one bit of a file at rest.
     pub(crate) fn flip_bit(&self, path: &Path) -> io::Result<()> {
         let file = self.file(path)?;

@@ -8,6 +8,7 @@
 //!
 //! A history that breaks a promise is made as short as it can be before it is shown.
 
+mod bit_flips;
 mod check;
 mod crashes;
 mod history;
@@ -19,6 +20,7 @@ mod run;
 
 use anyhow::{Result, anyhow};
 
+pub use bit_flips::flip_each;
 pub use crashes::{Crashes, every_crash};
 pub use history::{History, NewBatch, NewValue, Settings, Step};
 pub use machine::PowerCut;

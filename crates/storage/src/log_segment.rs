@@ -208,6 +208,7 @@ impl LogSegment {
         }
         let largest = match self.time_index.last() {
             Err(error) if self.is_index_lost(&error) => self.find_largest()?,
+            Ok(Some(last)) if !self.confirms(last)? => self.find_largest()?,
             last => last?,
         };
         self.note_largest(largest);
@@ -232,7 +233,10 @@ impl LogSegment {
         if last.position > 0 && last.position >= size {
             return Err(corrupt());
         }
-        self.note_largest(self.time_index.last()?);
+        match self.time_index.last()? {
+            Some(last) if !self.confirms(last)? => return Err(corrupt()),
+            last => self.note_largest(last),
+        }
         let mut next_offset = self.base_offset;
         let mut scanner = HeaderScanner::new(&*file, last.position, size);
         while let Some(batch) = scanner.next_batch()? {
@@ -252,7 +256,10 @@ impl LogSegment {
         if last.position == 0 || last.position >= self.size() {
             return Ok(None);
         }
-        self.note_largest(self.time_index.last()?);
+        match self.time_index.last()? {
+            Some(last) if !self.confirms(last)? => return Ok(None),
+            last => self.note_largest(last),
+        }
         let file = self.file()?;
         let batch = HeaderScanner::new(&*file, last.position, self.size()).next_batch()?;
         Ok(batch.filter(|batch| batch.header.last_offset() == last.offset))
@@ -343,6 +350,8 @@ impl LogSegment {
     ) -> io::Result<Option<FoundBatch>> {
         let hint = match self.time_index.lookup(target) {
             Err(error) if self.is_index_lost(&error) => None,
+            // An entry that is not true leads past what is wanted.
+            Ok(Some(hint)) if !self.confirms(hint)? => None,
             hint => hint?,
         };
         let from = hint.map_or(start, |entry| entry.offset.max(start));
@@ -360,6 +369,16 @@ impl LogSegment {
             }
             found => found,
         }
+    }
+
+    /// Whether the batches say what an entry of the time index says.
+    fn confirms(&self, entry: TimestampOffset) -> io::Result<bool> {
+        let batch = self.find_offset(entry.offset, self.size(), Wait::ForDisk)?;
+        let fits = batch.is_some_and(|batch| batch.header.max_timestamp == entry.timestamp);
+        if !fits {
+            self.lose_indexes(&lost_index::MISFIT);
+        }
+        Ok(fits)
     }
 
     /// Scans from where an index pointed. An index is a hint: if it leads nowhere, the scan begins

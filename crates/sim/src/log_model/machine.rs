@@ -95,6 +95,11 @@ impl Machine {
         self.drive.died_in()
     }
 
+    /// Flips one bit of a file at rest.
+    pub(super) fn flip_bit(&self, path: &Path, bit: u64) -> io::Result<()> {
+        self.drive.flip_bit_at(path, bit)
+    }
+
     /// Entries of a directory, whether it is dead or not.
     pub(super) fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         self.drive.list(path)

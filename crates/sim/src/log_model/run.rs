@@ -525,6 +525,13 @@ impl Run {
     }
 
     fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.start()?;
+        check::everything(self)
+    }
+
+    /// A clean stop.
+    pub(super) fn stop(&mut self) -> Result<()> {
         let manager = self.manager.clone();
         self.machine.run(async move { manager.shutdown(-1).await })?;
         if self.machine.is_dead() {
@@ -535,13 +542,18 @@ impl Run {
         }
         self.model.flushed = self.model.end;
         self.model.checkpointed_start = self.model.start;
+        Ok(())
+    }
+
+    /// A start after it.
+    pub(super) fn start(&mut self) -> Result<()> {
         self.manager = open(&self.machine, self.settings)?;
         self.log = create(&self.manager, self.settings, self.topics)?;
         self.producers_rebuilt(true)?;
         self.model.follows = true;
         self.model.follow();
         self.tell_high_watermark();
-        check::everything(self)
+        Ok(())
     }
 
     fn recreate(&mut self) -> Result<()> {
