@@ -86,7 +86,13 @@ impl Run {
         if emptied && !self.fits(&left, start, end) {
             // Some segments were gone, some were not: what was to go away may be gone.
             let known = self.model.batches.iter().flat_map(|batch| &batch.records);
-            let known: Vec<_> = known.chain(self.model.half_emptied.iter().flatten()).collect();
+            let doubted = match &doubt {
+                Some(Doubt::Append(batches)) => batches.as_slice(),
+                _ => &[],
+            };
+            let doubted = doubted.iter().flat_map(|batch| &batch.records);
+            let gone = self.model.half_emptied.iter().flatten();
+            let known: Vec<_> = known.chain(gone).chain(doubted).collect();
             ensure!(
                 left.iter().all(|record| known.contains(&record)),
                 "{left:?} was never written"
