@@ -41,7 +41,6 @@ fn lose_power_everywhere(
     let done = every_crash(&History { seed: 7, settings, steps });
     let done = done.map_err(|broken| format!("{broken:#}")).unwrap();
     assert!(done.crashes > 300 && done.twice > 100, "{done:?}");
-    println!("{done:?}");
 }
 
 #[test]

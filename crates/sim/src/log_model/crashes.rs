@@ -61,5 +61,5 @@ fn crash_at(history: &History, change: u64, cut: PowerCut, again: Option<u64>) -
     for step in rest.iter().chain([&Step::Flush, &Step::PowerLoss(PowerCut::LosesAll)]) {
         run.step(step).with_context(|| format!("later, at {step:?}"))?;
     }
-    run.to_its_end(&[]).map(|_| true)
+    run.finish(&[]).map(|_| true)
 }

@@ -143,7 +143,7 @@ impl History {
 
     /// Does it all, and with `trace` prints every operation on the disk to standard error.
     pub fn run_and(&self, trace: bool) -> Result<Report> {
-        let run = AssertUnwindSafe(|| Run::new(self, trace)?.to_its_end(&self.steps));
+        let run = AssertUnwindSafe(|| Run::new(self, trace)?.finish(&self.steps));
         catch_unwind(run).unwrap_or_else(|panic| {
             let said = panic.downcast_ref::<String>().cloned();
             let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));

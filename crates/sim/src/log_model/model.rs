@@ -183,7 +183,9 @@ impl Model {
         let doubtful = |producer: &Producer| {
             !surely && producer.sent.last().is_none_or(|last| last.first < first_base)
         };
-        let gone = self.producers.extract_if(.., |_, p| doubtful(p)).map(|(id, _)| id).collect();
+        let gone = self.producers.iter().filter(|(_, producer)| doubtful(producer));
+        let gone: Vec<i64> = gone.map(|(id, _)| *id).collect();
+        gone.iter().for_each(|id| drop(self.producers.remove(id)));
         for producer in self.producers.values_mut() {
             producer.surely = producer.sent.len().saturating_sub(1);
         }

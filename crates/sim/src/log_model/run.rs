@@ -106,7 +106,7 @@ impl Run {
     }
 
     /// Takes all steps, and closes and opens the log once more in the end.
-    pub(super) fn to_its_end(mut self, steps: &[Step]) -> Result<Report> {
+    pub(super) fn finish(mut self, steps: &[Step]) -> Result<Report> {
         for (index, step) in steps.iter().enumerate() {
             self.step(step).with_context(|| format!("at step {index}, {step:?}"))?;
         }
@@ -126,6 +126,7 @@ impl Run {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "an arm for each kind of step")]
     fn act(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Append(batch) => {
@@ -270,7 +271,10 @@ impl Run {
         }
         let bytes = match CODECS[usize::from(new.codec) % CODECS.len()] {
             Compression::None => builder.build(),
-            codec => builder.build_compressed(&mut check::compressor(codec))?,
+            codec @ (Compression::Gzip
+            | Compression::Snappy
+            | Compression::Lz4
+            | Compression::Zstd) => builder.build_compressed(&mut check::compressor(codec))?,
         };
         let last = base + records.len() as i64 - 1;
         Ok(Made { batch: Batch { base, last, bytes: bytes.len() as u64, records }, bytes })
@@ -450,7 +454,7 @@ impl Run {
         let whole = |batch: &&Batch| batch.last < to && !batch.records.is_empty();
         let kept = self.model.batches.iter().rfind(whole);
         let least = kept.map_or(0, |batch| batch.last + 1);
-        if to <= start || least < start && end == start {
+        if to <= start || least < start && end == start && self.log.size() == 0 {
             ensure!(end <= start.max(to), "the end is {end} after all was cut");
             self.empty(end);
         } else {
