@@ -244,7 +244,7 @@ pub(super) fn retained_start(run: &Run) -> Result<i64> {
     for pair in segments.windows(2) {
         let [(_, size), (end, _)] = *pair else { continue };
         let too_much = surplus > 0 && surplus >= size;
-        if end > model.high_watermark || size == 0 || !(too_much || end <= model.start) {
+        if end > model.high_watermark || !(too_much || end <= model.start) {
             break;
         }
         surplus = surplus.saturating_sub(size);
