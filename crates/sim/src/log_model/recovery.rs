@@ -142,6 +142,12 @@ impl Run {
             }
         }
         self.compare(&doubt, &before, &left)?;
+        if matches!(doubt, Some(Doubt::Truncate(_))) && self.model.compacted {
+            // No follower is cut where it was cleaned: compaction keeps the last batches only.
+            self.model.last_stable_unknown = true;
+            self.model.producers.clear();
+            self.new_generation();
+        }
         self.model.checkpointed_start = lowest_start;
         self.model.flushed = if power_lost { end } else { self.model.flushed.min(end) };
         self.producers_rebuilt(false)?;
