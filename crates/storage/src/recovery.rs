@@ -109,6 +109,12 @@ impl Suspect<'_> {
                 return Ok((segment, Some(batch)));
             }
         }
+        if sizes.index.is_some() || sizes.time_index.is_some() {
+            // Both go before one is made anew: a crash in between would leave a new one beside an
+            // old one, and a checkpoint would vouch for the two.
+            LogSegment::open(dir, path, base_offset, sizes).remove_index_files(dir)?;
+            dir.disk().sync_dir(path)?;
+        }
         Ok((LogSegment::open(dir, path, base_offset, SegmentFileSizes::default()), None))
     }
 }

@@ -162,14 +162,14 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
         }
     }
     let Loader { mut epochs, outdated_txn_indexes, .. } = loader;
-    let began_anew = log_end < options.log_start_offset;
+    // No segment is left where a crash interrupted a truncation of all of them.
+    let began_anew = segments.is_empty() || log_end < options.log_start_offset;
     let log_end = begin_at_start(dir, path, options, &mut segments, log_end)?;
     if epochs_lost {
         tracing::warn!(file = %epoch_file.display(), "damaged: finding the epochs in the log");
         epochs = find_epochs(&segments)?;
     }
-    // Some of them went with the segments that they begin.
-    let snapshots = if began_anew { Listing::of(dir, path)?.snapshots } else { snapshots };
+    let snapshots = if began_anew { forget_producers(dir, path)? } else { snapshots };
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let as_closed = options.clean_shutdown && options.recovery_point == log_end;
     // A log that is closed leaves a snapshot, unless it knows no producer.
@@ -338,6 +338,16 @@ fn begin_at_start(
         segments.push(LogSegment::create(dir, path, log_start, &options.config)?);
     }
     Ok(log_end.max(log_start))
+}
+
+/// Removes all snapshots of a log that begins anew: the transactions that they call open may have
+/// ended in what a crash took, and nobody would ever end them. Kafka's `truncateFullyAndStartAt`.
+fn forget_producers(dir: &LogDir, path: &Path) -> io::Result<BTreeMap<Offset, PathBuf>> {
+    for file in Listing::of(dir, path)?.snapshots.values() {
+        dir.disk().remove_file(file)?;
+    }
+    dir.disk().sync_dir(path)?;
+    Ok(BTreeMap::new())
 }
 
 /// The epochs of all batches, from their headers.
