@@ -88,6 +88,10 @@ impl Suspect<'_> {
                 "cut off what is no valid batch"
             );
             file.set_len(valid)?;
+        }
+        // A process that died while it truncated the log left a length that is not on the disk, and
+        // no checkpoint. If records took the offsets anew, a power loss would bring the old ones back.
+        if scanned.truncated > 0 || from.is_none() {
             file.sync_data()?;
         }
         if valid > 0 {

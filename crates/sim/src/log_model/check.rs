@@ -293,8 +293,10 @@ pub(super) fn adopt(model: &mut Model, left: &[Seen]) {
         batch.records.retain(|r| r.offset < start || kept.contains(&r.offset));
         model.compacted |= batch.records.len() < records;
     }
-    // Batches before the start were compacted, too, and it may be that nothing else was.
-    if start > 0 {
+    // Batches before the start were compacted, too, and it may be that nothing else was. A batch
+    // that has a tombstone is written anew with its delete horizon, which takes other bytes.
+    let horizon = left.iter().any(|record| record.value.is_none() && record.marker.is_none());
+    if start > 0 || horizon {
         model.compacted = true;
     }
     model.loose_below = model.loose_below.max(start);
