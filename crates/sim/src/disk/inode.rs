@@ -169,10 +169,14 @@ impl FileNode {
                 (Change::SetLen(_), Fate::Lost) => break,
                 (Change::Write { .. }, Fate::Lost) => {}
                 (Change::Write { offset, mut bytes }, Fate::Torn) => {
+                    // A sector is written whole or not at all. Of what fits into one, the length came
+                    // through in part.
                     let sectors = (bytes.len() as u64).div_ceil(SECTOR);
-                    bytes.truncate(((1 + rng.below(sectors)) * SECTOR) as usize);
-                    // What is shorter than a sector is torn as well: the length came through, say.
-                    bytes.truncate(bytes.len() - 1);
+                    let kept = match sectors {
+                        1 => bytes.len() - 1,
+                        several => ((1 + rng.below(several - 1)) * SECTOR) as usize,
+                    };
+                    bytes.truncate(kept);
                     Change::Write { offset, bytes }.apply(&mut self.durable);
                 }
                 // The length reached the journal, the bytes did not reach the platter.
