@@ -31,3 +31,19 @@ fn a_log_is_what_the_model_says() {
     let _default = std::panic::take_hook();
     assert!(broken.is_none(), "{:#}", broken.unwrap());
 }
+
+/// Found by millions of histories, each with what it showed.
+#[test]
+fn histories_that_once_failed() {
+    for (seed, what) in [
+        (
+            531_005_729_253,
+            "one index made anew beside an old one, and a checkpoint vouched for both",
+        ),
+        (5_781_345_052, "a snapshot told of a transaction whose end a crash had taken"),
+        (494_207_813_788, "a truncation that a crash interrupted was undone after new records"),
+    ] {
+        let broken = run_seed(seed, false).err();
+        assert!(broken.is_none(), "{what}: {:#}", broken.unwrap());
+    }
+}

@@ -172,7 +172,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     let snapshots = if began_anew { forget_producers(dir, path)? } else { snapshots };
     let snapshots = keep_useful_snapshots(dir, snapshots, &segments, log_end)?;
     let as_closed = options.clean_shutdown && options.recovery_point == log_end;
-    // A log that is closed leaves a snapshot, unless it knows no producer.
+    // A log that was closed and left no snapshot at its end knew no producer.
     let has_snapshot = snapshots.contains_key(&log_end);
     let none_known = as_closed && !has_snapshot;
     let producers = match none_known && outdated_txn_indexes.is_empty() {

@@ -299,19 +299,22 @@ fn check_checkpointed(log: &SingleLog) {
     }
 }
 
+/// Of the fourteen batches that [`checkpointed`] wrote: whoever read it would cut the log there.
+fn flip_a_bit_of_the_first_batch(log: &SingleLog) {
+    let file = log.last_file("log");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() / 14 - 1;
+    bytes[last] ^= 4;
+    std::fs::write(&file, bytes).unwrap();
+}
+
 #[test]
 fn recovery_begins_at_the_last_checkpoint() {
     let mut log = checkpointed();
-    let file = log.last_file("log");
-    let mut bytes = std::fs::read(&file).unwrap();
-    // The last byte of the first batch: whoever read it would cut the log there.
-    let first = bytes.len() / 14 - 1;
-    bytes[first] ^= 4;
-    std::fs::write(&file, &bytes).unwrap();
+    flip_a_bit_of_the_first_batch(&log);
     log.crash();
     check_checkpointed(&log);
-    bytes[first] ^= 4;
-    std::fs::write(&file, &bytes).unwrap();
+    flip_a_bit_of_the_first_batch(&log);
     assert_eq!(log.values().len(), 14);
 }
 
@@ -366,11 +369,7 @@ fn without_its_indexes_a_checkpoint_vouches_for_nothing() {
 fn a_crash_after_a_clean_start_reads_only_what_came_since() {
     let mut log = checkpointed();
     log.restart();
-    let file = log.last_file("log");
-    let mut bytes = std::fs::read(&file).unwrap();
-    let first = bytes.len() / 14 - 1;
-    bytes[first] ^= 4;
-    std::fs::write(&file, &bytes).unwrap();
+    flip_a_bit_of_the_first_batch(&log);
     log.crash();
     check_checkpointed(&log);
 }
