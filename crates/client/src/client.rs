@@ -10,12 +10,23 @@ use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::{
     ApiKey, BrokerId, ErrorCode, LeaderEpoch, StrBytes, TopicId, TopicPartition, TopicRef, message,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::{ClientError, ClusterMetadata, Connection, ConnectionOptions};
+use crate::{ClientError, ClusterMetadata, Connection, ConnectionOptions, CoordinatorKey};
 
 /// How long to wait before a failed request is tried again: `retry.backoff.ms`.
 pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What a connection is for: answers come in the order of the requests, so one that is held back
+/// must not have others behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// What is answered at once.
+    Requests,
+    /// JoinGroup, which the broker holds back until the others have joined.
+    Coordinator,
+}
+
 /// From this version on Produce and Fetch name topics by id (KIP-516).
 const FIRST_VERSION_BY_ID: i16 = 13;
 
@@ -27,8 +38,9 @@ struct Shared {
     env: Env,
     bootstrap_servers: Vec<String>,
     options: ConnectionOptions,
-    connections: Mutex<BTreeMap<String, Connection>>,
+    connections: Mutex<BTreeMap<(Purpose, String), Connection>>,
     metadata: Mutex<Arc<ClusterMetadata>>,
+    coordinators: Mutex<BTreeMap<CoordinatorKey, (BrokerId, String)>>,
 }
 
 /// The leader of a partition, ready to be asked.
@@ -63,6 +75,7 @@ impl Client {
             options,
             connections: Mutex::default(),
             metadata: Mutex::default(),
+            coordinators: Mutex::default(),
         }));
         client.refresh_metadata(&[]).await?;
         Ok(client)
@@ -71,6 +84,17 @@ impl Client {
     /// The world of this client.
     pub fn env(&self) -> &Env {
         &self.0.env
+    }
+
+    /// How its connections behave.
+    pub(crate) fn options(&self) -> &ConnectionOptions {
+        &self.0.options
+    }
+
+    pub(crate) fn known_coordinators(
+        &self,
+    ) -> MutexGuard<'_, BTreeMap<CoordinatorKey, (BrokerId, String)>> {
+        self.0.coordinators.lock()
     }
 
     /// What is known of the cluster.
@@ -99,20 +123,31 @@ impl Client {
 
     /// A connection to the broker with this id.
     pub async fn broker(&self, id: BrokerId) -> Result<Connection, ClientError> {
+        self.broker_for(id, Purpose::Requests).await
+    }
+
+    pub(crate) async fn broker_for(
+        &self,
+        id: BrokerId,
+        purpose: Purpose,
+    ) -> Result<Connection, ClientError> {
         let known = self.metadata().brokers.get(&id).cloned();
         let address = known.ok_or_else(|| ClientError::refused(ErrorCode::BrokerNotAvailable))?;
-        self.connection(&address).await
+        self.connection_for(&address, purpose).await
     }
 
     /// A connection to any broker: one that is open, else the first that can be reached.
     pub async fn any_broker(&self) -> Result<Connection, ClientError> {
-        if let Some(open) = self.0.connections.lock().values().find(|it| !it.is_closed()) {
+        let open = |((purpose, _), it): &(&(Purpose, String), &Connection)| {
+            *purpose == Purpose::Requests && !it.is_closed()
+        };
+        if let Some((_, open)) = self.0.connections.lock().iter().find(open) {
             return Ok(open.clone());
         }
         let metadata = self.metadata();
         let mut last = ClientError::refused(ErrorCode::BrokerNotAvailable);
         for address in metadata.brokers.values().chain(&self.0.bootstrap_servers) {
-            match self.connection(address).await {
+            match self.connection_for(address, Purpose::Requests).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -166,12 +201,23 @@ impl Client {
         Ok(Leader { connection: self.broker(broker).await?, broker, epoch, topic_id })
     }
 
-    async fn connection(&self, address: &str) -> Result<Connection, ClientError> {
-        if let Some(open) = self.0.connections.lock().get(address).filter(|it| !it.is_closed()) {
+    /// A connection to `address` that serves nothing but `purpose`.
+    pub(crate) async fn connection_for(
+        &self,
+        address: &str,
+        purpose: Purpose,
+    ) -> Result<Connection, ClientError> {
+        let key = (purpose, address.to_owned());
+        if let Some(open) = self.0.connections.lock().get(&key).filter(|it| !it.is_closed()) {
             return Ok(open.clone());
         }
         let connection = Connection::connect(&self.0.env, address, self.0.options.clone()).await?;
-        self.0.connections.lock().insert(address.to_owned(), connection.clone());
+        self.0.connections.lock().insert(key, connection.clone());
         Ok(connection)
     }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub(crate) fn endpoint(host: &str, port: i32) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

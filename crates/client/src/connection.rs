@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::driver::{Driver, EndReason, Expected, Outgoing};
 use crate::ClientError;
+use crate::client::RETRY_BACKOFF;
 
 /// How a connection behaves.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct ConnectionOptions {
     pub connect_timeout: Duration,
     /// `request.timeout.ms`: how long a response may take.
     pub request_timeout: Duration,
+    /// `retry.backoff.ms`: how long to wait before what may pass is tried again.
+    pub retry_backoff: Duration,
     /// The largest response in bytes; a larger one ends the connection.
     pub max_frame_bytes: usize,
     /// Requests sent and not yet answered; further calls wait. At least 1.
@@ -46,6 +49,7 @@ impl Default for ConnectionOptions {
             client_id: "ottla".to_owned(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            retry_backoff: RETRY_BACKOFF,
             max_frame_bytes: 100 << 20,
             max_in_flight: 64,
             send_buffer_bytes: None,
@@ -101,6 +105,11 @@ impl Connection {
             .ok_or(ClientError::NoCommonVersion { api, client, broker })
     }
 
+    /// The version in which [`Connection::call`] will send an `R`.
+    pub fn version_of<R: RequestResponsePair>(&self) -> Result<i16, ClientError> {
+        self.version_within(api_of::<R>()?, client_versions::<R>())
+    }
+
     /// The version in which Produce or Fetch will be sent; from 13 on they name topics by id
     /// (KIP-516).
     pub fn records_version(&self, api: ApiKey) -> Result<i16, ClientError> {
@@ -125,7 +134,7 @@ impl Connection {
         limit: Duration,
     ) -> Result<R::Response, ClientError> {
         let api = api_of::<R>()?;
-        let version = self.version_within(api, client_versions::<R>())?;
+        let version = self.version_of::<R>()?;
         let encode = |header: &RequestHeader| encode_request(header, request);
         let body = self.channel.exchange((api, version), encode, limit).await?;
         Ok(decode_response(body, version)?)

@@ -90,6 +90,20 @@ impl ClientError {
         }
     }
 
+    /// Whether another broker may be the coordinator now, or this one is gone.
+    pub fn is_coordinator_lost(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Closed { .. } | Self::TimedOut { .. } => true,
+            Self::Refused { code, .. } => {
+                matches!(code, ErrorCode::NotCoordinator | ErrorCode::CoordinatorNotAvailable)
+            }
+            Self::NoCommonVersion { .. }
+            | Self::Encode(_)
+            | Self::Decode(_)
+            | Self::Nonsense(_) => false,
+        }
+    }
+
     /// Whether the request may have been carried out although there is no answer.
     pub fn is_indeterminate(&self) -> bool {
         match self {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ottla_protocol::messages::MetadataResponse;
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, TopicId};
 
+use crate::client::endpoint;
+
 /// Brokers and topics, as a Metadata response told them.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterMetadata {
@@ -45,11 +47,10 @@ pub struct PartitionMetadata {
 impl ClusterMetadata {
     /// Takes over what a response says; topics it does not name stay as they are.
     pub(crate) fn updated_by(&self, response: MetadataResponse) -> Self {
-        let brokers = response.brokers.iter().map(|broker| {
-            let host = broker.host.as_str();
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-            (BrokerId(broker.node_id), format!("{host}:{}", broker.port))
-        });
+        let brokers = response
+            .brokers
+            .iter()
+            .map(|broker| (BrokerId(broker.node_id), endpoint(broker.host.as_str(), broker.port)));
         let mut topics = self.topics.clone();
         for topic in response.topics {
             let Some(name) = topic.name else { continue };
