@@ -17,6 +17,7 @@
 
 mod admin;
 mod client;
+mod config;
 mod connection;
 mod consumer;
 mod coordinator;
@@ -26,9 +27,15 @@ mod producer;
 
 pub use admin::{Admin, NewTopic};
 pub use client::{Client, Leader};
+pub use config::CommonClientConfig;
 pub use connection::{Connection, ConnectionOptions};
 pub use consumer::{Consumer, ConsumerOptions, ConsumerRecord, FetchedPartition, OffsetSpec};
 pub use coordinator::CoordinatorKey;
 pub use error::ClientError;
 pub use metadata::{ClusterMetadata, PartitionMetadata, TopicMetadata};
-pub use producer::{Acks, ProduceError, Producer, ProducerOptions, RecordMetadata};
+/// What can be wrong with properties.
+pub use ottla_config::{ConfigError, ConfigProblem, ConfigWarning};
+pub use producer::{
+    Acks, BuiltInPartitioner, ProduceError, Producer, ProducerConfig, ProducerOptions,
+    RecordMetadata,
+};

@@ -1,5 +1,7 @@
 //! Sends records to leaders. Kafka's `KafkaProducer`, without batching over time.
 
+mod config;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,27 +21,7 @@ use parking_lot::Mutex;
 use crate::client::RETRY_BACKOFF;
 use crate::{Client, ClientError};
 
-/// `acks`: what a record must have reached before its send counts as done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acks {
-    /// The socket.
-    None,
-    /// The leader's log.
-    Leader,
-    /// The logs of all replicas in sync.
-    All,
-}
-
-impl Acks {
-    /// The number in the request.
-    pub const fn code(self) -> i16 {
-        match self {
-            Self::None => 0,
-            Self::Leader => 1,
-            Self::All => -1,
-        }
-    }
-}
+pub use self::config::{Acks, BuiltInPartitioner, ProducerConfig};
 
 /// How a producer behaves.
 #[derive(Clone, Copy, Debug)]

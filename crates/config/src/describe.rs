@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::keys::{TOPIC_KEYS, broker_key, broker_keys};
-use crate::settings::{Settings, Values, default_of};
+use crate::settings::{Settings, default_of};
+use crate::values::Values;
 use crate::{BrokerConfig, ConfigKey, ConfigType, ConfigValue, DynamicScope};
 
 /// Where a value comes from; the numbers are those of DescribeConfigs.

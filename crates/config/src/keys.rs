@@ -1,5 +1,6 @@
 //! The table of every key, one file per chapter.
 
+mod clients;
 mod compaction;
 mod groups;
 mod log;
@@ -37,6 +38,15 @@ pub const BROKER_CHAPTERS: &[Chapter] = &[
     Chapter { title: "Tiered storage, metrics and plug-ins", keys: tiering::KEYS },
 ];
 
+/// Every key of a producer.
+pub const PRODUCER_CHAPTERS: &[Chapter] = &[
+    Chapter { title: "Every client", keys: clients::KEYS },
+    Chapter { title: "Producer", keys: clients::PRODUCER },
+];
+
+/// Every key of a client that is neither producer nor consumer.
+pub const ADMIN_CHAPTERS: &[Chapter] = &[Chapter { title: "Every client", keys: clients::KEYS }];
+
 /// Every key of a topic.
 pub const TOPIC_KEYS: &[ConfigKey] = topic::KEYS;
 
@@ -67,7 +77,17 @@ const RETIRED: &[&str] = &[
 
 /// All keys of a node, in the order of the chapters.
 pub fn broker_keys() -> impl Iterator<Item = &'static ConfigKey> {
-    BROKER_CHAPTERS.iter().flat_map(|chapter| chapter.keys)
+    rows(BROKER_CHAPTERS)
+}
+
+/// The tables of all kinds of clients.
+pub(crate) fn client_tables() -> impl Iterator<Item = &'static [Chapter]> {
+    [PRODUCER_CHAPTERS, ADMIN_CHAPTERS].into_iter()
+}
+
+/// The rows of a table, in the order of its chapters.
+pub(crate) fn rows(table: &'static [Chapter]) -> impl Iterator<Item = &'static ConfigKey> {
+    table.iter().flat_map(|chapter| chapter.keys)
 }
 
 /// The row of a broker key.

@@ -6,7 +6,8 @@
 //! importance and dynamic scope of each key. [`BrokerConfig::parse`] reads a `server.properties`
 //! through it into one plain struct per component; [`BrokerConfig::log_config`] lays a topic's
 //! overrides over that. DescribeConfigs ([`BrokerConfig::describe_topic`]) and
-//! `docs/configuration.md` ([`reference`]) are printed from the same rows.
+//! `docs/configuration.md` ([`reference`]) are printed from the same rows. [`ClientSettings`] reads what a client is given
+//! through a table of the same kind.
 //!
 //! # Invariants
 //! - A typed config exists only if every value in it was accepted by its row.
@@ -17,6 +18,7 @@
 //! (the metadata image holds it).
 
 mod broker_config;
+mod client_settings;
 mod describe;
 mod key;
 mod keys;
@@ -25,18 +27,24 @@ mod log_config;
 mod problem;
 mod reference;
 mod settings;
+mod values;
 
 pub use broker_config::{
     BrokerConfig, FetchSettings, GroupCoordinatorSettings, LogCleanerConfig, LogManagerConfig,
     NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, ReplicaManagerConfig, Sendfile,
     SocketServerConfig, TopicDefaults,
 };
+pub use client_settings::ClientSettings;
 pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym};
 pub use key::{Alternative, ConfigKey, ConfigType, ConfigValue, DynamicScope, Importance, Valid};
-pub use keys::{BROKER_CHAPTERS, Chapter, TOPIC_KEYS, broker_key, broker_keys, topic_key};
+pub use keys::{
+    ADMIN_CHAPTERS, BROKER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS, broker_key,
+    broker_keys, topic_key,
+};
 pub use listener::{ListenerAddress, SecurityProtocol};
 pub use log_config::{
     CleanupPolicy, LogConfig, MessageTimestampType, TopicCompression, validate_topic_config,
 };
 pub use problem::{ConfigError, ConfigProblem, ConfigWarning};
-pub use reference::reference;
+pub use reference::{client_reference, reference};
+pub use values::Values;

@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use crate::ConfigProblem;
-use crate::settings::{Settings, Values};
+use crate::settings::Settings;
+use crate::values::Values;
 
 /// One `NAME://host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]

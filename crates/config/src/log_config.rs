@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::keys::{TOPIC_KEYS, nearest, topic_key};
-use crate::settings::{Settings, Values, default_of, invalid};
+use crate::settings::{Settings, default_of, invalid};
+use crate::values::Values;
 use crate::{ConfigError, ConfigKey, ConfigProblem, ConfigValue, Valid};
 
 /// Everything that a log needs to know about its topic. Kafka's `LogConfig`.

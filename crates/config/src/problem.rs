@@ -60,6 +60,12 @@ pub enum ConfigWarning {
         /// The key.
         key: String,
     },
+    /// A key of a producer given to a consumer, or the other way round.
+    #[error("{key} is a key of another kind of client and has no effect here")]
+    OtherClient {
+        /// The key.
+        key: String,
+    },
     /// Kafka 4.0 removed this key.
     #[error("{key} was removed in Kafka 4.0 and has no effect; delete the line")]
     Retired {

@@ -1,8 +1,8 @@
-//! The table as a page for people: `docs/configuration.md`.
+//! The tables as pages for people: `docs/configuration.md`, `docs/client-configuration.md`.
 
 use std::fmt::Write;
 
-use crate::keys::{BROKER_CHAPTERS, TOPIC_KEYS, broker_keys};
+use crate::keys::{BROKER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS, broker_keys};
 use crate::{ConfigKey, Valid};
 
 /// `docs/configuration.md`, whole.
@@ -22,6 +22,25 @@ pub fn reference() -> String {
         write_chapter(&mut page, chapter.title, chapter.keys, |key| key.scope.to_string());
     }
     write_chapter(&mut page, "Topics", TOPIC_KEYS, |_| "per topic".to_owned());
+    page
+}
+
+/// `docs/client-configuration.md`, whole.
+pub fn client_reference() -> String {
+    let mut page = String::from(
+        "# Configuration of clients\n\n\
+         Printed from the table in `crates/config/src/keys/`; `UPDATE_EXPECT=1 cargo test -p ottla-config`\n\
+         writes it anew. Names, defaults and meanings are Kafka's. A key marked *not yet used* is accepted, and warns if it\n\
+         is not set to its default; a key that no client has is refused, with the nearest known one.\n",
+    );
+    for Chapter { title, keys } in PRODUCER_CHAPTERS {
+        let header = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n";
+        let _ = write!(page, "\n## {title}\n\n{header}");
+        for key in *keys {
+            let (name, kind) = (key.name, key.config_type);
+            let _ = writeln!(page, "| `{name}` | {kind} | {} | {} |", default(key), meaning(key));
+        }
+    }
     page
 }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use ottla_config::{
-    BrokerConfig, ConfigError, TOPIC_KEYS, broker_key, broker_keys, reference, topic_key,
-    validate_topic_config,
+    BrokerConfig, ClientSettings, ConfigError, ConfigWarning, PRODUCER_CHAPTERS, TOPIC_KEYS,
+    broker_key, broker_keys, client_reference, reference, topic_key, validate_topic_config,
 };
 
 #[test]
@@ -14,7 +14,12 @@ fn every_row_is_sound() {
     for key in broker_keys() {
         assert!(names.insert(key.name), "{} is there twice", key.name);
     }
-    for key in broker_keys().chain(TOPIC_KEYS) {
+    let mut names = BTreeSet::new();
+    let producer_keys = || PRODUCER_CHAPTERS.iter().flat_map(|chapter| chapter.keys);
+    for key in producer_keys() {
+        assert!(names.insert(key.name), "{} is there twice", key.name);
+    }
+    for key in broker_keys().chain(TOPIC_KEYS).chain(producer_keys()) {
         let name = key.name;
         assert!(key.doc.ends_with('.') && key.doc.len() > 10, "{name} has no sentence");
         if let Some(default) = key.default {
@@ -79,4 +84,31 @@ fn a_wrong_topic_value_says_what_is_accepted() {
 #[test]
 fn the_page_is_fresh() {
     expect_test::expect_file!["../../../docs/configuration.md"].assert_eq(&reference());
+    expect_test::expect_file!["../../../docs/client-configuration.md"]
+        .assert_eq(&client_reference());
+}
+
+#[test]
+fn a_client_hears_of_everything_that_is_wrong() {
+    let given = [
+        ("bootstrap.servers", "localhost"),
+        ("lingr.ms", "5"),
+        ("acks", "2"),
+        ("transactional.id", "t"),
+        ("interceptor.classes", "com.example.Spy"),
+        ("key.serializer", "io.confluent.kafka.serializers.KafkaAvroSerializer"),
+    ];
+    let error = ClientSettings::read(PRODUCER_CHAPTERS, given).unwrap_err();
+    expect_test::expect![[r#"
+        bootstrap.servers=localhost: must be a list of host:port separated by commas, for example localhost:9092
+        lingr.ms is not a known key; did you mean linger.ms?
+        acks=2: must be one of all, -1, 0, 1
+        transactional.id=t: must be left out: transactions are not there yet
+        interceptor.classes=com.example.Spy: must be empty: a Java class cannot be loaded here; give interceptors to the builder of the client
+        key.serializer=io.confluent.kafka.serializers.KafkaAvroSerializer: must be one of Kafka's own: StringSerializer, ByteArraySerializer, ByteBufferSerializer, BytesSerializer, ShortSerializer, IntegerSerializer, LongSerializer, FloatSerializer, DoubleSerializer, BooleanSerializer, UUIDSerializer, VoidSerializer; give another to the producer in code"#]]
+    .assert_eq(&error.to_string());
+    let given = [("metric.reporters", "a.B"), ("bootstrap.servers", "[::1]:9092, kafka:9093")];
+    let (settings, warnings) = ClientSettings::read(PRODUCER_CHAPTERS, given).unwrap();
+    assert_eq!(warnings, [ConfigWarning::NotYetUsed { key: "metric.reporters".to_owned() }]);
+    assert!(settings.is_given("bootstrap.servers") && !settings.is_given("acks"));
 }

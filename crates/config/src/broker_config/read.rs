@@ -7,7 +7,8 @@ use ottla_protocol::BrokerId;
 
 use super::*;
 use crate::listener::{Listeners, parse_host_port};
-use crate::settings::{Findings, Settings, Values, read_properties};
+use crate::settings::{Findings, Settings, read_properties};
+use crate::values::Values;
 use crate::{ConfigError, ConfigProblem, ConfigWarning};
 
 impl BrokerConfig {
