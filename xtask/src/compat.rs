@@ -11,11 +11,13 @@ use crate::node::{Node, Settings};
 use crate::program::{Running, Scratch, exists, within};
 use crate::seeds;
 use crate::tally::Tally;
+use crate::toolchain::{self, Toolchain};
 
 /// For a whole program; each scenario has a shorter one of its own.
 const PROGRAM_SECONDS: u64 = 900;
 const RESTART: &str = "commit-and-resume-after-restart";
-const CLIENTS: [Client; 5] = [
+/// One for each language in `toolchain`; a client of a language that is there already is one more line.
+const CLIENTS: &[Client] = &[
     Client { name: "java-3.6.1", library: "kafka-clients 3.6.1", kind: Kind::Java("3.6.1") },
     Client { name: "java-4.4.0", library: "kafka-clients 4.4.0", kind: Kind::Java("4.4.0") },
     Client {
@@ -23,8 +25,17 @@ const CLIENTS: [Client; 5] = [
         library: "kafka-clients 3.6.1, two published programs",
         kind: Kind::Seeds,
     },
-    Client { name: "python", library: "confluent-kafka 2.16.1 (librdkafka)", kind: Kind::Python },
+    Client {
+        name: "python",
+        library: "confluent-kafka 2.16.1 (librdkafka)",
+        kind: Kind::Python("python/scenarios.py"),
+    },
     Client { name: "kcat", library: "kcat", kind: Kind::Kcat },
+    Client {
+        name: "franz-go",
+        library: "franz-go 1.22.3, kadm 1.20.0",
+        kind: Kind::Go("franz-go"),
+    },
 ];
 
 struct Client {
@@ -37,14 +48,11 @@ struct Client {
 enum Kind {
     Java(&'static str),
     Seeds,
-    Python,
+    /// A program and its `requirements.txt` beside it.
+    Python(&'static str),
     Kcat,
-}
-
-/// A client that is ready to run, or what it lacks.
-pub(crate) enum Toolchain {
-    Ready(Vec<String>),
-    Missing(String),
+    /// A program of the module in `compat/go`.
+    Go(&'static str),
 }
 
 /// What one client's scenarios came to.
@@ -62,8 +70,8 @@ pub(crate) fn run(
 ) -> Result<String> {
     let chosen: Vec<&Client> =
         CLIENTS.iter().filter(|known| client.is_none_or(|name| known.name == *name)).collect();
-    let names = CLIENTS.map(|known| known.name).join(", ");
-    ensure!(!chosen.is_empty(), "no such client; there are {names}");
+    let names: Vec<&str> = CLIENTS.iter().map(|known| known.name).collect();
+    ensure!(!chosen.is_empty(), "no such client; there are {}", names.join(", "));
     let mut table = String::from("| client | library | scenarios passed |\n|---|---|---|\n");
     for client in chosen {
         let row = match client.kind.toolchain() {
@@ -96,79 +104,13 @@ pub(crate) fn run(
 impl Kind {
     fn toolchain(self) -> Result<Toolchain> {
         match self {
-            Self::Java(version) => java(version),
+            Self::Java(version) => toolchain::java(version),
             Self::Seeds => seeds::toolchain(),
-            Self::Python => python("scenarios.py"),
-            Self::Kcat if !exists("kcat") => Ok(Toolchain::Missing("kcat not found".to_owned())),
-            Self::Kcat => Ok(Toolchain::Ready(vec![
-                folder("kcat").join("scenarios.sh").display().to_string(),
-            ])),
+            Self::Python(program) => toolchain::python(program),
+            Self::Kcat => Ok(toolchain::kcat()),
+            Self::Go(program) => toolchain::go(program),
         }
     }
-}
-
-fn folder(client: &str) -> PathBuf {
-    crate::root().join("compat").join(client)
-}
-
-fn java(version: &str) -> Result<Toolchain> {
-    let build = folder("java");
-    if let Some(missing) = compile_java(&build, &[&format!("-Dkafka.version={version}")])? {
-        return Ok(Toolchain::Missing(missing));
-    }
-    let target = build.join("target").join(version);
-    Ok(Toolchain::Ready(vec![
-        "java".to_owned(),
-        "-Xmx512m".to_owned(),
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=info".to_owned(),
-        "-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned(),
-        "-cp".to_owned(),
-        format!("{0}/classes:{0}/lib/*", target.display()),
-        "ottla.compat.Main".to_owned(),
-    ]))
-}
-
-/// Compiles a Maven project; says what is missing if it cannot.
-pub(crate) fn compile_java(project: &Path, options: &[&str]) -> Result<Option<String>> {
-    for tool in ["java", "javac", "mvn"] {
-        if !exists(tool) {
-            return Ok(Some(format!("{tool} not found")));
-        }
-    }
-    let status = Command::new("mvn")
-        .args(["--quiet", "--batch-mode", "compile"])
-        .args(options)
-        .current_dir(project)
-        .status()?;
-    ensure!(status.success(), "{} does not compile", project.display());
-    Ok(None)
-}
-
-/// One of the programs in `compat/python`, in an environment that holds its client.
-pub(crate) fn python(program: &str) -> Result<Toolchain> {
-    if !exists("python3") {
-        return Ok(Toolchain::Missing("python3 not found".to_owned()));
-    }
-    let venv = crate::root().join("target/xtask/python");
-    let python = venv.join("bin/python");
-    let requirements = folder("python").join("requirements.txt");
-    let installed = venv.join("installed.txt");
-    if std::fs::read(&installed).ok() != Some(std::fs::read(&requirements)?) {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status()?;
-        if !made.success() {
-            return Ok(Toolchain::Missing("python3 has no venv".to_owned()));
-        }
-        let pip = Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--requirement"])
-            .arg(&requirements)
-            .status()?;
-        if !pip.success() {
-            return Ok(Toolchain::Missing("confluent-kafka cannot be installed".to_owned()));
-        }
-        std::fs::copy(&requirements, &installed)?;
-    }
-    let script = folder("python").join(program);
-    Ok(Toolchain::Ready(vec![python.display().to_string(), script.display().to_string()]))
 }
 
 impl Client {

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::compat::{Toolchain, python};
 use crate::node::{Node, Settings};
 use crate::program::{Running, Scratch, within};
 use crate::tally::Tally;
+use crate::toolchain::{Toolchain, python};
 
 pub(crate) const ROUNDS: u32 = 20;
 const NAME: &str = "kill9";
@@ -24,7 +24,7 @@ const STEP_SECONDS: u64 = 120;
 const RECORDS_PER_ROUND: i64 = 600;
 
 pub(crate) fn run(tally: &mut Tally, rounds: u32) -> Result<()> {
-    let program = match python("crash.py")? {
+    let program = match python("python/crash.py")? {
         Toolchain::Ready(program) => program,
         Toolchain::Missing(what) => {
             tally.skip(NAME, &what);

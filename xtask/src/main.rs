@@ -16,6 +16,7 @@ mod program;
 mod seeds;
 mod tally;
 mod tidy;
+mod toolchain;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};

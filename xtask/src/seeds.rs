@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::compat::{Toolchain, compile_java};
 use crate::node::{Node, Settings, binary};
 use crate::program::{Running, Scratch, exists, within};
+use crate::toolchain::{Toolchain, compile_java};
 
 const ADDRESS: &str = "127.0.0.1:9092";
 const PROGRAM_SECONDS: u64 = 90;

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::compat::compile_java;
 use crate::program::{Running, within};
+use crate::toolchain::compile_java;
 
 const CLIENT_SECONDS: u64 = 120;
 

@@ -1,0 +1,136 @@
+// Package scenarios holds what a stock client must be able to do with a node. Each client of Go is one program that
+// drives its library in the terms of Client.
+package scenarios
+
+import (
+	"context"
+	"time"
+)
+
+// Offsets that stand for a place, as ListOffsets has them.
+const (
+	End          int64 = -1
+	Start        int64 = -2
+	MaxTimestamp int64 = -3
+)
+
+// Client is one library. A method that waits for the node ends with its context at the latest.
+type Client interface {
+	// Cannot names the scenarios that the library's API cannot express.
+	Cannot() []string
+	// Resets tells whether a reader at an offset out of range begins anew, or ends with an error.
+	Resets() bool
+	// Code is the error code that a node answered with, 0 if it was not the node that complained.
+	Code(err error) int16
+
+	// Produce sends all at once, and returns the offset of each.
+	Produce(ctx context.Context, topic string, how Producing, records []Record) ([]int64, error)
+	// Read begins at an offset, or at Start or End; where that is out of range, at the start.
+	Read(ctx context.Context, topic string, partition int32, from int64) (Reader, error)
+	// Join makes a member that tells the listener what happens to it until it leaves.
+	Join(membership Membership, listener Listener) (Member, error)
+
+	CreateTopic(ctx context.Context, topic string, partitions int32, configs map[string]string) error
+	CreatePartitions(ctx context.Context, topic string, total int32) error
+	DeleteTopic(ctx context.Context, topic string) error
+	// Leaders has the leader of each partition. It creates no topic.
+	Leaders(ctx context.Context, topic string) ([]int32, error)
+	// Offset looks up a timestamp, or Start, End or MaxTimestamp. There is -1 for none.
+	Offset(ctx context.Context, topic string, partition int32, at int64) (int64, error)
+	// DeleteRecords before an offset, or all with End; returns the low watermark.
+	DeleteRecords(ctx context.Context, topic string, partition int32, before int64) (int64, error)
+	Groups(ctx context.Context) ([]string, error)
+	DescribeGroup(ctx context.Context, group string) (Group, error)
+	DeleteGroup(ctx context.Context, group string) error
+	Committed(ctx context.Context, group, topic string, partition int32) (Commit, error)
+	DescribeTopicConfigs(ctx context.Context, topic string) (map[string]Config, error)
+	DescribeBrokerConfigs(ctx context.Context, broker int32) (map[string]Config, error)
+	// AlterTopicConfig changes one key and leaves the others alone (KIP-339); nil takes the key away.
+	AlterTopicConfig(ctx context.Context, topic, key string, value *string) error
+	DescribeCluster(ctx context.Context) (Cluster, error)
+}
+
+// Producing is how records are sent.
+type Producing struct {
+	Codec      string
+	Idempotent bool
+	// SmallBatches asks for batches of ten records or so.
+	SmallBatches bool
+	// Large lifts the library's own limit on the size of a request.
+	Large bool
+}
+
+// Record has nil for a null key, value or header.
+type Record struct {
+	Partition  int32
+	Offset     int64
+	Key, Value []byte
+	Headers    []Header
+	// Timestamp is the library's choice when it is zero.
+	Timestamp time.Time
+}
+
+// Header of a record.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Reader of one partition.
+type Reader interface {
+	Next(ctx context.Context) (Record, error)
+	Close()
+}
+
+// Membership in a group that reads one topic.
+type Membership struct {
+	Topic, Group       string
+	Strategy           string
+	ClientID, Instance string
+	Session, Heartbeat time.Duration
+}
+
+// Listener hears of one member, from one goroutine at a time.
+type Listener interface {
+	Assigned(partitions []int32)
+	Revoked(partitions []int32)
+	Received(record Record)
+	Failed(err error)
+}
+
+// Member of a group.
+type Member interface {
+	Commit(ctx context.Context, partition int32, commit Commit) error
+	Leave()
+}
+
+// Commit is an offset and what was noted with it.
+type Commit struct {
+	Offset   int64
+	Metadata string
+}
+
+// Group as it is described.
+type Group struct {
+	State, Strategy string
+	Members         []GroupMember
+}
+
+// GroupMember and the partitions of the one topic it reads.
+type GroupMember struct {
+	ClientID   string
+	Partitions []int32
+}
+
+// Config is a value and the number of its source.
+type Config struct {
+	Value  string
+	Source int8
+}
+
+// Cluster as it is described; a library that does not tell the cluster's id leaves it empty.
+type Cluster struct {
+	ID         string
+	Brokers    []int32
+	Controller int32
+}

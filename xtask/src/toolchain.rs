@@ -1,0 +1,111 @@
+//! How the programs in `compat/` are made ready to run, language by language.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::program::exists;
+
+/// A program that is ready to run, or what it lacks.
+pub(crate) enum Toolchain {
+    Ready(Vec<String>),
+    Missing(String),
+}
+
+fn folder(name: &str) -> PathBuf {
+    crate::root().join("compat").join(name)
+}
+
+fn ready(program: &Path) -> Toolchain {
+    Toolchain::Ready(vec![program.display().to_string()])
+}
+
+fn missing(what: &str) -> Result<Toolchain> {
+    Ok(Toolchain::Missing(what.to_owned()))
+}
+
+pub(crate) fn java(version: &str) -> Result<Toolchain> {
+    let build = folder("java");
+    if let Some(missing) = compile_java(&build, &[&format!("-Dkafka.version={version}")])? {
+        return Ok(Toolchain::Missing(missing));
+    }
+    let target = build.join("target").join(version);
+    Ok(Toolchain::Ready(vec![
+        "java".to_owned(),
+        "-Xmx512m".to_owned(),
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=info".to_owned(),
+        "-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned(),
+        "-cp".to_owned(),
+        format!("{0}/classes:{0}/lib/*", target.display()),
+        "ottla.compat.Main".to_owned(),
+    ]))
+}
+
+/// Compiles a Maven project; says what is missing if it cannot.
+pub(crate) fn compile_java(project: &Path, options: &[&str]) -> Result<Option<String>> {
+    for tool in ["java", "javac", "mvn"] {
+        if !exists(tool) {
+            return Ok(Some(format!("{tool} not found")));
+        }
+    }
+    let status = Command::new("mvn")
+        .args(["--quiet", "--batch-mode", "compile"])
+        .args(options)
+        .current_dir(project)
+        .status()?;
+    ensure!(status.success(), "{} does not compile", project.display());
+    Ok(None)
+}
+
+/// A script of `compat`, in an environment that holds what the `requirements.txt` beside it asks for.
+pub(crate) fn python(program: &str) -> Result<Toolchain> {
+    if !exists("python3") {
+        return missing("python3 not found");
+    }
+    let script = folder(program);
+    let beside = script.parent().context("a script lies in a folder")?;
+    let name = beside.file_name().context("a folder has a name")?;
+    let venv = crate::root().join("target/xtask").join(name);
+    let python = venv.join("bin/python");
+    let requirements = beside.join("requirements.txt");
+    let installed = venv.join("installed.txt");
+    if std::fs::read(&installed).ok() != Some(std::fs::read(&requirements)?) {
+        let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status()?;
+        if !made.success() {
+            return missing("python3 has no venv");
+        }
+        let pip = Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--requirement"])
+            .arg(&requirements)
+            .status()?;
+        if !pip.success() {
+            return missing(&format!("{} cannot be installed", requirements.display()));
+        }
+        std::fs::copy(&requirements, &installed)?;
+    }
+    Ok(Toolchain::Ready(vec![python.display().to_string(), script.display().to_string()]))
+}
+
+pub(crate) fn kcat() -> Toolchain {
+    if !exists("kcat") {
+        return Toolchain::Missing("kcat not found".to_owned());
+    }
+    ready(&folder("kcat/scenarios.sh"))
+}
+
+/// A program of the module in `compat/go`.
+pub(crate) fn go(program: &str) -> Result<Toolchain> {
+    if !exists("go") {
+        return missing("go not found");
+    }
+    let built = crate::root().join("target/xtask/go").join(program);
+    let status = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&built)
+        .arg(format!("./{program}"))
+        .current_dir(folder("go"))
+        .status()?;
+    ensure!(status.success(), "{program} does not compile");
+    Ok(ready(&built))
+}
