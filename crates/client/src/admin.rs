@@ -1,92 +1,84 @@
-//! Makes and deletes topics. Kafka's `Admin`.
+//! Asks and changes a cluster. Kafka's `Admin`.
+//!
+//! Each call goes where it belongs (any broker, the controller, a coordinator, a leader, one
+//! broker), and is tried again every `retry.backoff.ms` while the failure may pass, for
+//! `default.api.timeout.ms` in all. A call fails if a broker cannot be asked; what a broker says of
+//! one of several things stands beside that thing, in [`Answers`].
 
+mod cluster;
+mod configs;
+mod groups;
+mod offsets;
+mod partitions;
+mod quotas;
+mod records;
+mod routing;
+mod topics;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
-use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
-use ottla_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest};
-use ottla_protocol::{ErrorCode, StrBytes, message};
+pub use self::cluster::{
+    ClusterDescription, FeatureLevels, FeatureUpdate, FeatureUpgrade, LogDirDescription, Node,
+    QuorumDescription, QuorumReplica, ReplicaInDir,
+};
+pub use self::configs::{
+    ConfigChange, ConfigEntry, ConfigResource, ConfigResourceType, ConfigSource, ConfigSynonym,
+    ConfigType,
+};
+pub use self::groups::{GroupDescription, GroupListing, GroupMember, MemberToRemove};
+pub use self::offsets::{CommittedOffset, ListedOffset, OffsetQuery};
+pub use self::partitions::{ElectionType, ProducerState, Reassignment};
+pub use self::quotas::{QuotaEntity, QuotaFilter, QuotaMatch};
+pub use self::topics::{NewPartitions, NewTopic, TopicDescription, TopicListing};
 
 use crate::{Client, ClientError};
 
-/// Changes a cluster.
+/// What was answered of each of several things.
+pub type Answers<K, V = ()> = BTreeMap<K, Result<V, ClientError>>;
+
+/// `default.api.timeout.ms` of Kafka's clients.
+pub const DEFAULT_API_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Asks and changes a cluster. Clones share the connections of their [`Client`].
+///
+/// Calls may be dropped at any time; what was sent is then carried out or not.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use ottla_client::{Admin, Client, ConnectionOptions, NewTopic};
+/// use ottla_env::Env;
+///
+/// # async fn example() -> Result<(), ottla_client::ClientError> {
+/// let servers = vec!["127.0.0.1:9092".to_owned()];
+/// let client = Client::connect(&Env::os(), servers, ConnectionOptions::default()).await?;
+/// let admin = Admin::new(client, Duration::from_secs(60));
+/// admin.create_topic(NewTopic { partitions: Some(3), ..NewTopic::new("orders") }).await?;
+/// for (name, topic) in admin.describe_topics(&["orders"]).await? {
+///     println!("{name} has {} partitions", topic?.partitions.len());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Admin {
     client: Client,
     timeout: Duration,
 }
 
-/// A topic to be made.
-#[derive(Clone, Debug)]
-pub struct NewTopic {
-    /// Its name.
-    pub name: String,
-    /// Its partitions; `None` takes the broker's `num.partitions`.
-    pub partitions: Option<i32>,
-    /// Replicas of each; `None` takes the broker's `default.replication.factor`.
-    pub replication_factor: Option<i16>,
-    /// What it overrides.
-    pub configs: Vec<(String, String)>,
-}
-
-impl NewTopic {
-    /// A topic of which the broker decides the rest.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), partitions: None, replication_factor: None, configs: Vec::new() }
-    }
-}
-
 impl Admin {
-    /// Works on the cluster of `client`; the cluster gives up a change after `timeout`.
+    /// Works on the cluster of `client`, and gives a call up after `timeout`
+    /// (`default.api.timeout.ms`; see [`DEFAULT_API_TIMEOUT`]).
     pub fn new(client: Client, timeout: Duration) -> Self {
         Self { client, timeout }
     }
 
-    /// Makes one topic. `TOPIC_ALREADY_EXISTS` is an error like others.
-    pub async fn create_topic(&self, topic: NewTopic) -> Result<(), ClientError> {
-        let configs = topic.configs.iter().map(|(name, value)| {
-            message!(CreatableTopicConfig {
-                name: StrBytes::from(name.as_str()),
-                value: Some(StrBytes::from(value.as_str())),
-            })
-        });
-        let row = message!(CreatableTopic {
-            name: StrBytes::from(topic.name.as_str()),
-            num_partitions: topic.partitions.unwrap_or(-1),
-            replication_factor: topic.replication_factor.unwrap_or(-1),
-            configs: configs.collect(),
-        });
-        let request =
-            message!(CreateTopicsRequest { topics: vec![row], timeout_ms: self.timeout_ms() });
-        let response = self.client.any_broker().await?.call(&request).await?;
-        let result = response.topics.into_iter().find(|row| row.name.as_str() == topic.name);
-        let result = result.ok_or_else(|| unanswered(&topic.name))?;
-        self.client.forget_topic(&topic.name);
-        ClientError::check(ErrorCode::from_wire(result.error_code), result.error_message)
-    }
-
-    /// Deletes one topic and all of its records.
-    pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
-        // Up to version 5 topics are named in a plain list, from 6 on in rows (KIP-516).
-        let request = message!(DeleteTopicsRequest {
-            topics: vec![message!(DeleteTopicState { name: Some(StrBytes::from(name)) })],
-            timeout_ms: self.timeout_ms(),
-        });
-        let response = self.client.any_broker().await?.call(&request).await?;
-        let result = response
-            .responses
-            .into_iter()
-            .find(|row| row.name.as_ref().is_some_and(|row_name| row_name.as_str() == name))
-            .ok_or_else(|| unanswered(name))?;
-        self.client.forget_topic(name);
-        ClientError::check(ErrorCode::from_wire(result.error_code), result.error_message)
+    /// The cluster it works on.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     fn timeout_ms(&self) -> i32 {
         i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)
     }
-}
-
-fn unanswered(topic: &str) -> ClientError {
-    ClientError::Nonsense(format!("nothing about the topic {topic}"))
 }

@@ -133,8 +133,35 @@ impl Connection {
         request: &R,
         limit: Duration,
     ) -> Result<R::Response, ClientError> {
-        let api = api_of::<R>()?;
         let version = self.version_of::<R>()?;
+        self.call_in(request, version, limit).await
+    }
+
+    /// [`Connection::call`] in no newer version than `newest`: later ones may name things
+    /// otherwise (OffsetFetch and OffsetCommit from 10 on: topics by id, KIP-516).
+    pub async fn call_up_to<R: RequestResponsePair>(
+        &self,
+        request: &R,
+        newest: i16,
+    ) -> Result<R::Response, ClientError> {
+        let mut client = client_versions::<R>();
+        client.max = client.max.min(newest);
+        let version = self.version_within(api_of::<R>()?, client)?;
+        self.call_in(request, version, self.channel.options.request_timeout).await
+    }
+
+    /// What the broker speaks, as it said when the connection was made.
+    pub fn broker_versions(&self) -> &BTreeMap<ApiKey, Versions> {
+        &self.versions
+    }
+
+    async fn call_in<R: RequestResponsePair>(
+        &self,
+        request: &R,
+        version: i16,
+        limit: Duration,
+    ) -> Result<R::Response, ClientError> {
+        let api = api_of::<R>()?;
         let encode = |header: &RequestHeader| encode_request(header, request);
         let body = self.channel.exchange((api, version), encode, limit).await?;
         Ok(decode_response(body, version)?)

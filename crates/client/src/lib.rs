@@ -25,7 +25,14 @@ mod error;
 mod metadata;
 mod producer;
 
-pub use admin::{Admin, NewTopic};
+pub use admin::{
+    Admin, Answers, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource,
+    ConfigResourceType, ConfigSource, ConfigSynonym, ConfigType, DEFAULT_API_TIMEOUT, ElectionType,
+    FeatureLevels, FeatureUpdate, FeatureUpgrade, GroupDescription, GroupListing, GroupMember,
+    ListedOffset, LogDirDescription, MemberToRemove, NewPartitions, NewTopic, Node, OffsetQuery,
+    ProducerState, QuorumDescription, QuorumReplica, QuotaEntity, QuotaFilter, QuotaMatch,
+    Reassignment, ReplicaInDir, TopicDescription, TopicListing,
+};
 pub use client::{Client, Leader};
 pub use config::CommonClientConfig;
 pub use connection::{Connection, ConnectionOptions};

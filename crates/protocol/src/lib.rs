@@ -47,7 +47,7 @@ pub use error_code::ErrorCode;
 pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 pub use leader::{LeaderIdAndEpoch, NodeEndpoint};
 pub use request::{Request, RequestError, RequestHeader, RequestHeaderError, encode_request};
-pub use response::{Response, decode_response, decode_response_header};
+pub use response::{Response, decode_consumer_assignment, decode_response, decode_response_header};
 pub use topic_ref::TopicRef;
 pub use uuid::{METADATA_TOPIC_ID, ParseUuidError, format_uuid, parse_uuid};
 pub use wire::{Frame, Part};

@@ -108,3 +108,10 @@ pub fn decode_response<M: KafkaResponse + KafkaDecode>(
     let limits = decode_limits(body.len());
     M::decode_from_bytes(body, ApiVersion::new(version), limits)
 }
+
+/// Decodes what a group's leader assigned to a member that speaks the protocol `consumer`: a
+/// version, and a body of that version.
+pub fn decode_consumer_assignment(bytes: Bytes) -> Result<ConsumerProtocolAssignment, DecodeError> {
+    let limits = decode_limits(bytes.len());
+    decode_consumer_protocol_assignment(bytes, limits).map(|(_, assignment)| assignment)
+}
