@@ -36,6 +36,8 @@ const CLIENTS: &[Client] = &[
         library: "franz-go 1.22.3, kadm 1.20.0",
         kind: Kind::Go("franz-go"),
     },
+    Client { name: "sarama", library: "sarama 1.61.1", kind: Kind::Go("sarama") },
+    Client { name: "kafka-go", library: "kafka-go 0.4.51", kind: Kind::Go("kafka-go") },
 ];
 
 struct Client {

@@ -27,8 +27,7 @@ func main() {
 	})
 }
 
-func (c *client) Cannot() []string { return nil }
-func (c *client) Resets() bool     { return true }
+func (c *client) Lacks() scenarios.Lacks { return scenarios.Lacks{} }
 
 func (c *client) Code(err error) int16 {
 	var refusal *kerr.Error

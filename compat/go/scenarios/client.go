@@ -16,10 +16,8 @@ const (
 
 // Client is one library. A method that waits for the node ends with its context at the latest.
 type Client interface {
-	// Cannot names the scenarios that the library's API cannot express.
-	Cannot() []string
-	// Resets tells whether a reader at an offset out of range begins anew, or ends with an error.
-	Resets() bool
+	// Lacks tells what the library's API cannot express.
+	Lacks() Lacks
 	// Code is the error code that a node answered with, 0 if it was not the node that complained.
 	Code(err error) int16
 
@@ -48,6 +46,20 @@ type Client interface {
 	// AlterTopicConfig changes one key and leaves the others alone (KIP-339); nil takes the key away.
 	AlterTopicConfig(ctx context.Context, topic, key string, value *string) error
 	DescribeCluster(ctx context.Context) (Cluster, error)
+}
+
+// Lacks is what a library's API cannot express.
+type Lacks struct {
+	// Scenarios that cannot be run at all.
+	Scenarios []string
+	// Reset of a reader whose offset is out of range: it ends with an error instead.
+	Reset bool
+	// MaxTimestamp among the offsets to look up (KIP-734).
+	MaxTimestamp bool
+	// Empty keys and values, which it reads as null.
+	Empty bool
+	// Strategy of a described group.
+	Strategy bool
 }
 
 // Producing is how records are sent.
@@ -128,7 +140,7 @@ type Config struct {
 	Source int8
 }
 
-// Cluster as it is described; a library that does not tell the cluster's id leaves it empty.
+// Cluster as it is described.
 type Cluster struct {
 	ID         string
 	Brokers    []int32

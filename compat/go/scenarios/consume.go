@@ -82,7 +82,7 @@ func consumeFromOffset(n *node) {
 	topic := n.filled("consume-from-offset")
 	n.reads(topic, 42, 42, 100)
 	n.reads(topic, 7, 7, 100)
-	if n.Resets() {
+	if !n.Lacks().Reset {
 		n.reads(topic, 1_000, 0, 100)
 		return
 	}

@@ -50,7 +50,7 @@ func Main(open func(bootstrap string) (Client, error)) {
 	default:
 		wanted := strings.Join(rest, "")
 		for _, scenario := range scenarios {
-			if strings.Contains(scenario.name, wanted) && !slices.Contains(client.Cannot(), scenario.name) {
+			if strings.Contains(scenario.name, wanted) && !slices.Contains(client.Lacks().Scenarios, scenario.name) {
 				well = passes(client, scenario) && well
 			}
 		}
