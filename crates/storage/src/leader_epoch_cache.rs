@@ -40,7 +40,12 @@ impl LeaderEpochCache {
     pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let mut cache = Self::default();
         for EpochStart { epoch, start } in checkpoint::read_lines(disk, path, parse)? {
+            let known = cache.epochs.len();
             cache.assign(epoch, start);
+            if cache.epochs.len() <= known {
+                let message = format!("{}: epochs and offsets do not ascend", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
         }
         cache.dirty = false;
         Ok(cache)

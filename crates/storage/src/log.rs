@@ -12,6 +12,7 @@ mod producer_recovery;
 mod read;
 mod swap;
 mod truncate;
+mod txn_index_check;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

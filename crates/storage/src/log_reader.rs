@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ottla_env::File;
 use ottla_protocol::Offset;
 
-use crate::batch_scanner::read_exact;
+use crate::batch_scanner::{corrupt, read_exact};
 use crate::log_segment::LogSegment;
 use crate::open_files::Wait;
 use crate::transaction_index::AbortedTxn;
@@ -227,6 +227,12 @@ impl LogReader {
             let min_one = wanted.min_one_message && data.slices.is_empty();
             let run = match data.slices.is_empty() {
                 true => match segment.find_offset(from, limit, wait)? {
+                    // Its offset lies outside its checksum, and a flipped bit may have moved it.
+                    Some(batch)
+                        if batch.header.last_offset() >= next_base.unwrap_or(self.log_end) =>
+                    {
+                        return Err(corrupt());
+                    }
                     Some(batch) => {
                         let first_end = batch.end();
                         Run { start: batch.position, first_end: Some(first_end), limit }

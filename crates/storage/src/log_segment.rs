@@ -194,7 +194,7 @@ impl LogSegment {
             return Ok(Timestamp(known));
         }
         let file = self.file()?;
-        let first = HeaderScanner::new(&*file, 0, self.size()).next_batch()?;
+        let first = self.scanner(&*file, 0, self.size(), Wait::ForDisk).next_batch()?;
         let timestamp = first.map_or(Timestamp::NONE, |batch| batch.header.max_timestamp);
         self.first_timestamp.store(timestamp.0, Ordering::Relaxed);
         Ok(timestamp)
@@ -238,7 +238,7 @@ impl LogSegment {
             last => self.note_largest(last),
         }
         let mut next_offset = self.base_offset;
-        let mut scanner = HeaderScanner::new(&*file, last.position, size);
+        let mut scanner = self.scanner(&*file, last.position, size, Wait::ForDisk);
         while let Some(batch) = scanner.next_batch()? {
             self.note_timestamp(&batch.header);
             next_offset = batch.header.next_offset();
@@ -261,7 +261,7 @@ impl LogSegment {
             last => self.note_largest(last),
         }
         let file = self.file()?;
-        let batch = HeaderScanner::new(&*file, last.position, self.size()).next_batch()?;
+        let batch = self.scanner(&*file, last.position, self.size(), Wait::ForDisk).next_batch()?;
         Ok(batch.filter(|batch| batch.header.last_offset() == last.offset))
     }
 
@@ -273,7 +273,17 @@ impl LogSegment {
         wait: Wait,
     ) -> io::Result<Option<FoundBatch>> {
         let hint = self.hint(self.offset_index.lookup(offset, wait))?;
-        self.find(hint, limit, wait, |batch| batch.last_offset() >= offset)
+        let found = self.find(hint, limit, wait, |batch| batch.last_offset() >= offset)?;
+        if let Some(batch) = found.filter(|batch| batch.header.base_offset > offset) {
+            // Compaction left a gap, or a bit flipped: then the next batch begins too early.
+            let file = self.file()?;
+            let mut scanner = self.scanner(&*file, batch.position, limit, wait);
+            scanner.next_batch()?;
+            if !scanner.is_followed()? {
+                return Err(corrupt());
+            }
+        }
+        Ok(found)
     }
 
     /// Where the batches before `bound` end: the position of the first one that begins at or
@@ -313,13 +323,13 @@ impl LogSegment {
     /// The end of the batch that begins at byte `start`.
     pub(crate) fn batch_end(&self, start: u64, limit: u64, wait: Wait) -> io::Result<u64> {
         let file = self.file()?;
-        let batch = HeaderScanner::waiting(&*file, start, limit, wait).next_batch()?;
+        let batch = self.scanner(&*file, start, limit, wait).next_batch()?;
         Ok(batch.map_or(start, |batch| batch.end()))
     }
 
     /// The batch that begins at byte `position`; `None` at the end.
     pub(crate) fn batch_at(&self, position: u64) -> io::Result<Option<FoundBatch>> {
-        HeaderScanner::new(&*self.file()?, position, self.size()).next_batch()
+        self.scanner(&*self.file()?, position, self.size(), Wait::ForDisk).next_batch()
     }
 
     /// The offset after the batch that ends at byte `end`.
@@ -381,6 +391,17 @@ impl LogSegment {
         Ok(fits)
     }
 
+    /// Scans from the batch at `position`.
+    fn scanner<'a>(
+        &self,
+        file: &'a dyn File,
+        position: u64,
+        limit: u64,
+        wait: Wait,
+    ) -> HeaderScanner<'a> {
+        HeaderScanner::waiting(file, position, limit, wait).not_before(self.base_offset)
+    }
+
     /// Scans from where an index pointed. An index is a hint: if it leads nowhere, the scan begins
     /// at the start of the segment.
     fn find(
@@ -392,15 +413,18 @@ impl LogSegment {
     ) -> io::Result<Option<FoundBatch>> {
         let file = self.file()?;
         if hint.position > 0 && hint.position < limit {
-            let mut scanner = HeaderScanner::waiting(&*file, hint.position, limit, wait);
+            let mut scanner = self.scanner(&*file, hint.position, limit, wait);
             match scanner.next_batch() {
                 // Kafka's followers note the last offset of several batches with the position of
                 // the first one.
                 Ok(Some(batch)) if batch.header.last_offset() <= hint.offset => {
-                    return if wanted(&batch.header) {
+                    if !wanted(&batch.header) {
+                        return scan(scanner, wanted);
+                    }
+                    return if scanner.seems_followed()? {
                         Ok(Some(batch))
                     } else {
-                        scan(scanner, wanted)
+                        Err(corrupt())
                     };
                 }
                 Ok(_) => {}
@@ -409,7 +433,7 @@ impl LogSegment {
             }
             self.lose_indexes(&lost_index::MISFIT);
         }
-        scan(HeaderScanner::waiting(&*file, 0, limit, wait), wanted)
+        scan(self.scanner(&*file, 0, limit, wait), wanted)
     }
 
     // --- on disk ---
@@ -594,7 +618,7 @@ fn scan(
 ) -> io::Result<Option<FoundBatch>> {
     while let Some(batch) = scanner.next_batch()? {
         if wanted(&batch.header) {
-            return Ok(Some(batch));
+            return if scanner.seems_followed()? { Ok(Some(batch)) } else { Err(corrupt()) };
         }
     }
     Ok(None)

@@ -155,7 +155,6 @@ impl TransactionIndex {
     }
 
     /// All entries, in order of their markers.
-    #[allow(dead_code, reason = "compaction drops what its aborted records leave behind")]
     pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<AbortedTxn>> {
         self.read(0, self.len(), Wait::ForDisk)
     }

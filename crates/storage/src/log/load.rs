@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::listing::{ListedFiles, Listing, keep_useful_snapshots};
 use super::producer_recovery::ProducerRecovery;
-use super::{Checkpointed, Log, Writer, flush, swap};
+use super::{Checkpointed, Log, Writer, flush, swap, txn_index_check};
 use crate::batch_scanner::HeaderScanner;
 use crate::cleaner::CleaningState;
 use crate::leader_epoch_cache::{self, LeaderEpochCache};
@@ -62,6 +62,7 @@ impl LogOpenOptions {
 /// What opening a log finds out.
 struct Loaded {
     segments: Vec<Arc<LogSegment>>,
+    log_start: Offset,
     log_end: Offset,
     epochs: LeaderEpochCache,
     producers: ProducerStates,
@@ -74,14 +75,20 @@ impl Log {
     pub fn open(
         dir: Arc<LogDir>,
         partition: TopicPartition,
-        options: LogOpenOptions,
+        mut options: LogOpenOptions,
     ) -> io::Result<Self> {
         let path = dir.path().join(partition.to_string());
-        let Loaded { segments, log_end, mut epochs, producers, checkpointed } =
-            load(&dir, &path, &options)?;
+        let mut loaded = load(&dir, &path, &options)?;
+        if !options.clean_shutdown && loaded.log_end < options.recovery_point {
+            let (log_end, promised) = (loaded.log_end, options.recovery_point);
+            tracing::warn!(%partition, %log_end, %promised, "recovery point beyond the end: checking all");
+            options.recovery_point = Offset(0);
+            loaded = load(&dir, &path, &options)?;
+        }
+        let Loaded { segments, log_start, log_end, mut epochs, producers, checkpointed } = loaded;
         let active = segments.last().cloned();
         let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
-        let log_start = options.log_start_offset.max(first).min(log_end);
+        let log_start = log_start.max(first).min(log_end);
         epochs.truncate_from_start(log_start);
         // Also of an epoch all of whose records are before the start.
         epochs.truncate_from_end(log_end);
@@ -138,7 +145,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     let mut rest = listed.into_iter().peekable();
     while let Some((base_offset, files)) = rest.next() {
         let next_base = rest.peek().map(|(next, _)| *next);
-        let (segment, scanned) = loader.open_segment(base_offset, &files, next_base)?;
+        let (segment, scanned) = loader.open_segment(base_offset, &files, next_base, &segments)?;
         let Some(scanned) = scanned else {
             segments.push(segment);
             log_end = next_base.unwrap_or(log_end);
@@ -163,8 +170,9 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
     }
     let Loader { mut epochs, outdated_txn_indexes, .. } = loader;
     // No segment is left where a crash interrupted a truncation of all of them.
-    let began_anew = segments.is_empty() || log_end < options.log_start_offset;
-    let log_end = begin_at_start(dir, path, options, &mut segments, log_end)?;
+    let log_start = believable_start(path, options, log_end);
+    let began_anew = segments.is_empty() || log_end < log_start;
+    let log_end = begin_at_start(dir, path, options, &mut segments, (log_start, log_end))?;
     if epochs_lost {
         tracing::warn!(file = %epoch_file.display(), "damaged: finding the epochs in the log");
         epochs = find_epochs(&segments)?;
@@ -181,7 +189,7 @@ fn load(dir: &Arc<LogDir>, path: &Path, options: &LogOpenOptions) -> io::Result<
             .run(snapshots)?,
     };
     let checkpointed = as_closed && has_snapshot;
-    Ok(Loaded { segments, log_end, epochs, producers, checkpointed })
+    Ok(Loaded { segments, log_start, log_end, epochs, producers, checkpointed })
 }
 
 /// Opens the segments of a log one after the other.
@@ -219,6 +227,7 @@ impl Loader<'_> {
         base_offset: Offset,
         files: &ListedFiles,
         next_base: Option<Offset>,
+        before: &[Arc<LogSegment>],
     ) -> io::Result<(Arc<LogSegment>, Option<Scanned>)> {
         let Self { dir, path, options, .. } = *self;
         let synced = self.is_synced(next_base);
@@ -230,7 +239,7 @@ impl Loader<'_> {
                     .map(|(segment, end)| (segment, Some(Scanned::nothing(end)))),
             };
             if let Some((segment, scanned)) = opened {
-                if !load_txn_index(&segment, files)? {
+                if !self.load_txn_index(&segment, files, before)? {
                     self.outdated_txn_indexes.insert(base_offset, base_offset);
                 }
                 return Ok((segment, scanned));
@@ -255,7 +264,8 @@ impl Loader<'_> {
         }
         if scanned.has_markers || files.txn_index.is_some() {
             // A checkpoint vouches for what is before it, as for the other indexes.
-            let resumed = scanned.first_offset > base_offset && load_txn_index(&segment, files)?;
+            let resumed = scanned.first_offset > base_offset
+                && self.load_txn_index(&segment, files, before)?;
             let from = if resumed { scanned.first_offset } else { base_offset };
             self.outdated_txn_indexes.insert(base_offset, from);
         }
@@ -272,19 +282,42 @@ impl Loader<'_> {
         let snapshot = ProducerStates::from_snapshot(&self.dir.disk().read(file)?);
         Ok(snapshot.is_ok().then_some(*offset))
     }
+
+    /// Reads the transaction index of a segment, if it has one; `false` if it makes no sense, or
+    /// is not about what the log holds.
+    fn load_txn_index(
+        &self,
+        segment: &Arc<LogSegment>,
+        files: &ListedFiles,
+        before: &[Arc<LogSegment>],
+    ) -> io::Result<bool> {
+        let Some(len) = files.txn_index else { return Ok(true) };
+        let is_compacted = self.options.first_dirty_offset.is_some();
+        let checked = segment
+            .txn_index()
+            .load(len)
+            .and_then(|()| txn_index_check::compare(segment, before, is_compacted));
+        match checked {
+            Err(error) if is_torn(&error) => {
+                let file = segment.txn_index().path().display();
+                tracing::warn!(%file, %error, "making a damaged transaction index anew");
+                Ok(false)
+            }
+            checked => checked.map(|()| true),
+        }
+    }
 }
 
-/// Reads the transaction index of a segment, if it has one; `false` if it makes no sense.
-fn load_txn_index(segment: &LogSegment, files: &ListedFiles) -> io::Result<bool> {
-    let Some(len) = files.txn_index else { return Ok(true) };
-    match segment.txn_index().load(len) {
-        Err(error) if is_torn(&error) => {
-            let file = segment.txn_index().path().display();
-            tracing::warn!(%file, %error, "making a damaged transaction index anew");
-            Ok(false)
-        }
-        loaded => loaded.map(|()| true),
+/// The log's start as the checkpoint has it, unless it cannot be true: a log that was closed did
+/// not end before its start, so a digit became another one.
+fn believable_start(path: &Path, options: &LogOpenOptions, log_end: Offset) -> Offset {
+    let log_start = options.log_start_offset;
+    let was_closed = options.clean_shutdown && options.recovery_point == log_end;
+    if was_closed && log_start > log_end {
+        tracing::warn!(dir = %path.display(), %log_end, %log_start, "ignoring a start beyond the end");
+        return Offset(0);
     }
+    log_start
 }
 
 fn is_torn(error: &io::Error) -> bool {
@@ -324,9 +357,8 @@ fn begin_at_start(
     path: &Path,
     options: &LogOpenOptions,
     segments: &mut Vec<Arc<LogSegment>>,
-    log_end: Offset,
+    (log_start, log_end): (Offset, Offset),
 ) -> io::Result<Offset> {
-    let log_start = options.log_start_offset;
     if log_end < log_start {
         // Deleted offsets are never given out again, even if a crash took what came after them.
         tracing::warn!(dir = %path.display(), %log_end, %log_start, "the log ends before its start");

@@ -47,7 +47,7 @@ impl LogSegment {
     pub(super) fn rebuild_indexes(&self) -> io::Result<()> {
         let (offset_index, time_index) = (self.offset_index.anew(), self.time_index.anew());
         let file = self.file()?;
-        let mut scanner = HeaderScanner::new(&*file, 0, self.size());
+        let mut scanner = HeaderScanner::new(&*file, 0, self.size()).not_before(self.base_offset);
         let (mut since, mut largest) = (0, None);
         // What follows damage is not indexed: no reader gets there.
         while let Some(Some(batch)) = skip_invalid(scanner.next_batch())? {
@@ -70,7 +70,7 @@ impl LogSegment {
     /// The largest timestamp, and the end of its batch, by the batches.
     pub(super) fn find_largest(&self) -> io::Result<Option<TimestampOffset>> {
         let file = self.file()?;
-        let mut scanner = HeaderScanner::new(&*file, 0, self.size());
+        let mut scanner = HeaderScanner::new(&*file, 0, self.size()).not_before(self.base_offset);
         let mut largest = None;
         while let Some(batch) = scanner.next_batch()? {
             largest = larger(largest, &batch.header);

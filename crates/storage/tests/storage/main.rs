@@ -4,6 +4,7 @@
 
 mod append;
 mod batches;
+mod bit_flips;
 mod compaction;
 mod epochs;
 mod faults;

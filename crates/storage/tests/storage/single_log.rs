@@ -125,6 +125,11 @@ impl SingleLog {
         open(&self.root, options)
     }
 
+    /// Of which no checkpoint is known.
+    pub(crate) fn options(&self) -> LogOpenOptions {
+        options(&self.config)
+    }
+
     pub(crate) fn open_with(&mut self, options: LogOpenOptions) {
         self.log = open(&self.root, options).unwrap();
     }
