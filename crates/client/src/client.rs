@@ -23,6 +23,8 @@ pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 pub(crate) enum Purpose {
     /// What is answered at once.
     Requests,
+    /// Fetch, which the broker holds back for `fetch.max.wait.ms`.
+    Fetch,
     /// JoinGroup, which the broker holds back until the others have joined.
     Coordinator,
 }
@@ -108,17 +110,41 @@ impl Client {
         &self,
         topics: &[&str],
     ) -> Result<Arc<ClusterMetadata>, ClientError> {
-        let rows = topics
-            .iter()
-            .map(|topic| message!(MetadataRequestTopic { name: Some(StrBytes::from(*topic)) }));
+        self.query_metadata(Some(topics), true).await
+    }
+
+    /// Asks for `topics`, or for all there are, which then are all that is known.
+    pub(crate) async fn query_metadata(
+        &self,
+        topics: Option<&[&str]>,
+        may_create: bool,
+    ) -> Result<Arc<ClusterMetadata>, ClientError> {
+        let row =
+            |topic: &&str| message!(MetadataRequestTopic { name: Some(StrBytes::from(*topic)) });
         let request = message!(MetadataRequest {
-            topics: Some(rows.collect()),
-            allow_auto_topic_creation: true,
+            topics: topics.map(|topics| topics.iter().map(row).collect()),
+            allow_auto_topic_creation: may_create,
         });
         let response = self.any_broker().await?.call(&request).await?;
         let mut metadata = self.0.metadata.lock();
+        if topics.is_none() {
+            Arc::make_mut(&mut metadata).topics.clear();
+        }
         *metadata = Arc::new(metadata.updated_by(response));
         Ok(metadata.clone())
+    }
+
+    /// The same cluster through connections of its own: what is held back there (JoinGroup of one
+    /// of two members in one program) holds up nobody here.
+    pub(crate) fn on_its_own(&self) -> Self {
+        Self(Arc::new(Shared {
+            env: self.0.env.clone(),
+            bootstrap_servers: self.0.bootstrap_servers.clone(),
+            options: self.0.options.clone(),
+            connections: Mutex::default(),
+            metadata: Mutex::new(self.metadata()),
+            coordinators: Mutex::default(),
+        }))
     }
 
     /// A connection to the broker with this id.

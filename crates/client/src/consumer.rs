@@ -1,363 +1,379 @@
-//! Reads records of assigned partitions. Kafka's `KafkaConsumer` with `assign`.
+//! Reads records. Kafka's `KafkaConsumer`.
+//!
+//! A [`Consumer`] reads what it is [assigned](Consumer::assign), or what its group gives it once
+//! it has [subscribed](Consumer::subscribe). [`Consumer::poll`] does all the work: it takes part
+//! in rebalances, looks up where to begin, and hands out what was fetched meanwhile. Only
+//! heartbeats are sent beside it, so a program that polls too rarely keeps its place for
+//! `max.poll.interval.ms` and no longer (KIP-62).
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use ottla_client::{Client, ConnectionOptions, Consumer, ConsumerOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = ottla_env::Env::os();
+//! let servers = vec!["127.0.0.1:9092".to_owned()];
+//! let client = Client::connect(&env, servers, ConnectionOptions::default()).await?;
+//! let mut consumer = Consumer::new(client, ConsumerOptions::in_group("billing"));
+//! consumer.subscribe(["orders"])?;
+//! loop {
+//!     let records = consumer.poll(Duration::from_secs(1)).await?;
+//!     for record in records.iter() {
+//!         println!("{} {}: {:?}", record.partition, record.offset, record.value);
+//!     }
+//! #   if records.is_empty() { break }
+//! }
+//! consumer.close(Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Which errors pass
+//! [`Consumer::poll`] tries again by itself what may pass, and answers with nothing meanwhile.
+//! What it does report needs a decision: [`ConsumerError`] says which.
+//!
+//! # Invariants
+//! - Every future here may be dropped at any time: what was sent goes on, and the next call takes
+//!   its result. A poll that is dropped has handed out nothing.
+//! - A record that was handed out is before [`Consumer::position`], all others are behind it.
+//! - Records are slices of the broker's response: none is copied, or allocated for.
 
-use std::collections::BTreeMap;
+pub mod assignor;
+mod commit;
+mod completed_fetch;
+mod deserializer;
+mod error;
+mod fetch_session;
+mod fetcher;
+mod group_protocol;
+mod heartbeat;
+mod listener;
+mod lookups;
+mod membership;
+mod metrics;
+mod offsets;
+mod options;
+mod partitions;
+mod positions;
+mod rebalance;
+mod records;
+mod subscription;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+use futures_util::{FutureExt, stream};
 use ottla_protocol::compression::Decompressor;
-use ottla_protocol::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData,
+use ottla_protocol::messages::JoinGroupResponse;
+use ottla_protocol::{Monotonic, TopicPartition};
+
+use crate::client::Purpose;
+use crate::{Client, ClientError};
+
+pub use commit::GroupMetadata;
+pub use deserializer::{
+    BytesDeserializer, DeserializeError, Deserializer, NumberDeserializer, StringDeserializer,
+    TypedRecord,
 };
-use ottla_protocol::messages::ListOffsetsRequest;
-use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use ottla_protocol::record_batch::{RecordBatch, RecordBatchError, RecordError, batches};
-use ottla_protocol::{
-    ApiKey, BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition,
-    TopicRef, message,
-};
+pub use error::ConsumerError;
+pub use fetcher::FetchedPartition;
+pub use listener::{ConsumerInterceptor, Rebalance, RebalanceListener};
+pub use lookups::FoundOffset;
+pub use metrics::ConsumerMetrics;
+pub use options::{AutoOffsetReset, ConsumerOptions, IsolationLevel};
+pub use partitions::{CommittedOffset, OffsetSpec};
+pub use records::{ConsumerRecord, RecordRef, Records};
 
-use crate::client::RETRY_BACKOFF;
-use crate::{Client, ClientError, Leader};
-
-/// How a consumer behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct ConsumerOptions {
-    /// `fetch.max.wait.ms`: how long a broker may wait for `min_bytes`.
-    pub max_wait: Duration,
-    /// `fetch.min.bytes`.
-    pub min_bytes: i32,
-    /// `fetch.max.bytes` of one response.
-    pub max_bytes: i32,
-    /// `max.partition.fetch.bytes`.
-    pub max_partition_bytes: i32,
-    /// The most bytes that the records of one compressed batch may have.
-    pub max_batch_bytes: usize,
-}
-
-impl Default for ConsumerOptions {
-    fn default() -> Self {
-        Self {
-            max_wait: Duration::from_millis(500),
-            min_bytes: 1,
-            max_bytes: 50 << 20,
-            max_partition_bytes: 1 << 20,
-            max_batch_bytes: 100 << 20,
-        }
-    }
-}
-
-/// A point in a partition, by its meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffsetSpec {
-    /// The first offset that is still there.
-    Earliest,
-    /// The offset that the next record will get, as far as consumers may see.
-    Latest,
-    /// The first record with this time or a later one.
-    At(Timestamp),
-}
-
-/// A record that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConsumerRecord {
-    /// Where it stands.
-    pub partition: TopicPartition,
-    /// At which offset.
-    pub offset: Offset,
-    /// The producer's or the broker's time.
-    pub timestamp: Timestamp,
-    /// Its key.
-    pub key: Option<Bytes>,
-    /// Its value.
-    pub value: Option<Bytes>,
-    /// Its headers, in order.
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
-}
-
-/// What one fetch brought of one partition, as it is stored.
-#[derive(Clone, Debug)]
-pub struct FetchedPartition {
-    /// Which.
-    pub partition: TopicPartition,
-    /// The offset from which it was asked; the first batch may begin before it.
-    pub from: Offset,
-    /// The partition's high watermark.
-    pub high_watermark: Offset,
-    /// Whole batches, and perhaps a piece of another.
-    pub records: Bytes,
-}
+use commit::Commits;
+use fetcher::{Fetched, Fetcher};
+use lookups::Answers;
+use metrics::Counters;
+use partitions::{Partitions, Position};
+use rebalance::{Group, Synced};
+use subscription::{MetadataNeed, Subscription};
 
 /// Reads records, from each partition in order.
 pub struct Consumer {
     client: Client,
     options: ConsumerOptions,
-    positions: BTreeMap<TopicPartition, Offset>,
+    subscription: Subscription,
+    partitions: Partitions,
+    fetcher: Fetcher,
+    group: Option<Group>,
+    commits: Commits,
+    metadata: MetadataNeed,
+    in_flight: FuturesUnordered<BoxFuture<'static, Event>>,
+    errors: VecDeque<ConsumerError>,
+    listener: Option<Box<dyn RebalanceListener>>,
+    interceptors: Vec<Box<dyn ConsumerInterceptor>>,
     decompressor: Decompressor,
+    metrics: Counters,
+    /// Something is to be looked at, before `wake_at`.
+    changed: bool,
+    /// Something was handed out, so that more may be fetched.
+    drained: bool,
+    wake_at: Option<Monotonic>,
+}
+
+/// What came back of something that was begun.
+enum Event {
+    Metadata(Result<(), ClientError>),
+    Fetched(Box<Fetched>),
+    Offsets(Answers<FoundOffset>),
+    EpochEnds(BTreeMap<TopicPartition, Position>, Answers<Position>),
+    Committed(Vec<TopicPartition>, Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError>),
+    CommitDone(commit::Done),
+    Joined(Result<JoinGroupResponse, ClientError>),
+    Synced(Result<Synced, ClientError>),
 }
 
 impl Consumer {
-    /// Reads from the cluster of `client`, which nobody else should use: a fetch that waits for
-    /// records holds up what comes behind it on the same connection.
+    /// Reads from the cluster of `client`, through connections of its own.
     pub fn new(client: Client, options: ConsumerOptions) -> Self {
-        Self { client, options, positions: BTreeMap::new(), decompressor: Decompressor::new() }
-    }
-
-    /// Reads `partition` from `offset` on; moves there if it was already read.
-    pub fn assign(&mut self, partition: TopicPartition, offset: Offset) {
-        self.positions.insert(partition, offset);
-    }
-
-    /// Reads `partition` no longer.
-    pub fn unassign(&mut self, partition: &TopicPartition) {
-        self.positions.remove(partition);
-    }
-
-    /// The offset from which the next record of `partition` will come.
-    pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
-        self.positions.get(partition).copied()
-    }
-
-    /// The offset that `spec` means; for a time after all records, the end.
-    pub async fn offset(
-        &self,
-        partition: &TopicPartition,
-        spec: OffsetSpec,
-    ) -> Result<Offset, ClientError> {
-        let found = self.list_offset(partition, spec).await?;
-        match (found, spec) {
-            (Offset(-1), OffsetSpec::At(_)) => {
-                self.list_offset(partition, OffsetSpec::Latest).await
-            }
-            (offset, _) => Ok(offset),
+        let client = client.on_its_own();
+        let now = client.env().clock.now();
+        let group = options.group_id.clone().map(|group| Group::new(&client, group, &options));
+        Self {
+            commits: Commits::new(now + options.auto_commit_interval),
+            client,
+            options,
+            subscription: Subscription::None,
+            partitions: Partitions::default(),
+            fetcher: Fetcher::default(),
+            group,
+            metadata: MetadataNeed::new(now),
+            in_flight: FuturesUnordered::new(),
+            errors: VecDeque::new(),
+            listener: None,
+            interceptors: Vec::new(),
+            decompressor: Decompressor::new(),
+            metrics: Counters::default(),
+            changed: true,
+            drained: false,
+            wake_at: None,
         }
     }
 
-    async fn list_offset(
-        &self,
-        partition: &TopicPartition,
-        spec: OffsetSpec,
-    ) -> Result<Offset, ClientError> {
-        let timestamp = match spec {
-            OffsetSpec::Earliest => -2,
-            OffsetSpec::Latest => -1,
-            OffsetSpec::At(Timestamp(millis)) => millis,
-        };
-        let leader = self.client.leader(partition).await?;
-        let row = message!(ListOffsetsPartition {
-            partition_index: partition.partition,
-            current_leader_epoch: leader.epoch.0,
-            timestamp: timestamp,
-        });
-        let topic = message!(ListOffsetsTopic {
-            name: StrBytes::from(&*partition.topic),
-            partitions: vec![row],
-        });
-        let request = message!(ListOffsetsRequest { replica_id: -1, topics: vec![topic] });
-        let response = leader.connection.call(&request).await?;
-        let rows = response.topics.into_iter().flat_map(|topic| topic.partitions);
-        let row = rows.into_iter().find(|row| row.partition_index == partition.partition);
-        let row = row.ok_or_else(|| ClientError::Nonsense(format!("nothing about {partition}")))?;
-        let code = ErrorCode::from_wire(row.error_code);
-        if code.is_retriable() {
-            self.client.forget_topic(&partition.topic);
-        }
-        ClientError::check(code, None).map(|()| Offset(row.offset))
+    /// Has `interceptor` see what is handed out and committed, behind those added before.
+    pub fn add_interceptor(&mut self, interceptor: impl ConsumerInterceptor + 'static) {
+        self.interceptors.push(Box::new(interceptor));
     }
 
-    /// The next records of all assigned partitions; none if there were none for `max_wait`.
+    /// The next records, at most `max.poll.records`; none if there were none for `timeout`.
     ///
-    /// Failures that may pass are left for the next call. `OFFSET_OUT_OF_RANGE` is not one:
-    /// the caller must [`Consumer::assign`] another offset.
-    pub async fn poll(&mut self) -> Result<Vec<ConsumerRecord>, ClientError> {
-        let fetched = self.poll_batches().await?;
-        let mut records = Vec::new();
-        for partition in fetched {
-            self.read(&partition, &mut records)?;
-        }
-        Ok(records)
+    /// With `enable.auto.commit`, what earlier polls handed out counts as done.
+    pub async fn poll(&mut self, timeout: Duration) -> Result<Records, ConsumerError> {
+        let most = self.options.max_poll_records.max(1);
+        self.polled()?;
+        let records = self.run_until(timeout, |this| this.collect(most)).await?;
+        Ok(records.unwrap_or_default())
     }
 
-    /// [`Consumer::poll`] without looking into the batches.
-    pub async fn poll_batches(&mut self) -> Result<Vec<FetchedPartition>, ClientError> {
-        let mut by_leader: BTreeMap<BrokerId, (Leader, FetchRequest)> = BTreeMap::new();
-        let mut failed = false;
-        for (partition, offset) in &self.positions {
-            match self.client.leader(partition).await {
-                Ok(leader) => {
-                    let topic = leader.topic_ref(ApiKey::Fetch, &partition.topic)?;
-                    let row = self.fetch_partition(partition, *offset, &leader);
-                    let entry = by_leader.entry(leader.broker);
-                    let (_, request) = entry.or_insert_with(|| (leader, self.request()));
-                    match request.topics.iter_mut().find(|asked| asked.topic == topic) {
-                        Some(asked) => asked.partitions.push(row),
-                        None => request.topics.push(FetchTopic { topic, partitions: vec![row] }),
-                    }
-                }
-                Err(error) if error.is_retriable() => failed = true,
-                Err(error) => return Err(error),
-            }
-        }
-        let fetches = by_leader.values().map(|(leader, request)| leader.connection.fetch(request));
-        let mut fetched = Vec::new();
-        for ((_, request), response) in by_leader.values().zip(join_all(fetches).await) {
-            failed |= self.take_response(request, response, &mut fetched)?;
-        }
-        for partition in &fetched {
-            if let Some(next) = next_offset(&partition.records)? {
-                self.positions.insert(partition.partition.clone(), next);
-            }
-        }
-        if failed && fetched.is_empty() {
-            self.client.env().clock.sleep(RETRY_BACKOFF).await;
-        }
-        Ok(fetched)
-    }
-
-    fn request(&self) -> FetchRequest {
-        FetchRequest {
-            max_wait_ms: i32::try_from(self.options.max_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: self.options.min_bytes,
-            max_bytes: self.options.max_bytes,
-            ..FetchRequest::default()
-        }
-    }
-
-    fn fetch_partition(
-        &self,
-        partition: &TopicPartition,
-        fetch_offset: Offset,
-        leader: &Leader,
-    ) -> FetchPartition {
-        FetchPartition {
-            partition: partition.partition,
-            current_leader_epoch: leader.epoch,
-            fetch_offset,
-            last_fetched_epoch: LeaderEpoch::NONE,
-            partition_max_bytes: self.options.max_partition_bytes,
-            ..FetchPartition::default()
-        }
-    }
-
-    /// Takes what a leader answered. Whether something failed that may pass.
-    fn take_response(
-        &self,
-        request: &FetchRequest,
-        response: Result<FetchResponse, ClientError>,
-        fetched: &mut Vec<FetchedPartition>,
-    ) -> Result<bool, ClientError> {
-        let response = match response {
-            Ok(response) => response,
-            Err(error) if error.is_retriable() => {
-                self.positions.keys().for_each(|it| self.client.forget_topic(&it.topic));
-                return Ok(true);
-            }
-            Err(error) => return Err(error),
-        };
-        if !response.error_code.is_none() {
-            return Err(ClientError::refused(response.error_code));
-        }
-        let mut failed = false;
-        for topic in response.topics {
-            for data in topic.partitions {
-                // The response names topics as the request did, and that was made of positions.
-                let asked = self.positions.iter().find(|(partition, _)| {
-                    partition.partition == data.partition_index
-                        && self.is_named(partition, &topic.topic, request)
-                });
-                let Some((partition, from)) = asked else { continue };
-                failed |= self.take_partition(partition, *from, data, fetched)?;
-            }
-        }
-        Ok(failed)
-    }
-
-    fn is_named(
-        &self,
-        partition: &TopicPartition,
-        topic: &TopicRef,
-        request: &FetchRequest,
-    ) -> bool {
-        let asked = request.topics.iter().any(|asked| asked.topic == *topic);
-        asked
-            && match topic {
-                TopicRef::Name(name) => name.as_str() == &*partition.topic,
-                TopicRef::Id(id) => {
-                    let metadata = self.client.metadata();
-                    metadata.topics.get(&*partition.topic).is_some_and(|it| it.topic_id == *id)
-                }
-            }
-    }
-
-    fn take_partition(
-        &self,
-        partition: &TopicPartition,
-        from: Offset,
-        data: PartitionData,
-        fetched: &mut Vec<FetchedPartition>,
-    ) -> Result<bool, ClientError> {
-        let code = data.error_code;
-        if code.is_retriable() && code != ErrorCode::OffsetOutOfRange {
-            self.client.forget_topic(&partition.topic);
-            return Ok(true);
-        }
-        ClientError::check(code, None)?;
-        if !data.records.is_empty() {
-            fetched.push(FetchedPartition {
-                partition: partition.clone(),
-                from,
-                high_watermark: data.high_watermark,
-                records: data.records,
+    /// The next record, however long it takes.
+    pub async fn recv(&mut self) -> Result<ConsumerRecord, ConsumerError> {
+        loop {
+            self.polled()?;
+            let patience = self.options.heartbeat_interval;
+            let record = self.run_until(patience, |this| {
+                let records = this.collect(1)?;
+                Ok(records.and_then(|records| records.into_iter().next()))
             });
+            if let Some(record) = record.await? {
+                return Ok(record);
+            }
         }
-        Ok(false)
     }
 
-    fn read(
+    /// [`Consumer::recv`] as a stream, which has no end; after an error it may go on.
+    pub fn stream(
         &mut self,
-        fetched: &FetchedPartition,
-        records: &mut Vec<ConsumerRecord>,
-    ) -> Result<(), ClientError> {
-        for batch in whole_batches(&fetched.records) {
-            let batch = batch?;
-            if !batch.crc_is_valid() {
-                return Err(ClientError::refused(ErrorCode::CorruptMessage));
+    ) -> impl Stream<Item = Result<ConsumerRecord, ConsumerError>> + Send + '_ {
+        stream::unfold(self, |this| async {
+            let next = this.recv().await;
+            Some((next, this))
+        })
+    }
+
+    /// [`Consumer::poll`] without looking into the batches: nothing is checked, unpacked, or
+    /// passed over. All that has arrived is handed out.
+    pub async fn poll_batches(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Vec<FetchedPartition>, ConsumerError> {
+        self.polled()?;
+        let fetched = self.run_until(timeout, Self::collect_raw).await?;
+        Ok(fetched.unwrap_or_default())
+    }
+
+    /// Counters, as they are now.
+    pub fn metrics(&self) -> ConsumerMetrics {
+        let lag = |it: &TopicPartition| Some((it.clone(), self.lag(it)?));
+        self.metrics.snapshot(self.partitions.map.keys().filter_map(lag).collect())
+    }
+
+    /// Leaves the group, after committing what was handed out if `enable.auto.commit` is set, and
+    /// ends what is under way at brokers. What takes longer than `timeout` is given up. In the middle
+    /// of a rebalance a commit may be refused, which is logged: [`Consumer::commit`] before tells.
+    ///
+    /// A static member keeps its place for `session.timeout.ms` (KIP-345). A consumer that is
+    /// dropped without this keeps its partitions from others for that long.
+    pub async fn close(mut self, timeout: Duration) -> Result<(), ConsumerError> {
+        let clock = Arc::clone(&self.client.env().clock);
+        let deadline = clock.now() + timeout;
+        let mut committed = Ok(());
+        if self.options.auto_commit && self.group.is_some() {
+            committed = self.commit_within(self.partitions.consumed(), timeout).await;
+            let refused = |error: &ConsumerError| {
+                matches!(error, ConsumerError::CommitFailed(_) | ConsumerError::RebalanceInProgress)
+            };
+            if let Err(error) = &committed
+                && refused(error)
+            {
+                tracing::warn!(%error, "offsets were not committed");
+                committed = Ok(());
             }
-            if batch.is_control() {
-                continue;
+        }
+        let owned: Vec<_> = self.partitions.names().into_iter().collect();
+        if self.subscription.is_of_group() {
+            self.give_up(&owned, false);
+            let left = deadline.since(clock.now());
+            self.run_until(left, |this| Ok((!this.commits.is_busy()).then_some(()))).await?;
+        }
+        let left = deadline.since(clock.now());
+        let client = self.client.clone();
+        let ending = async {
+            self.leave_group("the consumer is closed").await;
+            for (broker, request) in self.fetcher.sessions() {
+                if let Ok(connection) = client.broker_for(broker, Purpose::Fetch).await {
+                    let _ended_or_forgotten = connection.fetch(&request).await;
+                }
             }
-            let limit = self.options.max_batch_bytes;
-            batch
-                .visit_records(&mut self.decompressor, limit, |record| {
-                    let offset = batch.offset_of(&record);
-                    if offset >= fetched.from {
-                        let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-                        let headers = record.headers.iter();
-                        records.push(ConsumerRecord {
-                            partition: fetched.partition.clone(),
-                            offset,
-                            timestamp: batch.timestamp_of(&record),
-                            key: record.key.map(copy),
-                            value: record.value.map(copy),
-                            headers: headers.map(|it| (copy(it.key), it.value.map(copy))).collect(),
-                        });
-                    }
-                    Ok::<(), RecordError>(())
-                })
-                .map_err(|error| ClientError::Nonsense(error.to_string()))?;
+        };
+        let _given_up = client.env().timeout(left, Box::pin(ending)).await;
+        committed
+    }
+
+    /// Checks that there is something to poll for, and tells the group that somebody does.
+    fn polled(&mut self) -> Result<(), ConsumerError> {
+        if matches!(self.subscription, Subscription::None) {
+            let text = "the consumer reads nothing: subscribe or assign first";
+            return Err(ConsumerError::Usage(text.to_owned()));
+        }
+        if let Some(group) = self.group.as_ref().filter(|_| self.subscription.is_of_group()) {
+            let mut membership = group.place.membership.lock();
+            membership.polled(self.client.env().clock.now());
+            self.changed |= !membership.is_stable();
         }
         Ok(())
     }
+
+    /// Goes on with everything until `look` finds what it looks for, or `timeout` is over.
+    async fn run_until<T>(
+        &mut self,
+        timeout: Duration,
+        mut look: impl FnMut(&mut Self) -> Result<Option<T>, ConsumerError>,
+    ) -> Result<Option<T>, ConsumerError> {
+        let clock = Arc::clone(&self.client.env().clock);
+        let mut now = clock.now();
+        let deadline = now + timeout;
+        loop {
+            self.go_on(now);
+            if let Some(found) = look(self)? {
+                // What can be fetched next is on its way while the caller works.
+                self.go_on(now);
+                return Ok(Some(found));
+            }
+            if now >= deadline {
+                return Ok(None);
+            }
+            if !self.changed && !self.drained {
+                let until = self.wake_at.map_or(deadline, |wake| wake.min(deadline));
+                self.wait(&clock, until.since(now)).await;
+            }
+            now = clock.now();
+        }
+    }
+
+    /// Waits until something comes back, or for `most`.
+    async fn wait(&mut self, clock: &Arc<dyn ottla_env::Clock>, most: Duration) {
+        let place = self.group.as_ref().map(|group| Arc::clone(&group.place));
+        let woken = async {
+            match &place {
+                Some(place) => place.wake_consumer.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        let event = tokio::select! {
+            biased;
+            Some(event) = self.in_flight.next() => Some(event),
+            () = woken => None,
+            () = clock.sleep(most) => None,
+        };
+        self.changed |= event.is_none();
+        if let Some(event) = event {
+            self.handle(event);
+        }
+    }
+
+    /// Takes what has come back, and begins what is due.
+    fn go_on(&mut self, now: Monotonic) {
+        loop {
+            while let Some(Some(event)) = self.in_flight.next().now_or_never() {
+                self.handle(event);
+            }
+            let due = self.changed || self.wake_at.is_some_and(|wake| wake <= now);
+            if !due && !self.drained {
+                return;
+            }
+            let drained = std::mem::take(&mut self.drained);
+            if due {
+                self.changed = false;
+                self.wake_at = None;
+                self.step_group(now);
+                self.step_metadata(now);
+                self.step_positions(now);
+                self.step_auto_commit(now);
+            }
+            self.step_fetches(now, drained && !due);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.client.env().clock.now();
+        match event {
+            Event::Metadata(result) => self.metadata_came(result, now),
+            Event::Fetched(fetched) => self.fetched(*fetched, now),
+            Event::Offsets(answers) => self.offsets_came(answers, now),
+            Event::EpochEnds(asked, answers) => self.epoch_ends_came(&asked, answers, now),
+            Event::Committed(asked, result) => self.committed_came(&asked, result, now),
+            Event::CommitDone(done) => self.commit_done(done),
+            Event::Joined(result) => self.joined(result),
+            Event::Synced(result) => self.synced(result),
+        }
+        self.changed = true;
+    }
+
+    /// Begins something whose result is taken when it comes.
+    fn start(&mut self, work: impl Future<Output = Event> + Send + 'static) {
+        self.in_flight.push(work.boxed());
+    }
+
+    /// Has everything looked at again at `time`, if not before.
+    fn wake_at(&mut self, time: Monotonic) {
+        self.wake_at = Some(self.wake_at.map_or(time, |known| known.min(time)));
+    }
 }
 
-/// The batches of a response; the piece of one at its end is left out.
-fn whole_batches(records: &Bytes) -> impl Iterator<Item = Result<RecordBatch<'_>, ClientError>> {
-    batches(records)
-        .take_while(|batch| !matches!(batch, Err(RecordBatchError::Truncated { .. })))
-        .map(|batch| batch.map_err(|error| ClientError::Nonsense(error.to_string())))
-}
-
-/// The offset after the last whole batch.
-fn next_offset(records: &Bytes) -> Result<Option<Offset>, ClientError> {
-    whole_batches(records).last().map(|batch| Ok(batch?.next_offset())).transpose()
+/// The numbers of the partitions of each topic.
+fn by_topic<'p>(
+    partitions: impl IntoIterator<Item = &'p TopicPartition>,
+) -> BTreeMap<&'p Arc<str>, Vec<i32>> {
+    let mut topics: BTreeMap<&Arc<str>, Vec<i32>> = BTreeMap::new();
+    for partition in partitions {
+        topics.entry(&partition.topic).or_default().push(partition.partition);
+    }
+    topics
 }

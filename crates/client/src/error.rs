@@ -78,6 +78,31 @@ impl ClientError {
         Err(Self::Refused { code, message: message.map(StrBytes::into_string) })
     }
 
+    /// The same error for another who waited for it.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Connect { address, error } => Self::Connect {
+                address: address.clone(),
+                error: io::Error::new(error.kind(), error.to_string()),
+            },
+            Self::Closed { address, reason } => {
+                Self::Closed { address: address.clone(), reason: reason.clone() }
+            }
+            Self::TimedOut { address, api, limit } => {
+                Self::TimedOut { address: address.clone(), api: *api, limit: *limit }
+            }
+            Self::NoCommonVersion { api, client, broker } => {
+                Self::NoCommonVersion { api: *api, client: *client, broker: *broker }
+            }
+            Self::Refused { code, message } => {
+                Self::Refused { code: *code, message: message.clone() }
+            }
+            Self::Encode(_) | Self::Decode(_) | Self::Nonsense(_) => {
+                Self::Nonsense(self.to_string())
+            }
+        }
+    }
+
     /// Whether trying again, perhaps elsewhere, may help.
     pub fn is_retriable(&self) -> bool {
         match self {

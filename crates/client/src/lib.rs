@@ -36,7 +36,13 @@ pub use admin::{
 pub use client::{Client, Leader};
 pub use config::CommonClientConfig;
 pub use connection::{Connection, ConnectionOptions};
-pub use consumer::{Consumer, ConsumerOptions, ConsumerRecord, FetchedPartition, OffsetSpec};
+pub use consumer::{
+    AutoOffsetReset, BytesDeserializer, CommittedOffset, Consumer, ConsumerError,
+    ConsumerInterceptor, ConsumerMetrics, ConsumerOptions, ConsumerRecord, DeserializeError,
+    Deserializer, FetchedPartition, FoundOffset, GroupMetadata, IsolationLevel, NumberDeserializer,
+    OffsetSpec, Rebalance, RebalanceListener, RecordRef, Records, StringDeserializer, TypedRecord,
+    assignor,
+};
 pub use coordinator::CoordinatorKey;
 pub use error::ClientError;
 pub use metadata::{ClusterMetadata, PartitionMetadata, TopicMetadata};

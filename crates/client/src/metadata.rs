@@ -27,6 +27,8 @@ pub struct TopicMetadata {
     pub error_code: ErrorCode,
     /// Its id (KIP-516); zero if the broker does not say.
     pub topic_id: TopicId,
+    /// Whether it is the cluster's own, like `__consumer_offsets`.
+    pub is_internal: bool,
     /// Its partitions, by number.
     pub partitions: BTreeMap<i32, PartitionMetadata>,
 }
@@ -66,6 +68,7 @@ impl ClusterMetadata {
             let metadata = TopicMetadata {
                 error_code: ErrorCode::from_wire(topic.error_code),
                 topic_id: topic.topic_id,
+                is_internal: topic.is_internal,
                 partitions: partitions.collect(),
             };
             topics.insert(name.into_string(), metadata);

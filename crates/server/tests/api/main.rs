@@ -14,6 +14,7 @@ mod slow_disk;
 mod administration;
 mod bad_frames;
 mod bad_records;
+mod consumers;
 mod deleting_records;
 mod disks;
 mod every_version;

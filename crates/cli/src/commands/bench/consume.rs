@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use ottla_client::{Consumer, ConsumerOptions, FetchedPartition, OffsetSpec};
+use ottla_client::{AutoOffsetReset, Consumer, ConsumerOptions, FetchedPartition};
 use ottla_protocol::TopicPartition;
 use ottla_protocol::record_batch::{RecordBatch, batches};
 
@@ -53,10 +53,7 @@ pub(super) async fn run(bench: &Bench, options: &Options, usage: &Usage) -> Resu
     for worker in 0..workers {
         let mut consumer = Consumer::new(bench.client(1).await?, consumer_options(options));
         let own = share(&partitions, worker, workers);
-        for partition in &own {
-            let start = consumer.offset(partition, OffsetSpec::Earliest).await?;
-            consumer.assign(partition.clone(), start);
-        }
+        consumer.assign(own)?;
         let goal = options.records.div_ceil(workers as u64);
         connected.push(read_all(bench.clone(), consumer, goal, options.check_crcs));
     }
@@ -80,8 +77,9 @@ pub(super) async fn run(bench: &Bench, options: &Options, usage: &Usage) -> Resu
 fn consumer_options(options: &Options) -> ConsumerOptions {
     let size = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
     ConsumerOptions {
-        max_bytes: size(options.fetch_bytes),
-        max_partition_bytes: size(options.partition_bytes),
+        fetch_max_bytes: size(options.fetch_bytes),
+        max_partition_fetch_bytes: size(options.partition_bytes),
+        auto_offset_reset: AutoOffsetReset::Earliest,
         ..ConsumerOptions::default()
     }
 }
@@ -108,7 +106,7 @@ async fn read_all(
     let mut last_record = clock.now();
     while read.records < goal {
         let begin = clock.now();
-        let fetched = consumer.poll_batches().await?;
+        let fetched = consumer.poll_batches(IDLE_LIMIT).await?;
         let now = clock.now();
         if fetched.is_empty() && now.since(last_record) > IDLE_LIMIT {
             bail!("the topic ends after {} records: produce more, or ask for fewer", read.records);

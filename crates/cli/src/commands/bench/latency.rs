@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use ottla_client::{Acks, Consumer, ConsumerOptions, OffsetSpec, Producer, ProducerOptions};
+use ottla_client::{Acks, Consumer, ConsumerOptions, Producer, ProducerOptions};
 use ottla_protocol::record_batch::NewRecord;
 use ottla_protocol::{Monotonic, TopicPartition};
 
@@ -43,8 +43,8 @@ pub(super) async fn run(bench: &Bench, options: &Options, usage: &Usage) -> Resu
     let mut consumer = Consumer::new(bench.client(1).await?, ConsumerOptions::default());
     // The way is paved before the clock starts: leaders known, connections open.
     producer.send(&partition, &[NewRecord { value: Some(b""), ..NewRecord::default() }]).await?;
-    let end = consumer.offset(&partition, OffsetSpec::Latest).await?;
-    consumer.assign(partition.clone(), end);
+    consumer.assign([partition.clone()])?;
+    consumer.await_position(&partition).await?;
     let mark = usage.mark();
     let reading = read(bench.clone(), consumer, options.records);
     let sending = send(bench.clone(), producer, partition, options.clone());
@@ -103,10 +103,10 @@ async fn read(bench: Bench, mut consumer: Consumer, records: u64) -> Result<Late
     let mut latencies = Latencies::new()?;
     let mut read = 0;
     while read < records {
-        let polled = consumer.poll().await?;
+        let polled = consumer.poll(Duration::from_secs(1)).await?;
         let now = bench.env.clock.now();
-        for record in &polled {
-            let stamp = record.value.as_ref().and_then(|value| value.first_chunk::<STAMP>());
+        for record in polled.iter() {
+            let stamp = record.value.and_then(|value| value.first_chunk::<STAMP>());
             let due = stamp.map(|stamp| Duration::from_nanos(u64::from_be_bytes(*stamp)));
             latencies.record(now.since(Monotonic(due.context("a record without its time")?)))?;
             read += 1;

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ottla_client::{Consumer, ConsumerOptions, ConsumerRecord, OffsetSpec};
+use ottla_client::{AutoOffsetReset, Consumer, ConsumerOptions, OffsetSpec};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
 use super::{BACKOFF, Plan, Shared, connect, id_of};
 use crate::checker::{Promise, RecordId};
 use crate::node::Node;
+
+/// How long a poll waits for records.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What was read, by partition and offset.
 type Read = BTreeMap<(i32, i64), RecordId>;
@@ -19,7 +23,9 @@ pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> 
     while !shared.topic_made.get() {
         env.clock.sleep(BACKOFF).await;
     }
-    let mut consumer = Consumer::new(connect(&env).await, ConsumerOptions::default());
+    let options =
+        ConsumerOptions { auto_offset_reset: AutoOffsetReset::None, ..ConsumerOptions::default() };
+    let mut consumer = Consumer::new(connect(&env).await, options);
     let along = read_along(&env, &mut consumer, &shared).await?;
     let Plan { idempotent, .. } = shared.plan;
     let promise = shared.plan.promise();
@@ -44,23 +50,27 @@ pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> 
 /// Reads what comes while the producers work. Where the log shrank it begins again.
 async fn read_along(env: &Env, consumer: &mut Consumer, shared: &Shared) -> Result<Read> {
     let mut read = Read::new();
-    shared.partitions().for_each(|partition| consumer.assign(partition, Offset(0)));
+    consumer.assign(shared.partitions())?;
+    from_the_beginning(consumer, shared)?;
     while shared.producing.get() > 0 {
-        match consumer.poll().await {
+        match consumer.poll(PATIENCE).await {
             Ok(records) => {
-                for ConsumerRecord { partition, offset, value, .. } in records {
-                    let id = id_of(&value.context("a record without a value")?)?;
-                    read.insert((partition.partition, offset.0), id);
+                for record in records.iter() {
+                    let id = id_of(record.value.context("a record without a value")?)?;
+                    read.insert((record.partition.partition, record.offset.0), id);
                 }
             }
             Err(_) => {
-                shared.partitions().for_each(|partition| consumer.assign(partition, Offset(0)));
+                from_the_beginning(consumer, shared)?;
                 env.clock.sleep(BACKOFF).await;
             }
         }
     }
-    shared.partitions().for_each(|partition| consumer.unassign(&partition));
     Ok(read)
+}
+
+fn from_the_beginning(consumer: &mut Consumer, shared: &Shared) -> Result<()> {
+    shared.partitions().try_for_each(|it| Ok(consumer.seek(&it, Offset(0))?))
 }
 
 /// Everything in a partition, in the order it comes.
@@ -71,14 +81,14 @@ async fn read_all(
     let end = consumer.offset(partition, OffsetSpec::Latest).await?;
     let start = consumer.offset(partition, OffsetSpec::Earliest).await?;
     ensure!(start == Offset(0), "{partition} begins at {start:?}");
-    consumer.assign(partition.clone(), start);
+    consumer.assign([partition.clone()])?;
+    consumer.seek(partition, start)?;
     let mut read = Vec::new();
     while consumer.position(partition).is_some_and(|position| position < end) {
-        for record in consumer.poll().await? {
-            let id = id_of(&record.value.context("a record without a value")?)?;
+        for record in consumer.poll(PATIENCE).await?.iter() {
+            let id = id_of(record.value.context("a record without a value")?)?;
             read.push((record.offset.0, id));
         }
     }
-    consumer.unassign(partition);
     Ok(read)
 }

@@ -1,0 +1,224 @@
+//! Commits: by the application, by time, and before partitions are given up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ottla_protocol::{ErrorCode, Monotonic, TopicPartition};
+
+use super::membership::Identity;
+use super::offsets::Committer;
+use super::{CommittedOffset, Consumer, ConsumerError, Event};
+use crate::ClientError;
+
+/// What is called when a commit is done.
+type Callback = Box<dyn FnOnce(Result<(), ConsumerError>) + Send>;
+
+/// A consumer's place in its group, for a transactional producer that commits its offsets
+/// (KIP-447).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMetadata {
+    /// `group.id`.
+    pub group_id: String,
+    /// The generation, or -1.
+    pub generation: i32,
+    /// The id in it, or empty.
+    pub member_id: String,
+    /// `group.instance.id`.
+    pub group_instance_id: Option<String>,
+}
+
+/// Commits that are under way.
+pub(super) struct Commits {
+    next_id: u64,
+    under_way: BTreeMap<u64, Option<Callback>>,
+    /// Of which somebody waits for the result, if it is there.
+    awaited: BTreeMap<u64, Option<Result<(), ConsumerError>>>,
+    next_auto: Monotonic,
+    /// What was last committed by itself: the same is not committed again.
+    last_auto: BTreeMap<TopicPartition, CommittedOffset>,
+}
+
+/// A commit that came back.
+pub(super) struct Done {
+    id: u64,
+    identity: Identity,
+    offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    result: Result<(), ClientError>,
+}
+
+impl Commits {
+    pub(super) fn new(next_auto: Monotonic) -> Self {
+        Self {
+            next_id: 0,
+            under_way: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            next_auto,
+            last_auto: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+}
+
+impl Consumer {
+    /// Commits everything that was handed out, and waits until that is certain.
+    pub async fn commit(&mut self) -> Result<(), ConsumerError> {
+        self.commit_offsets(self.partitions.consumed()).await
+    }
+
+    /// Commits `offsets`, each the next offset to read, and waits until that is certain.
+    pub async fn commit_offsets(
+        &mut self,
+        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    ) -> Result<(), ConsumerError> {
+        self.commit_within(offsets, self.options.default_api_timeout).await
+    }
+
+    /// Begins to commit `offsets`, or without any, everything that was handed out. `done` is called
+    /// from within a later call that waits, a poll for example.
+    pub fn commit_async(
+        &mut self,
+        offsets: Option<BTreeMap<TopicPartition, CommittedOffset>>,
+        done: impl FnOnce(Result<(), ConsumerError>) + Send + 'static,
+    ) -> Result<(), ConsumerError> {
+        if self.group.is_none() {
+            return Err(ConsumerError::no_group());
+        }
+        let offsets = offsets.unwrap_or_else(|| self.partitions.consumed());
+        self.start_commit(offsets, Some(Box::new(done)));
+        Ok(())
+    }
+
+    /// What the group has committed for `partitions`; those for which nothing is are left out.
+    pub async fn committed(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ConsumerError> {
+        let committer = self.committer(self.options.default_api_timeout);
+        let committer = committer.ok_or_else(ConsumerError::no_group)?;
+        Ok(committer.committed(partitions.into_iter().collect()).await?)
+    }
+
+    /// Its place in the group; `None` without `group.id`.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        let place = &self.group.as_ref()?.place;
+        let Identity { member_id, generation } = place.membership.lock().identity().clone();
+        let (group_id, group_instance_id) = (place.group.clone(), place.instance_id.clone());
+        Some(GroupMetadata { group_id, generation, member_id, group_instance_id })
+    }
+
+    pub(super) async fn commit_within(
+        &mut self,
+        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        limit: Duration,
+    ) -> Result<(), ConsumerError> {
+        if self.group.is_none() {
+            return Err(ConsumerError::no_group());
+        }
+        // Results that nobody came back for.
+        self.commits.awaited.retain(|_, result| result.is_none());
+        let id = self.start_commit(offsets, None);
+        self.commits.awaited.insert(id, None);
+        let result = self
+            .run_until(limit, |this| Ok(this.commits.awaited.get_mut(&id).and_then(Option::take)));
+        let result = result.await?;
+        self.commits.awaited.remove(&id);
+        result.unwrap_or(Err(ConsumerError::TimedOut("the commit may or may not be carried out")))
+    }
+
+    /// Commits everything that was handed out, if that is not committed already.
+    pub(super) fn commit_consumed(&mut self) {
+        let offsets = self.partitions.consumed();
+        if self.group.is_some() && !offsets.is_empty() && offsets != self.commits.last_auto {
+            self.commits.last_auto.clone_from(&offsets);
+            self.start_commit(offsets, None);
+        }
+    }
+
+    pub(super) fn start_commit(
+        &mut self,
+        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        callback: Option<Callback>,
+    ) -> u64 {
+        let id = self.commits.next_id;
+        self.commits.next_id += 1;
+        self.commits.under_way.insert(id, callback);
+        let identity = match &self.group {
+            Some(group) => group.place.membership.lock().identity().clone(),
+            None => return id,
+        };
+        if let Some(committer) = self.committer(self.options.default_api_timeout) {
+            self.start(async move {
+                let result = committer.commit(identity.clone(), offsets.clone()).await;
+                Event::CommitDone(Done { id, identity, offsets, result })
+            });
+        }
+        self.changed = true;
+        id
+    }
+
+    pub(super) fn commit_done(&mut self, done: Done) {
+        let Done { id, identity, offsets, result } = done;
+        if result.is_err() {
+            self.commits.last_auto.clear();
+        }
+        let result = match result {
+            Ok(()) => {
+                self.metrics.commits += 1;
+                self.interceptors.iter_mut().for_each(|it| it.on_commit(&offsets));
+                Ok(())
+            }
+            Err(error) => Err(self.commit_failed(&identity, error)),
+        };
+        match (self.commits.under_way.remove(&id).flatten(), self.commits.awaited.get_mut(&id)) {
+            (Some(callback), _) => callback(result),
+            (None, Some(awaited)) => *awaited = Some(result),
+            (None, None) => {
+                if let Err(error) = result {
+                    tracing::warn!(%error, "offsets were not committed");
+                }
+            }
+        }
+    }
+
+    fn commit_failed(&mut self, identity: &Identity, error: ClientError) -> ConsumerError {
+        let ClientError::Refused { code, .. } = error else { return error.into() };
+        let Some(group) = &self.group else { return error.into() };
+        group.place.membership.lock().refused(code, identity);
+        if matches!(code, ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) {
+            ConsumerError::CommitFailed(code)
+        } else if code == ErrorCode::RebalanceInProgress {
+            ConsumerError::RebalanceInProgress
+        } else if code == ErrorCode::FencedInstanceId {
+            ConsumerError::rejected(&group.place.group, code)
+        } else {
+            error.into()
+        }
+    }
+
+    /// Commits by itself when it is time to.
+    pub(super) fn step_auto_commit(&mut self, now: Monotonic) {
+        if !self.options.auto_commit || self.group.is_none() {
+            return;
+        }
+        if now >= self.commits.next_auto {
+            self.commits.next_auto = now + self.options.auto_commit_interval;
+            self.commit_consumed();
+        }
+        self.wake_at(self.commits.next_auto);
+    }
+
+    /// Who asks the coordinator, for at most `limit`.
+    pub(super) fn committer(&self, limit: Duration) -> Option<Committer> {
+        let place = &self.group.as_ref()?.place;
+        Some(Committer {
+            client: self.client.clone(),
+            key: place.key.clone(),
+            group: place.group.clone(),
+            instance_id: place.instance_id.clone(),
+            limit,
+        })
+    }
+}

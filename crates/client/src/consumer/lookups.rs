@@ -1,0 +1,173 @@
+//! Questions to leaders: which offset is meant, and whether a position still is in the log.
+//! Kafka: `OffsetFetcher`.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use ottla_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use ottla_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use ottla_protocol::{
+    BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message,
+};
+
+use super::options::IsolationLevel;
+use super::partitions::Position;
+use super::{OffsetSpec, by_topic};
+use crate::{Client, ClientError, Connection};
+
+/// An offset that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset; -1 if no record has the time that was asked for, or a later one.
+    pub offset: Offset,
+    /// The time of the record there, or -1.
+    pub timestamp: Timestamp,
+    /// The epoch in which it was appended, or -1.
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// What each partition came to.
+pub(super) type Answers<T> = BTreeMap<TopicPartition, Result<T, ClientError>>;
+
+/// What is asked of each leader.
+type ByLeader = BTreeMap<BrokerId, (Connection, BTreeMap<TopicPartition, LeaderEpoch>)>;
+
+/// Which offsets are meant. One request to each leader, all at once.
+pub(super) async fn list_offsets(
+    client: Client,
+    wishes: BTreeMap<TopicPartition, OffsetSpec>,
+    isolation: IsolationLevel,
+) -> Answers<FoundOffset> {
+    let (leaders, mut answers) = leaders(&client, wishes.keys()).await;
+    let asked = leaders.values().map(|(connection, partitions)| {
+        let topics = by_topic(partitions.keys()).into_iter().map(|(topic, numbers)| {
+            let rows = numbers.into_iter().filter_map(|number| {
+                let partition = TopicPartition::new(topic.clone(), number);
+                Some(message!(ListOffsetsPartition {
+                    partition_index: number,
+                    current_leader_epoch: partitions.get(&partition)?.0,
+                    timestamp: wishes.get(&partition)?.code(),
+                }))
+            });
+            message!(ListOffsetsTopic {
+                name: StrBytes::from(&**topic),
+                partitions: rows.collect()
+            })
+        });
+        let isolation_level = i8::from(isolation == IsolationLevel::ReadCommitted);
+        let request = message!(ListOffsetsRequest {
+            replica_id: -1,
+            isolation_level: isolation_level,
+            topics: topics.collect(),
+        });
+        async move { connection.call(&request).await }
+    });
+    for ((_, partitions), response) in leaders.values().zip(join_all(asked).await) {
+        let rows = response.map(|response| {
+            let topics = response.topics.into_iter();
+            let rows = topics.flat_map(|topic| {
+                topic.partitions.into_iter().map(move |row| {
+                    let found = FoundOffset {
+                        offset: Offset(row.offset),
+                        timestamp: Timestamp(row.timestamp),
+                        leader_epoch: LeaderEpoch(row.leader_epoch),
+                    };
+                    let partition = TopicPartition::new(topic.name.as_str(), row.partition_index);
+                    (partition, (row.error_code, found))
+                })
+            });
+            rows.collect::<BTreeMap<_, _>>()
+        });
+        take(&client, partitions, rows, &mut answers);
+    }
+    answers
+}
+
+/// Where the epochs of `positions` end on the leaders (KIP-320): the first offset whose record
+/// is not of that epoch or an earlier one.
+pub(super) async fn epoch_ends(
+    client: Client,
+    positions: BTreeMap<TopicPartition, Position>,
+) -> Answers<Position> {
+    let (leaders, mut answers) = leaders(&client, positions.keys()).await;
+    let asked = leaders.values().map(|(connection, partitions)| {
+        let topics = by_topic(partitions.keys()).into_iter().map(|(topic, numbers)| {
+            let rows = numbers.into_iter().filter_map(|number| {
+                let partition = TopicPartition::new(topic.clone(), number);
+                Some(message!(OffsetForLeaderPartition {
+                    partition: number,
+                    current_leader_epoch: partitions.get(&partition)?.0,
+                    leader_epoch: positions.get(&partition)?.epoch.0,
+                }))
+            });
+            let topic = StrBytes::from(&**topic);
+            message!(OffsetForLeaderTopic { topic: topic, partitions: rows.collect() })
+        });
+        let request =
+            message!(OffsetForLeaderEpochRequest { replica_id: -1, topics: topics.collect() });
+        async move { connection.call(&request).await }
+    });
+    for ((_, partitions), response) in leaders.values().zip(join_all(asked).await) {
+        let rows = response.map(|response| {
+            let topics = response.topics.into_iter();
+            let rows = topics.flat_map(|topic| {
+                topic.partitions.into_iter().map(move |row| {
+                    let (offset, epoch) = (Offset(row.end_offset), LeaderEpoch(row.leader_epoch));
+                    let partition = TopicPartition::new(topic.topic.as_str(), row.partition);
+                    (partition, (row.error_code, Position { offset, epoch }))
+                })
+            });
+            rows.collect::<BTreeMap<_, _>>()
+        });
+        take(&client, partitions, rows, &mut answers);
+    }
+    answers
+}
+
+/// Connections to the leaders of `partitions`, and what is known already of the others.
+async fn leaders<'p, T>(
+    client: &Client,
+    partitions: impl Iterator<Item = &'p TopicPartition>,
+) -> (ByLeader, Answers<T>) {
+    let (mut leaders, mut failed) = (ByLeader::new(), Answers::new());
+    for partition in partitions {
+        match client.leader(partition).await {
+            Ok(leader) => {
+                let entry = leaders.entry(leader.broker);
+                let (_, asked) = entry.or_insert_with(|| (leader.connection, BTreeMap::new()));
+                asked.insert(partition.clone(), leader.epoch);
+            }
+            Err(error) => {
+                failed.insert(partition.clone(), Err(error));
+            }
+        }
+    }
+    (leaders, failed)
+}
+
+/// Takes what one leader answered. Who leads is asked again where it may not be right any more.
+fn take<T: Copy>(
+    client: &Client,
+    partitions: &BTreeMap<TopicPartition, LeaderEpoch>,
+    rows: Result<BTreeMap<TopicPartition, (i16, T)>, ClientError>,
+    answers: &mut Answers<T>,
+) {
+    for partition in partitions.keys() {
+        let answer = match &rows {
+            Ok(rows) => match rows.get(partition) {
+                Some((code, found)) => {
+                    ClientError::check(ErrorCode::from_wire(*code), None).map(|()| *found)
+                }
+                None => Err(ClientError::Nonsense(format!("nothing about {partition}"))),
+            },
+            Err(error) => Err(error.again()),
+        };
+        if answer.as_ref().is_err_and(ClientError::is_retriable) {
+            client.forget_topic(&partition.topic);
+        }
+        answers.insert(partition.clone(), answer);
+    }
+}
