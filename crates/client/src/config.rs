@@ -85,6 +85,7 @@ impl CommonClientConfig {
             client_id: self.client_id.clone(),
             connect_timeout: self.connection_setup_timeout,
             request_timeout: self.request_timeout,
+            retry_backoff: self.retry_backoff,
             send_buffer_bytes: self.send_buffer_bytes,
             receive_buffer_bytes: self.receive_buffer_bytes,
             ..ConnectionOptions::default()

@@ -84,7 +84,7 @@ pub use listener::{ConsumerInterceptor, Rebalance, RebalanceListener};
 pub use lookups::FoundOffset;
 pub use metrics::ConsumerMetrics;
 pub use options::{AutoOffsetReset, ConsumerOptions, IsolationLevel};
-pub use partitions::{CommittedOffset, OffsetSpec};
+pub use partitions::{OffsetAndMetadata, OffsetSpec};
 pub use records::{ConsumerRecord, RecordRef, Records};
 
 use commit::Commits;
@@ -124,7 +124,10 @@ enum Event {
     Fetched(Box<Fetched>),
     Offsets(Answers<FoundOffset>),
     EpochEnds(BTreeMap<TopicPartition, Position>, Answers<Position>),
-    Committed(Vec<TopicPartition>, Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError>),
+    Committed(
+        Vec<TopicPartition>,
+        Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ClientError>,
+    ),
     CommitDone(commit::Done),
     Joined(Result<JoinGroupResponse, ClientError>),
     Synced(Result<Synced, ClientError>),

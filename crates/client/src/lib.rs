@@ -37,11 +37,11 @@ pub use client::{Client, Leader};
 pub use config::CommonClientConfig;
 pub use connection::{Connection, ConnectionOptions};
 pub use consumer::{
-    AutoOffsetReset, BytesDeserializer, CommittedOffset, Consumer, ConsumerError,
-    ConsumerInterceptor, ConsumerMetrics, ConsumerOptions, ConsumerRecord, DeserializeError,
-    Deserializer, FetchedPartition, FoundOffset, GroupMetadata, IsolationLevel, NumberDeserializer,
-    OffsetSpec, Rebalance, RebalanceListener, RecordRef, Records, StringDeserializer, TypedRecord,
-    assignor,
+    AutoOffsetReset, BytesDeserializer, Consumer, ConsumerError, ConsumerInterceptor,
+    ConsumerMetrics, ConsumerOptions, ConsumerRecord, DeserializeError, Deserializer,
+    FetchedPartition, FoundOffset, GroupMetadata, IsolationLevel, NumberDeserializer,
+    OffsetAndMetadata, OffsetSpec, Rebalance, RebalanceListener, RecordRef, Records,
+    StringDeserializer, TypedRecord, assignor,
 };
 pub use coordinator::CoordinatorKey;
 pub use error::ClientError;

@@ -7,7 +7,7 @@ use ottla_protocol::{ErrorCode, Monotonic, TopicPartition};
 
 use super::membership::Identity;
 use super::offsets::Committer;
-use super::{CommittedOffset, Consumer, ConsumerError, Event};
+use super::{Consumer, ConsumerError, Event, OffsetAndMetadata};
 use crate::ClientError;
 
 /// What is called when a commit is done.
@@ -35,14 +35,14 @@ pub(super) struct Commits {
     awaited: BTreeMap<u64, Option<Result<(), ConsumerError>>>,
     next_auto: Monotonic,
     /// What was last committed by itself: the same is not committed again.
-    last_auto: BTreeMap<TopicPartition, CommittedOffset>,
+    last_auto: BTreeMap<TopicPartition, OffsetAndMetadata>,
 }
 
 /// A commit that came back.
 pub(super) struct Done {
     id: u64,
     identity: Identity,
-    offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
     result: Result<(), ClientError>,
 }
 
@@ -71,7 +71,7 @@ impl Consumer {
     /// Commits `offsets`, each the next offset to read, and waits until that is certain.
     pub async fn commit_offsets(
         &mut self,
-        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<(), ConsumerError> {
         self.commit_within(offsets, self.options.default_api_timeout).await
     }
@@ -80,7 +80,7 @@ impl Consumer {
     /// from within a later call that waits, a poll for example.
     pub fn commit_async(
         &mut self,
-        offsets: Option<BTreeMap<TopicPartition, CommittedOffset>>,
+        offsets: Option<BTreeMap<TopicPartition, OffsetAndMetadata>>,
         done: impl FnOnce(Result<(), ConsumerError>) + Send + 'static,
     ) -> Result<(), ConsumerError> {
         if self.group.is_none() {
@@ -95,7 +95,7 @@ impl Consumer {
     pub async fn committed(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ConsumerError> {
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ConsumerError> {
         let committer = self.committer(self.options.default_api_timeout);
         let committer = committer.ok_or_else(ConsumerError::no_group)?;
         Ok(committer.committed(partitions.into_iter().collect()).await?)
@@ -111,7 +111,7 @@ impl Consumer {
 
     pub(super) async fn commit_within(
         &mut self,
-        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
         limit: Duration,
     ) -> Result<(), ConsumerError> {
         if self.group.is_none() {
@@ -139,7 +139,7 @@ impl Consumer {
 
     pub(super) fn start_commit(
         &mut self,
-        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
         callback: Option<Callback>,
     ) -> u64 {
         let id = self.commits.next_id;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ottla_protocol::{Monotonic, Offset, TopicPartition};
 
 use super::ConsumerError;
-use super::partitions::{CommittedOffset, Partitions, Position};
+use super::partitions::{OffsetAndMetadata, Partitions, Position};
 use super::records::Records;
 
 /// Hears which partitions come and go. Called from within [`Consumer::poll`](super::Consumer::poll),
@@ -32,7 +32,7 @@ pub trait RebalanceListener: Send {
 /// A rebalance, as a [`RebalanceListener`] may take part in it.
 pub struct Rebalance<'a> {
     pub(super) partitions: &'a mut Partitions,
-    pub(super) commits: BTreeMap<TopicPartition, CommittedOffset>,
+    pub(super) commits: BTreeMap<TopicPartition, OffsetAndMetadata>,
     pub(super) now: Monotonic,
 }
 
@@ -44,7 +44,7 @@ impl Rebalance<'_> {
     }
 
     /// Has `offset` committed before the rebalance goes on.
-    pub fn commit(&mut self, partition: TopicPartition, offset: CommittedOffset) {
+    pub fn commit(&mut self, partition: TopicPartition, offset: OffsetAndMetadata) {
         self.commits.insert(partition, offset);
     }
 
@@ -75,7 +75,7 @@ pub trait ConsumerInterceptor: Send {
     }
 
     /// What was committed.
-    fn on_commit(&mut self, offsets: &BTreeMap<TopicPartition, CommittedOffset>) {
+    fn on_commit(&mut self, offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>) {
         let _ = offsets;
     }
 }

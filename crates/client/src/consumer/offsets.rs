@@ -14,7 +14,7 @@ use ottla_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest, OffsetFe
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, StrBytes, TopicId, TopicPartition, message};
 
 use super::membership::Identity;
-use super::{CommittedOffset, by_topic};
+use super::{OffsetAndMetadata, by_topic};
 use crate::{Client, ClientError, Connection, CoordinatorKey};
 
 /// From this version on OffsetCommit and OffsetFetch name topics by id (KIP-848).
@@ -39,7 +39,7 @@ impl Committer {
     pub(super) async fn commit(
         self,
         identity: Identity,
-        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+        offsets: BTreeMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<(), ClientError> {
         if offsets.is_empty() {
             return Ok(());
@@ -60,7 +60,7 @@ impl Committer {
         &self,
         connection: Connection,
         identity: &Identity,
-        offsets: &BTreeMap<TopicPartition, CommittedOffset>,
+        offsets: &BTreeMap<TopicPartition, OffsetAndMetadata>,
     ) -> Result<(), ClientError> {
         let by_id = connection.version_of::<OffsetCommitRequest>()? >= FIRST_VERSION_BY_ID;
         let ids = self.topic_ids(by_id, offsets.keys()).await?;
@@ -100,7 +100,7 @@ impl Committer {
     pub(super) async fn committed(
         self,
         partitions: Vec<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ClientError> {
         if partitions.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -117,7 +117,7 @@ impl Committer {
         &self,
         connection: Connection,
         partitions: &[TopicPartition],
-    ) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ClientError> {
         let version = connection.version_of::<OffsetFetchRequest>()?;
         let by_id = version >= FIRST_VERSION_BY_ID;
         let ids = self.topic_ids(by_id, partitions).await?;
@@ -188,7 +188,7 @@ impl Committer {
 fn read_committed(
     response: OffsetFetchResponse,
     name_of: impl Fn(TopicId) -> Option<String>,
-) -> Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError> {
+) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ClientError> {
     ClientError::check(ErrorCode::from_wire(response.error_code), None)?;
     let mut committed = BTreeMap::new();
     let mut take = |topic: &str, number, (code, offset, epoch, metadata): Row| {
@@ -196,7 +196,7 @@ fn read_committed(
         if offset >= 0 {
             let metadata = metadata.map(StrBytes::into_string).unwrap_or_default();
             let (offset, leader_epoch) = (Offset(offset), LeaderEpoch(epoch));
-            let found = CommittedOffset { offset, leader_epoch, metadata };
+            let found = OffsetAndMetadata { offset, leader_epoch, metadata };
             committed.insert(TopicPartition::new(topic, number), found);
         }
         Ok::<(), ClientError>(())

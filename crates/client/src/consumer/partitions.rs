@@ -32,7 +32,7 @@ impl OffsetSpec {
 
 /// An offset, and what is kept with it when it is committed. Kafka: `OffsetAndMetadata`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommittedOffset {
+pub struct OffsetAndMetadata {
     /// The next offset to read.
     pub offset: Offset,
     /// The epoch of the record before it, or -1 (KIP-320).
@@ -41,7 +41,7 @@ pub struct CommittedOffset {
     pub metadata: String,
 }
 
-impl CommittedOffset {
+impl OffsetAndMetadata {
     /// The next offset to read, and nothing else.
     pub fn new(offset: Offset) -> Self {
         Self { offset, leader_epoch: LeaderEpoch::NONE, metadata: String::new() }
@@ -176,12 +176,12 @@ impl Partitions {
     }
 
     /// How far was read, of those of which that is known.
-    pub(super) fn consumed(&self) -> BTreeMap<TopicPartition, CommittedOffset> {
+    pub(super) fn consumed(&self) -> BTreeMap<TopicPartition, OffsetAndMetadata> {
         let positioned = self.map.iter().filter(|(_, state)| state.is_positioned());
         let row = |(partition, state): (&TopicPartition, &PartitionState)| {
             let Position { offset, epoch } = state.position;
             let committed =
-                CommittedOffset { offset, leader_epoch: epoch, metadata: String::new() };
+                OffsetAndMetadata { offset, leader_epoch: epoch, metadata: String::new() };
             (partition.clone(), committed)
         };
         positioned.map(row).collect()

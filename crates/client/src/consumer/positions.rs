@@ -9,7 +9,7 @@ use super::fetcher::known_leader;
 use super::lookups::{Answers, FoundOffset, epoch_ends, list_offsets};
 use super::options::AutoOffsetReset;
 use super::partitions::{PartitionState, Phase, Position, Stuck, reset_phase};
-use super::{CommittedOffset, Consumer, ConsumerError, Event, OffsetSpec};
+use super::{Consumer, ConsumerError, Event, OffsetAndMetadata, OffsetSpec};
 use crate::{ClientError, PartitionMetadata};
 
 impl Consumer {
@@ -19,7 +19,7 @@ impl Consumer {
         partition: &TopicPartition,
         offset: Offset,
     ) -> Result<(), ConsumerError> {
-        self.seek_committed(partition, &CommittedOffset::new(offset))
+        self.seek_committed(partition, &OffsetAndMetadata::new(offset))
     }
 
     /// [`Consumer::seek`] with the epoch of the record before: if the log was cut since, that is
@@ -27,7 +27,7 @@ impl Consumer {
     pub fn seek_committed(
         &mut self,
         partition: &TopicPartition,
-        to: &CommittedOffset,
+        to: &OffsetAndMetadata,
     ) -> Result<(), ConsumerError> {
         if to.offset.0 < 0 {
             return Err(ConsumerError::Usage(format!("{} is not an offset", to.offset)));
@@ -220,7 +220,7 @@ impl Consumer {
     pub(super) fn committed_came(
         &mut self,
         asked: &[TopicPartition],
-        result: Result<BTreeMap<TopicPartition, CommittedOffset>, ClientError>,
+        result: Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ClientError>,
         now: Monotonic,
     ) {
         let wall = self.client.env().clock.wall();

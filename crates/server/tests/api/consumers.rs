@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ottla_client::assignor::assignor_named;
 use ottla_client::{
-    Admin, AutoOffsetReset, Client, CommittedOffset, ConnectionOptions, Consumer, ConsumerError,
-    ConsumerOptions, NewTopic, OffsetSpec, Producer, ProducerOptions, Rebalance, RebalanceListener,
+    Admin, AutoOffsetReset, Client, ConnectionOptions, Consumer, ConsumerError, ConsumerOptions,
+    NewTopic, OffsetAndMetadata, OffsetSpec, Producer, ProducerOptions, Rebalance,
+    RebalanceListener,
 };
 use ottla_env::Env;
 use ottla_protocol::record_batch::NewRecord;
@@ -249,9 +250,9 @@ async fn a_group_resumes_from_its_commits_with_their_metadata() {
     let mut consumer = subscribed(&client, options(), &["t"]).await;
     let polled = poll_until(std::slice::from_mut(&mut consumer), "all", |_, read| read.len() == 20);
     polled.await;
-    let commit = |offset: i64, text: &str| CommittedOffset {
+    let commit = |offset: i64, text: &str| OffsetAndMetadata {
         metadata: text.to_owned(),
-        ..CommittedOffset::new(Offset(offset))
+        ..OffsetAndMetadata::new(Offset(offset))
     };
     let offsets = BTreeMap::from([
         (partition("t", 0), commit(4, "four")),
