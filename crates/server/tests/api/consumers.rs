@@ -267,7 +267,7 @@ async fn a_group_resumes_from_its_commits_with_their_metadata() {
     let mut consumer = subscribed(&client, options(), &["t"]).await;
     assert_eq!(in_time("a record", consumer.recv()).await.unwrap().value.unwrap(), "0:4");
     let (told, heard) = std::sync::mpsc::channel();
-    consumer.commit_async(None, |result| told.send(result).unwrap()).unwrap();
+    consumer.commit_async(None, move |result| told.send(result).unwrap()).unwrap();
     let mut result = None;
     let called = poll_until(std::slice::from_mut(&mut consumer), "the callback", |_, _| {
         result = heard.try_recv().ok();
