@@ -8,13 +8,12 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use ottla_client::{Client, ConnectionOptions, Consumer, ConsumerOptions};
+//! use ottla_client::{Consumer, ConsumerConfig};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let env = ottla_env::Env::os();
-//! let servers = vec!["127.0.0.1:9092".to_owned()];
-//! let client = Client::connect(&env, servers, ConnectionOptions::default()).await?;
-//! let mut consumer = Consumer::new(client, ConsumerOptions::in_group("billing"));
+//! let given = [("bootstrap.servers", "localhost:9092"), ("group.id", "billing")];
+//! let (config, _warnings) = ConsumerConfig::from_properties(given)?;
+//! let mut consumer = Consumer::connect(&ottla_env::Env::os(), &config).await?;
 //! consumer.subscribe(["orders"])?;
 //! loop {
 //!     let records = consumer.poll(Duration::from_secs(1)).await?;
@@ -83,7 +82,7 @@ pub use fetcher::FetchedPartition;
 pub use listener::{ConsumerInterceptor, Rebalance, RebalanceListener};
 pub use lookups::FoundOffset;
 pub use metrics::ConsumerMetrics;
-pub use options::{AutoOffsetReset, ConsumerOptions, IsolationLevel};
+pub use options::{AutoOffsetReset, ConsumerConfig, ConsumerOptions, IsolationLevel};
 pub use partitions::{OffsetAndMetadata, OffsetSpec};
 pub use records::{ConsumerRecord, RecordRef, Records};
 
@@ -134,6 +133,16 @@ enum Event {
 }
 
 impl Consumer {
+    /// Connects to a cluster as `config` says.
+    pub async fn connect(
+        env: &ottla_env::Env,
+        config: &ConsumerConfig,
+    ) -> Result<Self, ClientError> {
+        let (servers, options) =
+            (config.common.bootstrap_servers.clone(), config.common.connection_options());
+        Ok(Self::new(Client::connect(env, servers, options).await?, config.options.clone()))
+    }
+
     /// Reads from the cluster of `client`, through connections of its own.
     pub fn new(client: Client, options: ConsumerOptions) -> Self {
         let client = client.on_its_own();

@@ -13,7 +13,7 @@
 //! - What was sent without an answer is never reported as failed for certain ([`ProduceError`]).
 //!
 //! # Not here
-//! Consumer groups, transactions, batching over time, TLS and SASL.
+//! KIP-848 groups, transactions, batching over time, TLS and SASL.
 
 mod admin;
 mod client;
@@ -37,9 +37,9 @@ pub use client::{Client, Leader};
 pub use config::CommonClientConfig;
 pub use connection::{Connection, ConnectionOptions};
 pub use consumer::{
-    AutoOffsetReset, BytesDeserializer, Consumer, ConsumerError, ConsumerInterceptor,
-    ConsumerMetrics, ConsumerOptions, ConsumerRecord, DeserializeError, Deserializer,
-    FetchedPartition, FoundOffset, GroupMetadata, IsolationLevel, NumberDeserializer,
+    AutoOffsetReset, BytesDeserializer, Consumer, ConsumerConfig, ConsumerError,
+    ConsumerInterceptor, ConsumerMetrics, ConsumerOptions, ConsumerRecord, DeserializeError,
+    Deserializer, FetchedPartition, FoundOffset, GroupMetadata, IsolationLevel, NumberDeserializer,
     OffsetAndMetadata, OffsetSpec, Rebalance, RebalanceListener, RecordRef, Records,
     StringDeserializer, TypedRecord, assignor,
 };

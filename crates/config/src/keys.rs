@@ -2,6 +2,7 @@
 
 mod clients;
 mod compaction;
+mod consumers;
 mod groups;
 mod log;
 mod network;
@@ -14,6 +15,8 @@ mod topic;
 mod transactions;
 
 use crate::ConfigKey;
+
+pub use consumers::iso_duration;
 
 /// A titled part of the table.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,12 @@ pub const BROKER_CHAPTERS: &[Chapter] = &[
 pub const PRODUCER_CHAPTERS: &[Chapter] = &[
     Chapter { title: "Every client", keys: clients::KEYS },
     Chapter { title: "Producer", keys: clients::PRODUCER },
+];
+
+/// Every key of a consumer.
+pub const CONSUMER_CHAPTERS: &[Chapter] = &[
+    Chapter { title: "Every client", keys: clients::KEYS },
+    Chapter { title: "Consumer", keys: consumers::KEYS },
 ];
 
 /// Every key of a client that is neither producer nor consumer.
@@ -82,7 +91,7 @@ pub fn broker_keys() -> impl Iterator<Item = &'static ConfigKey> {
 
 /// The tables of all kinds of clients.
 pub(crate) fn client_tables() -> impl Iterator<Item = &'static [Chapter]> {
-    [PRODUCER_CHAPTERS, ADMIN_CHAPTERS].into_iter()
+    [PRODUCER_CHAPTERS, CONSUMER_CHAPTERS, ADMIN_CHAPTERS].into_iter()
 }
 
 /// The rows of a table, in the order of its chapters.

@@ -38,8 +38,8 @@ pub use client_settings::ClientSettings;
 pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym};
 pub use key::{Alternative, ConfigKey, ConfigType, ConfigValue, DynamicScope, Importance, Valid};
 pub use keys::{
-    ADMIN_CHAPTERS, BROKER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS, broker_key,
-    broker_keys, topic_key,
+    ADMIN_CHAPTERS, BROKER_CHAPTERS, CONSUMER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS,
+    broker_key, broker_keys, iso_duration, topic_key,
 };
 pub use listener::{ListenerAddress, SecurityProtocol};
 pub use log_config::{

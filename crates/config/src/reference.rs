@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::keys::{BROKER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS, broker_keys};
+use crate::keys::{
+    BROKER_CHAPTERS, CONSUMER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS, broker_keys,
+};
 use crate::{ConfigKey, Valid};
 
 /// `docs/configuration.md`, whole.
@@ -33,7 +35,8 @@ pub fn client_reference() -> String {
          writes it anew. Names, defaults and meanings are Kafka's. A key marked *not yet used* is accepted, and warns if it\n\
          is not set to its default; a key that no client has is refused, with the nearest known one.\n",
     );
-    for Chapter { title, keys } in PRODUCER_CHAPTERS {
+    let consumer = CONSUMER_CHAPTERS.iter().filter(|it| it.title != PRODUCER_CHAPTERS[0].title);
+    for Chapter { title, keys } in PRODUCER_CHAPTERS.iter().chain(consumer) {
         let header = "| Key | Type | Default | Meaning |\n|---|---|---|---|\n";
         let _ = write!(page, "\n## {title}\n\n{header}");
         for key in *keys {

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use ottla_config::{
-    BrokerConfig, ClientSettings, ConfigError, ConfigWarning, PRODUCER_CHAPTERS, TOPIC_KEYS,
-    broker_key, broker_keys, client_reference, reference, topic_key, validate_topic_config,
+    BrokerConfig, CONSUMER_CHAPTERS, ClientSettings, ConfigError, ConfigWarning, PRODUCER_CHAPTERS,
+    TOPIC_KEYS, broker_key, broker_keys, client_reference, iso_duration, reference, topic_key,
+    validate_topic_config,
 };
 
 #[test]
@@ -19,7 +20,13 @@ fn every_row_is_sound() {
     for key in producer_keys() {
         assert!(names.insert(key.name), "{} is there twice", key.name);
     }
-    for key in broker_keys().chain(TOPIC_KEYS).chain(producer_keys()) {
+    let mut names = BTreeSet::new();
+    let consumer_keys = || CONSUMER_CHAPTERS.iter().flat_map(|chapter| chapter.keys);
+    for key in consumer_keys() {
+        assert!(names.insert(key.name), "{} is there twice", key.name);
+    }
+    let client_keys = producer_keys().chain(consumer_keys());
+    for key in broker_keys().chain(TOPIC_KEYS).chain(client_keys) {
         let name = key.name;
         assert!(key.doc.ends_with('.') && key.doc.len() > 10, "{name} has no sentence");
         if let Some(default) = key.default {
@@ -111,4 +118,20 @@ fn a_client_hears_of_everything_that_is_wrong() {
     let (settings, warnings) = ClientSettings::read(PRODUCER_CHAPTERS, given).unwrap();
     assert_eq!(warnings, [ConfigWarning::NotYetUsed { key: "metric.reporters".to_owned() }]);
     assert!(settings.is_given("bootstrap.servers") && !settings.is_given("acks"));
+}
+
+#[test]
+fn durations_are_iso_8601() {
+    let seconds = |text: &str| iso_duration(text).map(|it| it.as_secs_f64());
+    assert_eq!(seconds("P7D"), Some(604_800.0));
+    assert_eq!(seconds("PT1H30M"), Some(5400.0));
+    assert_eq!(seconds("P1DT0.5S"), Some(86_400.5));
+    for wrong in ["", "P", "PT", "1H", "P1H", "PT1D", "PT-1S", "PTinfS", "PT1S1H", "PT1e3S"] {
+        assert_eq!(seconds(wrong), None, "{wrong}");
+    }
+    let says = |value| {
+        let given = [("auto.offset.reset", value)];
+        ClientSettings::read(CONSUMER_CHAPTERS, given).unwrap_err().to_string()
+    };
+    assert!(says("by_duration:soon").contains("by_duration: and a time like PT1H30M or P7D"));
 }

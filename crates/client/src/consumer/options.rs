@@ -3,7 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::assignor::{Assignor, CooperativeSticky, Range};
+use ottla_config::{
+    CONSUMER_CHAPTERS, ClientSettings, ConfigError, ConfigProblem, ConfigWarning, Values,
+    iso_duration,
+};
+
+use super::assignor::{Assignor, CooperativeSticky, Range, assignor_named};
+use crate::CommonClientConfig;
 
 /// `auto.offset.reset`: where to begin where nothing is committed, or where it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,5 +120,87 @@ impl ConsumerOptions {
     /// The defaults, in the group `group_id`.
     pub fn in_group(group_id: impl Into<String>) -> Self {
         Self { group_id: Some(group_id.into()), ..Self::default() }
+    }
+}
+
+/// What a consumer is configured with, under Kafka's names.
+///
+/// ```
+/// use ottla_client::{AutoOffsetReset, ConsumerConfig};
+/// let given = [("bootstrap.servers", "localhost:9092"), ("group.id", "g"), ("auto.offset.reset", "earliest")];
+/// let (config, _warnings) = ConsumerConfig::from_properties(given).unwrap();
+/// assert_eq!(config.options.auto_offset_reset, AutoOffsetReset::Earliest);
+///
+/// let error = ConsumerConfig::from_properties([("fetch.max.byte", "1")]).err().unwrap();
+/// assert_eq!(error.to_string(), "fetch.max.byte is not a known key; did you mean fetch.max.bytes?");
+/// ```
+#[derive(Clone)]
+pub struct ConsumerConfig {
+    /// What every client has.
+    pub common: CommonClientConfig,
+    /// What consumers have.
+    pub options: ConsumerOptions,
+}
+
+impl ConsumerConfig {
+    /// Reads a consumer's keys. The warnings are of keys that have no effect.
+    pub fn from_properties(
+        pairs: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+    ) -> Result<(Self, Vec<ConfigWarning>), ConfigError> {
+        let (settings, warnings) = ClientSettings::read(CONSUMER_CHAPTERS, pairs)?;
+        let common = CommonClientConfig::read(&settings);
+        let options = ConsumerOptions::read(&settings);
+        if options.heartbeat_interval >= options.session_timeout {
+            let text = "heartbeat.interval.ms must be below session.timeout.ms".to_owned();
+            return Err(ConfigProblem::Conflict(text).into());
+        }
+        Ok((Self { common, options }, warnings))
+    }
+}
+
+impl ConsumerOptions {
+    fn read(settings: &ClientSettings) -> Self {
+        let assignors = settings.list("partition.assignment.strategy");
+        Self {
+            group_id: settings.text("group.id"),
+            group_instance_id: settings.text("group.instance.id"),
+            session_timeout: settings.millis("session.timeout.ms"),
+            heartbeat_interval: settings.millis("heartbeat.interval.ms"),
+            max_poll_interval: settings.millis("max.poll.interval.ms"),
+            assignors: assignors.iter().filter_map(|name| assignor_named(name)).collect(),
+            auto_commit: settings.boolean("enable.auto.commit"),
+            auto_commit_interval: settings.millis("auto.commit.interval.ms"),
+            auto_offset_reset: reset_policy(
+                &settings.text("auto.offset.reset").unwrap_or_default(),
+            ),
+            isolation_level: match settings.text("isolation.level").as_deref() {
+                Some("read_committed") => IsolationLevel::ReadCommitted,
+                _ => IsolationLevel::ReadUncommitted,
+            },
+            fetch_min_bytes: settings.number("fetch.min.bytes"),
+            fetch_max_wait: settings.millis("fetch.max.wait.ms"),
+            fetch_max_bytes: settings.number("fetch.max.bytes"),
+            max_partition_fetch_bytes: settings.number("max.partition.fetch.bytes"),
+            max_poll_records: settings.number("max.poll.records"),
+            check_crcs: settings.boolean("check.crcs"),
+            client_rack: settings.text("client.rack").unwrap_or_default(),
+            metadata_max_age: settings.millis("metadata.max.age.ms"),
+            allow_auto_create_topics: settings.boolean("allow.auto.create.topics"),
+            exclude_internal_topics: settings.boolean("exclude.internal.topics"),
+            default_api_timeout: settings.millis("default.api.timeout.ms"),
+            ..Self::default()
+        }
+    }
+}
+
+/// What the table lets through.
+fn reset_policy(text: &str) -> AutoOffsetReset {
+    match text.strip_prefix("by_duration:").and_then(iso_duration) {
+        Some(age) => AutoOffsetReset::ByDuration(age),
+        None => match text {
+            "earliest" => AutoOffsetReset::Earliest,
+            "none" => AutoOffsetReset::None,
+            _ => AutoOffsetReset::Latest,
+        },
     }
 }
