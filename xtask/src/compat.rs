@@ -38,6 +38,7 @@ const CLIENTS: &[Client] = &[
     },
     Client { name: "sarama", library: "sarama 1.61.1", kind: Kind::Go("sarama") },
     Client { name: "kafka-go", library: "kafka-go 0.4.51", kind: Kind::Go("kafka-go") },
+    Client { name: "kafkajs", library: "kafkajs 2.2.4", kind: Kind::Node("kafkajs.mjs") },
 ];
 
 struct Client {
@@ -55,6 +56,8 @@ enum Kind {
     Kcat,
     /// A program of the module in `compat/go`.
     Go(&'static str),
+    /// A driver in `compat/node`.
+    Node(&'static str),
 }
 
 /// What one client's scenarios came to.
@@ -111,6 +114,7 @@ impl Kind {
             Self::Python(program) => toolchain::python(program),
             Self::Kcat => Ok(toolchain::kcat()),
             Self::Go(program) => toolchain::go(program),
+            Self::Node(driver) => toolchain::node(driver),
         }
     }
 }

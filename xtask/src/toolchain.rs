@@ -109,3 +109,49 @@ pub(crate) fn go(program: &str) -> Result<Toolchain> {
     ensure!(status.success(), "{program} does not compile");
     Ok(ready(&built))
 }
+
+/// The scenarios of `compat/go`, which ask the given driver: a program of another language.
+fn driven(driver: &[String]) -> Result<Toolchain> {
+    Ok(match go("driven")? {
+        Toolchain::Missing(what) => Toolchain::Missing(what),
+        Toolchain::Ready(mut program) => {
+            let mut command = vec!["env".to_owned(), format!("DRIVER={}", driver.join("\n"))];
+            command.append(&mut program);
+            Toolchain::Ready(command)
+        }
+    })
+}
+
+/// A driver in `compat/node`, with the packages that the lock file in its folder names.
+pub(crate) fn node(driver: &str) -> Result<Toolchain> {
+    for tool in ["node", "npm"] {
+        if !exists(tool) {
+            return missing(&format!("{tool} not found"));
+        }
+    }
+    let driver = folder("node").join(driver);
+    let beside = driver.parent().context("a driver lies in a folder")?;
+    let lock = beside.join("package-lock.json");
+    let installed = beside.join("node_modules/installed.json");
+    if std::fs::read(&installed).ok() != Some(std::fs::read(&lock)?) {
+        // Where there is something to compile, it is compiled here, with what the machine has.
+        let status = Command::new("npm")
+            .args(["ci", "--loglevel=error"])
+            .env("npm_config_build_from_source", "true")
+            .env("npm_config_nodedir", node_prefix()?)
+            .env("CKJS_LINKING", "dynamic")
+            .current_dir(beside)
+            .status()?;
+        ensure!(status.success(), "npm cannot install what {} names", lock.display());
+        std::fs::copy(&lock, &installed)?;
+    }
+    driven(&["node".to_owned(), driver.display().to_string()])
+}
+
+/// Where Node's headers are, below `include`.
+fn node_prefix() -> Result<String> {
+    let script = "process.stdout.write(path.dirname(path.dirname(process.execPath)))";
+    let said = Command::new("node").args(["-e", script]).output()?;
+    ensure!(said.status.success(), "node does not run");
+    Ok(String::from_utf8(said.stdout)?)
+}

@@ -51,25 +51,27 @@ type Client interface {
 // Lacks is what a library's API cannot express.
 type Lacks struct {
 	// Scenarios that cannot be run at all.
-	Scenarios []string
+	Scenarios []string `json:"scenarios"`
 	// Reset of a reader whose offset is out of range: it ends with an error instead.
-	Reset bool
+	Reset bool `json:"reset"`
 	// MaxTimestamp among the offsets to look up (KIP-734).
-	MaxTimestamp bool
+	MaxTimestamp bool `json:"maxTimestamp"`
 	// Empty keys and values, which it reads as null.
-	Empty bool
+	Empty bool `json:"empty"`
+	// NullHeader is a header without a value.
+	NullHeader bool `json:"nullHeader"`
 	// Strategy of a described group.
-	Strategy bool
+	Strategy bool `json:"strategy"`
 }
 
 // Producing is how records are sent.
 type Producing struct {
-	Codec      string
-	Idempotent bool
+	Codec      string `json:"codec"`
+	Idempotent bool   `json:"idempotent"`
 	// SmallBatches asks for batches of ten records or so.
-	SmallBatches bool
+	SmallBatches bool `json:"smallBatches"`
 	// Large lifts the library's own limit on the size of a request.
-	Large bool
+	Large bool `json:"large"`
 }
 
 // Record has nil for a null key, value or header.
@@ -84,8 +86,8 @@ type Record struct {
 
 // Header of a record.
 type Header struct {
-	Key   string
-	Value []byte
+	Key   string `json:"key"`
+	Value []byte `json:"value"`
 }
 
 // Reader of one partition.
@@ -118,31 +120,32 @@ type Member interface {
 
 // Commit is an offset and what was noted with it.
 type Commit struct {
-	Offset   int64
-	Metadata string
+	Offset   int64  `json:"offset"`
+	Metadata string `json:"metadata"`
 }
 
 // Group as it is described.
 type Group struct {
-	State, Strategy string
-	Members         []GroupMember
+	State    string        `json:"state"`
+	Strategy string        `json:"strategy"`
+	Members  []GroupMember `json:"members"`
 }
 
 // GroupMember and the partitions of the one topic it reads.
 type GroupMember struct {
-	ClientID   string
-	Partitions []int32
+	ClientID   string  `json:"clientId"`
+	Partitions []int32 `json:"partitions"`
 }
 
 // Config is a value and the number of its source.
 type Config struct {
-	Value  string
-	Source int8
+	Value  string `json:"value"`
+	Source int8   `json:"source"`
 }
 
 // Cluster as it is described.
 type Cluster struct {
-	ID         string
-	Brokers    []int32
-	Controller int32
+	ID         string  `json:"id"`
+	Brokers    []int32 `json:"brokers"`
+	Controller int32   `json:"controller"`
 }
