@@ -345,11 +345,12 @@ impl Consumer {
                 self.changed = false;
                 self.wake_at = None;
                 self.step_group(now);
-                self.step_metadata(now);
                 self.step_positions(now);
                 self.step_auto_commit(now);
             }
             self.step_fetches(now, drained && !due);
+            // Last, because the others find out what is not known.
+            self.step_metadata(now);
         }
     }
 

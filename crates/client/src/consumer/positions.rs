@@ -296,10 +296,18 @@ impl Consumer {
         let mut positions = BTreeMap::new();
         for (partition, state) in &mut self.partitions.map {
             let open = matches!(state.phase, Phase::Fetching | Phase::Validating);
-            if !open || state.position.epoch.0 < 0 || !state.wants(now) {
+            if !open || !state.wants(now) {
                 continue;
             }
-            let Some((_, leader)) = known_leader(&metadata, partition) else { continue };
+            let Some((_, leader)) = known_leader(&metadata, partition) else {
+                self.metadata.wanted = true;
+                continue;
+            };
+            if state.position.epoch.0 < 0 {
+                // Nothing was read that it could lack.
+                state.leader_epoch = leader.leader_epoch;
+                continue;
+            }
             if state.phase == Phase::Validating || state.leader_epoch < leader.leader_epoch {
                 state.phase = Phase::Validating;
                 state.asked = true;
