@@ -30,7 +30,7 @@ pub(crate) enum Purpose {
 }
 
 /// From this version on Produce and Fetch name topics by id (KIP-516).
-const FIRST_VERSION_BY_ID: i16 = 13;
+pub(crate) const FIRST_VERSION_BY_ID: i16 = 13;
 
 /// A cluster as a client sees it. Clones share connections and metadata.
 #[derive(Clone)]

@@ -103,6 +103,20 @@ impl ClientError {
         }
     }
 
+    /// The broker's error code, if it answered with one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Connect { .. }
+            | Self::Closed { .. }
+            | Self::TimedOut { .. }
+            | Self::NoCommonVersion { .. }
+            | Self::Encode(_)
+            | Self::Decode(_)
+            | Self::Nonsense(_) => None,
+        }
+    }
+
     /// Whether trying again, perhaps elsewhere, may help.
     pub fn is_retriable(&self) -> bool {
         match self {

@@ -1,19 +1,51 @@
-//! The Rust client: connections, and on them producer, consumer and admin.
+//! A client of Kafka clusters, of which Ottla is one: producer, consumer and admin in Rust alone.
 //!
-//! Kafka's `NetworkClient`, `KafkaProducer`, `KafkaConsumer` and `Admin`, as far as brokers, the
-//! command line and the simulator need them.
+//! # The first minute
+//! Everything a client needs of the world comes in through an [`Env`](ottla_env::Env), made once
+//! inside a tokio runtime. Configuration has Kafka's names; a key that is not one is refused, with
+//! the nearest that is.
 //!
-//! [`Connection`] is one socket: it negotiates versions and keeps many requests in flight.
-//! [`Client`] is a cluster: it finds brokers and leaders through Metadata. [`Producer`],
-//! [`Consumer`] and [`Admin`] stand on it.
+//! ```no_run
+//! use std::time::Duration;
+//! use ottla_client::{Producer, ProducerConfig, ProducerRecord};
+//! use ottla_env::Env;
 //!
-//! # Invariants
-//! - A response reaches the call whose correlation id it carries, or the connection ends.
-//! - A call that is dropped leaves the connection whole: its response is read and thrown away.
-//! - What was sent without an answer is never reported as failed for certain ([`ProduceError`]).
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (config, warnings) = ProducerConfig::from_properties([
+//!     ("bootstrap.servers", "localhost:9092"),
+//!     ("client.id", "orders"),
+//! ])?;
+//! warnings.iter().for_each(|warning| eprintln!("{warning}"));
+//! let producer = Producer::connect(&Env::os(), config).await?;
+//! for number in 0..1_000 {
+//!     let record = ProducerRecord::to("orders").key(number % 7).value(format!("order {number}"));
+//!     // Waits only where memory is full; the delivery may be awaited, kept, or dropped.
+//!     drop(producer.send(record).await?);
+//! }
+//! producer.close(Duration::from_secs(30)).await;
+//! # Ok(()) }
+//! ```
+//!
+//! # The chapters
+//! 1. [`Producer`] sends records: batches, partitions, idempotence, deliveries
+//!    ([`ProducerConfig`], [`ProducerRecord`], [`Delivery`], [`ProduceError`]).
+//! 2. [`Consumer`] reads them, alone or in a group ([`ConsumerConfig`], [`Records`], [`Rebalance`]).
+//! 3. [`Admin`] looks after topics, configurations, groups and quotas.
+//! 4. Below them, [`Client`] is a cluster, whose brokers and leaders it finds through Metadata, and
+//!    [`Connection`] one socket with many requests in flight. Both can be used by themselves.
+//!
+//! # When something fails
+//! Each error says whether trying again may help ([`ClientError::is_retriable`],
+//! [`ProduceError::is_retriable`]), and what was sent without an answer is never reported as failed
+//! for certain ([`ClientError::is_indeterminate`], [`ProduceError::maybe_stored`]). Clients try again
+//! by themselves first, for as long as their configuration says.
+//!
+//! # What may be dropped
+//! Every future. A call that is dropped leaves its connection whole: the response is read and thrown
+//! away. What was sent stays sent.
 //!
 //! # Not here
-//! KIP-848 groups, transactions, batching over time, TLS and SASL.
+//! KIP-848 groups, transactions, TLS and SASL.
 
 mod admin;
 mod client;
@@ -49,6 +81,8 @@ pub use metadata::{ClusterMetadata, PartitionMetadata, TopicMetadata};
 /// What can be wrong with properties.
 pub use ottla_config::{ConfigError, ConfigProblem, ConfigWarning};
 pub use producer::{
-    Acks, BuiltInPartitioner, ProduceError, Producer, ProducerConfig, ProducerOptions,
-    RecordMetadata,
+    Acks, BuiltInPartitioner, Delivery, Partitioner, Partitions, ProduceError, Producer,
+    ProducerBuilder, ProducerConfig, ProducerInterceptor, ProducerMetrics, ProducerRecord,
+    RecordBytes, RecordHeader, RecordMetadata, SerializeError, Serializer, SerializingProducer,
+    TextSerializer, partition_for_key,
 };

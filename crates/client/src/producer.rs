@@ -1,253 +1,409 @@
-//! Sends records to leaders. Kafka's `KafkaProducer`, without batching over time.
+//! Sends records to topics, many at once, in order, and each once. Kafka's `KafkaProducer`.
+//!
+//! [`Producer::send`] puts a record into a batch of its partition and returns a [`Delivery`]: a
+//! future that tells where the record was stored. One task per producer sends the batches when they
+//! are full (`batch.size`) or old enough (`linger.ms`), several partitions in one request, and up to
+//! `max.in.flight.requests.per.connection` requests per broker at once.
+//!
+//! What may pass is tried again until `delivery.timeout.ms`. With `enable.idempotence`, which is the
+//! default, a batch that is sent again is never stored twice, and order is kept (KIP-98, KIP-360).
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use ottla_client::{Producer, ProducerConfig, ProducerRecord};
+//! use ottla_env::Env;
+//!
+//! let given = [("bootstrap.servers", "localhost:9092"), ("compression.type", "zstd")];
+//! let (config, _warnings) = ProducerConfig::from_properties(given)?;
+//! let producer = Producer::connect(&Env::os(), config).await?;
+//!
+//! let record = ProducerRecord::to("orders").key("customer-7").value("2 apples");
+//! let delivery = producer.send(record).await?; // it is in a batch now
+//! let stored = delivery.await?;                // and here in the log
+//! println!("stored in {} at {}", stored.partition, stored.offset);
+//!
+//! producer.close(std::time::Duration::from_secs(10)).await;
+//! # Ok(()) }
+//! ```
+//!
+//! # What can be dropped
+//! A `send` that is dropped before it is ready has sent nothing. A [`Delivery`] may be dropped: the
+//! record is sent all the same. When the last clone of a producer is dropped, what waits is still
+//! sent in the background; [`Producer::close`] waits for it.
 
+mod accumulator;
+mod batch;
 mod config;
+mod delivery;
+mod error;
+mod interceptor;
+mod metrics;
+mod partitioner;
+mod record;
+mod sender;
+mod serializer;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use ottla_protocol::compression::{Compression, Compressor};
-use ottla_protocol::messages::InitProducerIdRequest;
-use ottla_protocol::produce::{
-    PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
-};
-use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder, increment_sequence};
-use ottla_protocol::{
-    ApiKey, ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition, message,
-};
+use ottla_env::Env;
+use ottla_protocol::record_batch::NewRecord;
+use ottla_protocol::{ErrorCode, Monotonic, TopicPartition};
 use parking_lot::Mutex;
-
-use crate::client::RETRY_BACKOFF;
-use crate::{Client, ClientError};
+use tokio::sync::Notify;
 
 pub use self::config::{Acks, BuiltInPartitioner, ProducerConfig};
+pub use self::delivery::Delivery;
+pub use self::error::ProduceError;
+pub use self::interceptor::ProducerInterceptor;
+pub use self::metrics::ProducerMetrics;
+pub use self::partitioner::{Partitioner, Partitions, partition_for_key};
+pub use self::record::{ProducerRecord, RecordBytes, RecordHeader, RecordMetadata};
+pub use self::serializer::{SerializeError, Serializer, SerializingProducer, TextSerializer};
 
-/// How a producer behaves.
-#[derive(Clone, Copy, Debug)]
-pub struct ProducerOptions {
-    /// `acks`.
-    pub acks: Acks,
-    /// `compression.type`.
-    pub compression: Compression,
-    /// `enable.idempotence`: a batch that is sent again is not stored again (KIP-98). Needs
-    /// [`Acks::All`]; sends to one partition then wait for each other.
-    pub idempotent: bool,
-    /// `request.timeout.ms`: how long a broker may wait for its replicas.
-    pub request_timeout: Duration,
-    /// `delivery.timeout.ms`: how long a send is tried again; zero tries once.
-    pub delivery_timeout: Duration,
-}
+use self::accumulator::{Accumulator, Appended, NotAppended};
+use self::sender::Sender;
+use crate::{Client, ClientError, ClusterMetadata};
 
-impl Default for ProducerOptions {
-    fn default() -> Self {
-        Self {
-            acks: Acks::All,
-            compression: Compression::None,
-            idempotent: true,
-            request_timeout: Duration::from_secs(30),
-            delivery_timeout: Duration::from_secs(120),
-        }
-    }
-}
+/// Sends records. Clones share everything; see the [module](self) for what it does.
+#[derive(Clone)]
+pub struct Producer(Arc<Handle>);
 
-/// Where records were stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordMetadata {
-    /// The offset of the first record; -1 if the broker was not asked, or no longer knows.
-    pub base_offset: Offset,
-    /// The broker's time, if the topic uses `LogAppendTime`; otherwise -1.
-    pub log_append_time: Timestamp,
-}
+/// Closes the producer when the last clone goes.
+struct Handle(Arc<Shared>);
 
-/// Why records may not have been stored.
-#[derive(Debug, thiserror::Error)]
-#[error("{partition}: {error}")]
-pub struct ProduceError {
-    /// Where they were to go.
-    pub partition: TopicPartition,
-    /// The last failure.
-    #[source]
-    pub error: ClientError,
-    /// Whether some attempt may have stored them all the same. `false` is certain.
-    pub maybe_stored: bool,
-}
-
-/// Sends records.
-pub struct Producer {
+/// What a producer's handles and its task share.
+struct Shared {
     client: Client,
-    options: ProducerOptions,
-    identities: Mutex<BTreeMap<TopicPartition, Arc<tokio::sync::Mutex<Identity>>>>,
+    config: ProducerConfig,
+    accumulator: Mutex<Accumulator>,
+    /// There is something for the task to do.
+    wake: Notify,
+    /// Something was settled.
+    progress: Notify,
+    interceptors: Vec<Arc<dyn ProducerInterceptor>>,
+    partitioner: Option<Arc<dyn Partitioner>>,
 }
 
-/// Who sends to a partition. Each has its own, so that a send that fails for good disturbs no other.
-#[derive(Default)]
-struct Identity {
-    producer: Option<(ProducerId, ProducerEpoch)>,
-    next_sequence: i32,
+/// Makes a [`Producer`] with code of the program's own.
+pub struct ProducerBuilder {
+    config: ProducerConfig,
+    interceptors: Vec<Arc<dyn ProducerInterceptor>>,
+    partitioner: Option<Arc<dyn Partitioner>>,
+}
+
+impl ProducerBuilder {
+    /// Calls this interceptor too, behind those given before: Kafka's `interceptor.classes`.
+    pub fn interceptor(mut self, interceptor: Arc<dyn ProducerInterceptor>) -> Self {
+        self.interceptors.push(interceptor);
+        self
+    }
+
+    /// Asks this partitioner first: Kafka's `partitioner.class`.
+    pub fn partitioner(mut self, partitioner: Arc<dyn Partitioner>) -> Self {
+        self.partitioner = Some(partitioner);
+        self
+    }
+
+    /// [`Producer::connect`].
+    pub async fn connect(self, env: &Env) -> Result<Producer, ClientError> {
+        let common = &self.config.common;
+        let options = common.connection_options();
+        let client = Client::connect(env, common.bootstrap_servers.clone(), options).await?;
+        Ok(self.over(client))
+    }
+
+    /// Sends through `client`, whose connections may be used by others as well.
+    pub fn over(self, client: Client) -> Producer {
+        let random = client.env().rng.next_u64();
+        let tracked = !self.interceptors.is_empty();
+        let shared = Arc::new(Shared {
+            accumulator: Mutex::new(Accumulator::new(self.config.clone(), random, tracked)),
+            client,
+            config: self.config,
+            wake: Notify::new(),
+            progress: Notify::new(),
+            interceptors: self.interceptors,
+            partitioner: self.partitioner,
+        });
+        shared.env().spawn("producer", Sender::new(shared.clone()).run());
+        Producer(Arc::new(Handle(shared)))
+    }
 }
 
 impl Producer {
-    /// Sends to the cluster of `client`.
-    pub fn new(client: Client, options: ProducerOptions) -> Self {
-        Self { client, options, identities: Mutex::default() }
+    /// Connects to one of `bootstrap.servers` and sends to its cluster.
+    pub async fn connect(env: &Env, config: ProducerConfig) -> Result<Self, ClientError> {
+        Self::builder(config).connect(env).await
     }
 
-    /// Sends `records` as one batch and waits until it is stored as `acks` wants.
+    /// A producer with interceptors or a partitioner.
+    pub fn builder(config: ProducerConfig) -> ProducerBuilder {
+        ProducerBuilder { config, interceptors: Vec::new(), partitioner: None }
+    }
+
+    /// Puts `record` into a batch. Waits, for at most `max.block.ms`, only where its topic is not
+    /// known yet or `buffer.memory` is full.
     ///
-    /// Failures that may pass are tried again until `delivery_timeout`. If that is dropped, or
-    /// fails with `maybe_stored`, nobody knows whether the records are there.
-    pub async fn send(
-        &self,
-        partition: &TopicPartition,
-        records: &[NewRecord<'_>],
-    ) -> Result<RecordMetadata, ProduceError> {
-        let failed =
-            |error| ProduceError { partition: partition.clone(), error, maybe_stored: false };
-        if !self.options.idempotent {
-            let batch = self.build(RecordBatchBuilder::new(), records).map_err(failed)?;
-            return self.deliver(partition, batch).await;
+    /// Records that are sent to a partition one after the other are stored in that order.
+    pub async fn send(&self, mut record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
+        let shared = &*self.0.0;
+        for interceptor in &shared.interceptors {
+            interceptor.on_send(&mut record);
         }
-        let identity = self.identities.lock().entry(partition.clone()).or_default().clone();
-        let mut identity = identity.lock().await;
-        let (id, epoch) = self.identify(&mut identity).await.map_err(failed)?;
-        let builder = RecordBatchBuilder::new().producer(id, epoch, identity.next_sequence);
-        let batch = self.build(builder, records).map_err(failed)?;
-        // Until the answer is known this identity must not be used again: its next sequence
-        // number depends on it. A send that is dropped or fails leaves none behind.
-        let sequence = std::mem::take(&mut *identity).next_sequence;
-        let stored = self.deliver(partition, batch).await?;
-        let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
-        let next_sequence = increment_sequence(sequence, count);
-        *identity = Identity { producer: Some((id, epoch)), next_sequence };
-        Ok(stored)
-    }
-
-    /// Sends a batch that is built already, to be appended as it is.
-    pub async fn send_batch(
-        &self,
-        partition: &TopicPartition,
-        batch: Bytes,
-    ) -> Result<RecordMetadata, ProduceError> {
-        self.deliver(partition, batch).await
-    }
-
-    fn build(
-        &self,
-        mut builder: RecordBatchBuilder,
-        records: &[NewRecord<'_>],
-    ) -> Result<Bytes, ClientError> {
-        records.iter().for_each(|record| builder.append(record));
-        let codec = self.options.compression;
-        if codec == Compression::None {
-            return Ok(builder.build());
+        match shared.append(&record)? {
+            Ok(delivery) => Ok(delivery),
+            // Boxed: it is large, and rarely needed.
+            Err(obstacle) => Box::pin(shared.append_later(&record, obstacle)).await,
         }
-        builder
-            .build_compressed(&mut Compressor::new(codec, None))
-            .map_err(|error| ClientError::Nonsense(error.to_string()))
     }
 
-    async fn identify(
+    /// [`Producer::send`] that never waits: `None` where it would have to.
+    pub fn try_send(
         &self,
-        identity: &mut Identity,
-    ) -> Result<(ProducerId, ProducerEpoch), ClientError> {
-        if let Some(producer) = identity.producer {
-            return Ok(producer);
+        mut record: ProducerRecord<'_>,
+    ) -> Result<Option<Delivery>, ProduceError> {
+        let shared = &*self.0.0;
+        for interceptor in &shared.interceptors {
+            interceptor.on_send(&mut record);
         }
-        let request = message!(InitProducerIdRequest {
-            // The default is an empty one, which is a transactional producer all the same.
-            transactional_id: None,
-            transaction_timeout_ms: i32::MAX,
-            producer_id: ProducerId::NONE.0,
-            producer_epoch: ProducerEpoch::NONE.0,
-        });
-        let response = self
-            .retry(None, || async {
-                let response = self.client.any_broker().await?.call(&request).await?;
-                ClientError::check(ErrorCode::from_wire(response.error_code), None)?;
-                Ok(response)
-            })
-            .await
-            .map_err(|(error, _)| error)?;
-        let producer = (ProducerId(response.producer_id), ProducerEpoch(response.producer_epoch));
-        *identity = Identity { producer: Some(producer), next_sequence: 0 };
-        Ok(producer)
+        Ok(shared.append(&record)?.ok())
     }
 
-    async fn deliver(
-        &self,
-        partition: &TopicPartition,
-        batch: Bytes,
-    ) -> Result<RecordMetadata, ProduceError> {
-        self.retry(Some(partition), || self.attempt(partition, batch.clone())).await.map_err(
-            |(error, maybe_stored)| ProduceError {
-                partition: partition.clone(),
-                error,
-                maybe_stored,
-            },
-        )
-    }
-
-    /// Tries until success, a failure for good, or the end of `delivery_timeout`. Says with the
-    /// failure whether some attempt may have been carried out.
-    async fn retry<T, A: Future<Output = Result<T, ClientError>>>(
-        &self,
-        partition: Option<&TopicPartition>,
-        mut attempt: impl FnMut() -> A,
-    ) -> Result<T, (ClientError, bool)> {
-        let clock = &self.client.env().clock;
-        let deadline = clock.now() + self.options.delivery_timeout;
-        let mut indeterminate = false;
+    /// Sends what waits at once, and waits until it is known of every record sent before this call
+    /// what became of it.
+    pub async fn flush(&self) {
+        let shared = &*self.0.0;
+        let mark = {
+            let mut accumulator = shared.accumulator.lock();
+            accumulator.flushing += 1;
+            accumulator.flush_mark()
+        };
+        let _waiting = Waiting(shared, |accumulator| accumulator.flushing -= 1);
+        shared.wake.notify_one();
         loop {
-            let error = match attempt().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            indeterminate |= error.is_indeterminate();
-            if !error.is_retriable() || clock.now() + RETRY_BACKOFF >= deadline {
-                return Err((error, indeterminate));
+            let progress = shared.progress.notified();
+            if shared.accumulator.lock().flushed(mark) {
+                return;
             }
-            if let Some(partition) = partition {
-                self.client.forget_topic(&partition.topic);
-            }
-            clock.sleep(RETRY_BACKOFF).await;
+            progress.await;
         }
     }
 
-    async fn attempt(
-        &self,
-        partition: &TopicPartition,
-        batch: Bytes,
-    ) -> Result<RecordMetadata, ClientError> {
-        let leader = self.client.leader(partition).await?;
-        let data = PartitionProduceData { index: partition.partition, records: Some(batch) };
-        let topic = leader.topic_ref(ApiKey::Produce, &partition.topic)?;
-        let timeout_ms =
-            i32::try_from(self.options.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let request = ProduceRequest {
-            transactional_id: None,
-            acks: self.options.acks.code(),
-            timeout_ms,
-            topics: vec![TopicProduceData { topic, partitions: vec![data] }],
-        };
-        let Some(response) = leader.connection.produce(&request).await? else {
-            return Ok(RecordMetadata {
-                base_offset: Offset(-1),
-                log_append_time: Timestamp::NONE,
-            });
-        };
-        let answers = response.topics.into_iter().flat_map(|topic| topic.partitions);
-        match answers.into_iter().next() {
-            Some(answer) if answer.index == partition.partition => outcome(answer),
-            _ => Err(ClientError::Nonsense(format!("nothing about {partition}"))),
+    /// Takes no more records, waits until those sent are stored, for at most `timeout`, and fails
+    /// the rest with [`ProduceError::Closed`].
+    pub async fn close(&self, timeout: Duration) {
+        let shared = &*self.0.0;
+        shared.close();
+        if shared.env().timeout(timeout, self.flush()).await.is_err() {
+            let closed = |_: &_, maybe_stored| ProduceError::Closed { maybe_stored };
+            shared.accumulator.lock().give_up(closed);
+            shared.wake.notify_one();
         }
+    }
+
+    /// What it has done so far.
+    pub fn metrics(&self) -> ProducerMetrics {
+        let shared = &*self.0.0;
+        let accumulator = shared.accumulator.lock();
+        let total = shared.config.buffer_memory;
+        ProducerMetrics {
+            buffer_total_bytes: total as u64,
+            buffer_available_bytes: total.saturating_sub(accumulator.used()) as u64,
+            ..accumulator.metrics
+        }
+    }
+
+    /// The cluster it sends to.
+    pub fn client(&self) -> &Client {
+        &self.0.0.client
+    }
+
+    /// How it behaves.
+    pub fn config(&self) -> &ProducerConfig {
+        &self.0.0.config
     }
 }
 
-fn outcome(answer: PartitionProduceResponse) -> Result<RecordMetadata, ClientError> {
-    // A duplicate: an earlier attempt stored the batch, and its answer was lost.
-    if answer.error_code != ErrorCode::DuplicateSequenceNumber {
-        ClientError::check(answer.error_code, answer.error_message)?;
+/// Why a record has to wait.
+enum Obstacle {
+    Unknown,
+    Full,
+}
+
+/// Takes back, when dropped, that somebody waits.
+struct Waiting<'a>(&'a Shared, fn(&mut Accumulator));
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.1(&mut self.0.accumulator.lock());
     }
-    Ok(RecordMetadata { base_offset: answer.base_offset, log_append_time: answer.log_append_time })
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Shared {
+    fn env(&self) -> &Env {
+        self.client.env()
+    }
+
+    fn now(&self) -> Monotonic {
+        self.env().clock.now()
+    }
+
+    fn close(&self) {
+        self.accumulator.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Takes over the leaders of all topics.
+    fn learn(&self, metadata: &ClusterMetadata) {
+        let mut accumulator = self.accumulator.lock();
+        for (name, topic) in &metadata.topics {
+            if topic.error_code.is_none() {
+                let count = topic.partitions.keys().next_back().map_or(0, |last| last + 1);
+                let leader =
+                    |number| topic.partitions.get(&number).and_then(|partition| partition.leader);
+                accumulator.set_topic(name, &(0..count).map(leader).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    /// Appends a record, unless something stands in the way that may go.
+    fn append(
+        &self,
+        record: &ProducerRecord<'_>,
+    ) -> Result<Result<Delivery, Obstacle>, ProduceError> {
+        let headers: Vec<_> =
+            record.headers.iter().map(|(key, value)| (&**key, value.as_deref())).collect();
+        let timestamp = record.timestamp.unwrap_or_else(|| self.env().clock.wall());
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        if record.partition.is_some_and(|partition| partition < 0) || timestamp.0 < 0 {
+            let text = "its partition and its timestamp must not be negative";
+            return Err(ProduceError::Invalid(text.to_owned()));
+        }
+        let partition = match (&self.partitioner, record.partition) {
+            (Some(partitioner), None) => {
+                let known = self.accumulator.lock().partitions(&record.topic);
+                let Some((count, available)) = known else { return Ok(Err(Obstacle::Unknown)) };
+                let partitions = Partitions { count, available: &available };
+                let chosen = partitioner.partition(&record.topic, key, value, &partitions);
+                if let Some(wrong) = chosen.filter(|it| !(0..count).contains(it)) {
+                    let text = format!("the partitioner chose {wrong} of {count} partitions");
+                    return Err(ProduceError::Invalid(text));
+                }
+                chosen
+            }
+            (_, given) => given,
+        };
+        let new = NewRecord { timestamp, key, value, headers: &headers };
+        let now = self.now();
+        let appended = self.accumulator.lock().append(now, &record.topic, partition, &new);
+        match appended {
+            Ok(Appended { delivery, wake }) => {
+                if wake {
+                    self.wake.notify_one();
+                }
+                Ok(Ok(delivery))
+            }
+            Err(NotAppended::Unknown) => Ok(Err(Obstacle::Unknown)),
+            Err(NotAppended::Full) => Ok(Err(Obstacle::Full)),
+            Err(NotAppended::Never(error)) => Err(error),
+        }
+    }
+
+    /// Appends a record once nothing stands in the way any more.
+    async fn append_later(
+        &self,
+        record: &ProducerRecord<'_>,
+        mut obstacle: Obstacle,
+    ) -> Result<Delivery, ProduceError> {
+        let max_block = self.config.max_block;
+        let deadline = self.now() + max_block;
+        let mut failures = 0;
+        loop {
+            match obstacle {
+                Obstacle::Unknown => {
+                    Box::pin(self.learn_topic(record, deadline, failures)).await?;
+                    failures += 1;
+                }
+                Obstacle::Full => self.await_memory(record, deadline).await?,
+            }
+            match self.append(record)? {
+                Ok(delivery) => return Ok(delivery),
+                Err(next) => obstacle = next,
+            }
+        }
+    }
+
+    /// Asks for the topic of a record.
+    async fn learn_topic(
+        &self,
+        record: &ProducerRecord<'_>,
+        deadline: Monotonic,
+        failures: u32,
+    ) -> Result<(), ProduceError> {
+        let clock = &self.env().clock;
+        let failed = |error| ProduceError::NoMetadata {
+            partition: TopicPartition::new(&*record.topic, record.partition.unwrap_or(-1)),
+            waited: self.config.max_block,
+            error: Arc::new(error),
+        };
+        let left = deadline.since(clock.now());
+        if failures > 0 {
+            let wait = self.config.common.retry_backoff_after(failures, 0.5);
+            clock.sleep(wait.min(left)).await;
+        }
+        let topics = [&*record.topic];
+        let asked = Box::pin(self.client.refresh_metadata(&topics));
+        let unknown = || ClientError::refused(ErrorCode::UnknownTopicOrPartition);
+        let answer = self.env().timeout(deadline.since(clock.now()), asked).await;
+        let error = match answer {
+            Ok(Ok(metadata)) => {
+                self.learn(&metadata);
+                let topic = metadata.topics.get(&*record.topic);
+                let code = topic.map_or(ErrorCode::UnknownTopicOrPartition, |it| it.error_code);
+                let exists = topic.is_some_and(|topic| {
+                    let wanted = record.partition.unwrap_or(0);
+                    topic.partitions.contains_key(&wanted)
+                });
+                match ClientError::check(code, None) {
+                    Ok(()) if exists => return Ok(()),
+                    Ok(()) => unknown(),
+                    Err(error) => error,
+                }
+            }
+            Ok(Err(error)) => error,
+            Err(_) => unknown(),
+        };
+        if clock.now() >= deadline || !error.is_retriable() {
+            return Err(failed(error));
+        }
+        Ok(())
+    }
+
+    async fn await_memory(
+        &self,
+        record: &ProducerRecord<'_>,
+        deadline: Monotonic,
+    ) -> Result<(), ProduceError> {
+        let progress = self.progress.notified();
+        let length =
+            |bytes: &Option<std::borrow::Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |it| it.len());
+        let headers = record.headers.iter().map(|(key, value)| key.len() + length(value) + 10);
+        let size = length(&record.key) + length(&record.value) + headers.sum::<usize>();
+        self.accumulator.lock().memory.join(size);
+        let _waiting = Waiting(self, |accumulator| accumulator.memory.leave());
+        self.wake.notify_one();
+        let left = deadline.since(self.now());
+        if left.is_zero() || self.env().timeout(left, progress).await.is_err() {
+            let (waited, limit) = (self.config.max_block, self.config.buffer_memory);
+            return Err(ProduceError::BufferFull { waited, limit });
+        }
+        Ok(())
+    }
 }

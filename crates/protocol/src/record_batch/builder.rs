@@ -60,6 +60,13 @@ impl Default for RecordBatchBuilder {
 impl RecordBatchBuilder {
     /// An empty batch at offset 0 with `CreateTime`, no producer id, and no leader epoch.
     pub fn new() -> Self {
+        Self::with_capacity(HEADER_LENGTH)
+    }
+
+    /// An empty batch as [`RecordBatchBuilder::new`] makes it, with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut bytes = Vec::with_capacity(capacity.max(HEADER_LENGTH));
+        bytes.resize(HEADER_LENGTH, 0);
         Self {
             base_offset: Offset(0),
             leader_epoch: LeaderEpoch::NONE,
@@ -69,7 +76,7 @@ impl RecordBatchBuilder {
             max_timestamp: Timestamp::NONE,
             next_offset_delta: 0,
             count: 0,
-            bytes: vec![0; HEADER_LENGTH],
+            bytes,
         }
     }
 

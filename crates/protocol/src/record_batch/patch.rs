@@ -1,10 +1,11 @@
 //! What a leader changes in a batch: offset, epoch, and with `LogAppendTime` the timestamp.
 
 use super::{
-    ATTRIBUTES_AT, CRC_AT, HEADER_LENGTH, LEADER_EPOCH_AT, LOG_APPEND_TIME_BIT, MAX_TIMESTAMP_AT,
-    PREFIX_LENGTH, RecordBatch, RecordBatchError, field,
+    ATTRIBUTES_AT, BASE_SEQUENCE_AT, CRC_AT, HEADER_LENGTH, LEADER_EPOCH_AT, LOG_APPEND_TIME_BIT,
+    MAX_TIMESTAMP_AT, PREFIX_LENGTH, PRODUCER_EPOCH_AT, PRODUCER_ID_AT, RecordBatch,
+    RecordBatchError, field,
 };
-use crate::{LeaderEpoch, Offset, Timestamp};
+use crate::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 
 impl RecordBatch<'_> {
     /// The first bytes of the batch with another offset and epoch. Written in front of the rest,
@@ -70,6 +71,16 @@ impl<'a> RecordBatchMut<'a> {
     /// Sets the leader epoch. The checksum stays.
     pub fn set_leader_epoch(&mut self, leader_epoch: LeaderEpoch) {
         put(self.header, LEADER_EPOCH_AT, leader_epoch.0.to_be_bytes());
+    }
+
+    /// Says who sends the batch, and the sequence number of its first record, and gives it its new
+    /// checksum. What a producer does whose epoch has changed (KIP-360).
+    pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, base_sequence: i32) {
+        put(self.header, PRODUCER_ID_AT, id.0.to_be_bytes());
+        put(self.header, PRODUCER_EPOCH_AT, epoch.0.to_be_bytes());
+        put(self.header, BASE_SEQUENCE_AT, base_sequence.to_be_bytes());
+        let crc = crc(self.header, self.payload);
+        put(self.header, CRC_AT, crc.to_be_bytes());
     }
 
     /// Gives all records the time of the append, and the batch its new checksum.

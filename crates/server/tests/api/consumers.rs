@@ -7,11 +7,10 @@ use std::time::Duration;
 use ottla_client::assignor::assignor_named;
 use ottla_client::{
     Admin, AutoOffsetReset, Client, ConnectionOptions, Consumer, ConsumerError, ConsumerOptions,
-    NewTopic, OffsetAndMetadata, OffsetSpec, Producer, ProducerOptions, Rebalance,
+    NewTopic, OffsetAndMetadata, OffsetSpec, Producer, ProducerConfig, ProducerRecord, Rebalance,
     RebalanceListener,
 };
 use ottla_env::Env;
-use ottla_protocol::record_batch::NewRecord;
 use ottla_protocol::{ErrorCode, Offset, Timestamp, TopicPartition};
 
 use crate::node::{Node, PATIENCE, in_time};
@@ -31,21 +30,18 @@ async fn make_topic(client: &Client, name: &str, partitions: i32) {
 /// Writes `count` records to each of the partitions, with the values `partition:number` and the
 /// numbers from `first` on as times.
 async fn produce(client: &Client, topic: &str, partitions: i32, (first, count): (i64, i64)) {
-    let producer = Producer::new(client.clone(), ProducerOptions::default());
+    let producer = Producer::builder(ProducerConfig::default()).over(client.clone());
     for partition in 0..partitions {
-        let values: Vec<_> =
-            (first..first + count).map(|number| format!("{partition}:{number}")).collect();
-        let records: Vec<_> = values
-            .iter()
-            .zip(first..)
-            .map(|(value, number)| NewRecord {
-                timestamp: Timestamp(number),
-                value: Some(value.as_bytes()),
-                ..NewRecord::default()
-            })
-            .collect();
-        producer.send(&TopicPartition::new(topic, partition), &records).await.unwrap();
+        for number in first..first + count {
+            let record = ProducerRecord::to(topic)
+                .partition(partition)
+                .timestamp(Timestamp(number))
+                .value(format!("{partition}:{number}"));
+            drop(producer.send(record).await.unwrap());
+        }
     }
+    producer.flush().await;
+    assert_eq!(producer.metrics().record_error_total, 0);
 }
 
 fn in_group(group: &str, assignor: &str) -> ConsumerOptions {

@@ -23,6 +23,7 @@ mod groups;
 mod lifecycle;
 mod long_logs;
 mod offsets;
+mod producers;
 mod producing;
 mod slow_readers;
 mod transactions;

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use ottla_client::{Acks, Consumer, ConsumerOptions, Producer, ProducerOptions};
-use ottla_protocol::record_batch::NewRecord;
+use ottla_client::{Acks, Consumer, ConsumerOptions, Producer, ProducerConfig, ProducerRecord};
 use ottla_protocol::{Monotonic, TopicPartition};
 
 use super::load::{AcksOption, prepare_topic};
@@ -39,10 +38,10 @@ pub(super) async fn run(bench: &Bench, options: &Options, usage: &Usage) -> Resu
     ensure!(options.rate > 0, "--rate must be at least 1");
     let partitions = prepare_topic(bench, &options.topic, 1).await?;
     let partition = partitions.into_iter().next().context("the topic has no partition")?;
-    let producer = Producer::new(bench.client(1).await?, producer_options(options));
+    let producer = Producer::builder(producer_config(options)).over(bench.client(1).await?);
     let mut consumer = Consumer::new(bench.client(1).await?, ConsumerOptions::default());
     // The way is paved before the clock starts: leaders known, connections open.
-    producer.send(&partition, &[NewRecord { value: Some(b""), ..NewRecord::default() }]).await?;
+    producer.send(record_of(&partition, b"")).await?.await?;
     consumer.assign([partition.clone()])?;
     consumer.await_position(&partition).await?;
     let mark = usage.mark();
@@ -63,9 +62,13 @@ pub(super) async fn run(bench: &Bench, options: &Options, usage: &Usage) -> Resu
     })
 }
 
-fn producer_options(options: &Options) -> ProducerOptions {
+fn producer_config(options: &Options) -> ProducerConfig {
     let acks = Acks::from(options.acks);
-    ProducerOptions { acks, idempotent: false, ..ProducerOptions::default() }
+    ProducerConfig { acks, idempotence: false, linger: Duration::ZERO, ..ProducerConfig::default() }
+}
+
+fn record_of<'a>(partition: &'a TopicPartition, value: &'a [u8]) -> ProducerRecord<'a> {
+    ProducerRecord::to(&*partition.topic).partition(partition.partition).value(value)
 }
 
 async fn send(
@@ -91,9 +94,7 @@ async fn send(
         if let Some(stamp) = value.first_chunk_mut::<STAMP>() {
             *stamp = nanos.to_be_bytes();
         }
-        let timestamp = clock.wall();
-        let record = NewRecord { timestamp, value: Some(&value), ..NewRecord::default() };
-        producer.send(&partition, &[record]).await?;
+        producer.send(record_of(&partition, &value)).await?.await?;
         latencies.record(clock.now().since(due))?;
     }
     Ok(latencies)

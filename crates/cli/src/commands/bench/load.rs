@@ -13,8 +13,8 @@ use ottla_protocol::{ErrorCode, Timestamp, TopicPartition};
 use super::Bench;
 
 /// How long a new topic may take to get its leaders.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_millis(20);
+pub(super) const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum AcksOption {

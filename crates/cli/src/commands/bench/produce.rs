@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use ottla_client::{Acks, ClientError, Leader, Producer, ProducerOptions};
+use ottla_client::{Acks, Client, ClientError, Leader};
 use ottla_protocol::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::{ApiKey, Monotonic, TopicPartition};
 
-use super::load::{AcksOption, Batch, CompressionOption, prepare_topic, share};
+use super::load::{
+    AcksOption, Batch, CompressionOption, LEADER_TIMEOUT, RETRY, prepare_topic, share,
+};
 use super::report::{Latencies, Report};
 use super::server_process::Usage;
 use super::{Bench, bytes};
@@ -128,13 +131,10 @@ impl Worker {
     ) -> Result<Self> {
         let in_flight = options.in_flight.max(1);
         let client = bench.client(in_flight).await?;
-        // One batch each, with patience: the first request of a new topic may come too early.
-        let patient = ProducerOptions { idempotent: false, ..ProducerOptions::default() };
-        let producer = Producer::new(client.clone(), patient);
         let mut targets = Vec::new();
         for partition in partitions {
-            producer.send_batch(&partition, batch.bytes.clone()).await?;
-            targets.push((client.leader(&partition).await?, partition));
+            targets
+                .push((ready_leader(bench, &client, &partition, &batch.bytes).await?, partition));
         }
         let batches_per_second =
             options.rate as f64 / batch.records as f64 / options.connections.max(1) as f64;
@@ -174,7 +174,7 @@ impl Worker {
                 }
             }
             let (leader, partition) = targets.next().context("no partition")?;
-            let request = self.request(leader, partition)?;
+            let request = request_of(leader, partition, &self.batch.bytes, self.acks)?;
             let begin = due.filter(|_| behind).unwrap_or_else(|| clock.now());
             let connection = leader.connection.clone();
             waiting.push(async move { (begin, connection.produce(&request).await) });
@@ -183,18 +183,6 @@ impl Worker {
             self.take(Some(answer), &mut latencies)?;
         }
         Ok(Sent { batches: self.count, latencies })
-    }
-
-    fn request(&self, leader: &Leader, partition: &TopicPartition) -> Result<ProduceRequest> {
-        let records = Some(self.batch.bytes.clone());
-        let data = PartitionProduceData { index: partition.partition, records };
-        let topic = leader.topic_ref(ApiKey::Produce, &partition.topic)?;
-        Ok(ProduceRequest {
-            transactional_id: None,
-            acks: self.acks,
-            timeout_ms: 30_000,
-            topics: vec![TopicProduceData { topic, partitions: vec![data] }],
-        })
     }
 
     fn take(&self, answer: Option<Answer>, latencies: &mut Latencies) -> Result<()> {
@@ -208,6 +196,48 @@ impl Worker {
         }
         latencies.record(self.bench.env.clock.now().since(begin))
     }
+}
+
+/// The leader of a partition once it has taken a batch: the first of a new topic may come too early.
+async fn ready_leader(
+    bench: &Bench,
+    client: &Client,
+    partition: &TopicPartition,
+    batch: &Bytes,
+) -> Result<Leader> {
+    let deadline = bench.env.clock.now() + LEADER_TIMEOUT;
+    loop {
+        let leader = client.leader(partition).await?;
+        let request = request_of(&leader, partition, batch, Acks::All.code())?;
+        let response = leader.connection.produce(&request).await?;
+        let mut rows = response.iter().flat_map(|response| &response.topics);
+        let row = rows.next().and_then(|topic| topic.partitions.first());
+        let code = row.context("no answer about the first batch")?.error_code;
+        if code.is_none() {
+            return Ok(leader);
+        }
+        if !code.is_retriable() || bench.env.clock.now() >= deadline {
+            bail!("the node refused the first batch for {partition}: {}", code.name());
+        }
+        client.forget_topic(&partition.topic);
+        bench.env.clock.sleep(RETRY).await;
+    }
+}
+
+fn request_of(
+    leader: &Leader,
+    partition: &TopicPartition,
+    batch: &Bytes,
+    acks: i16,
+) -> Result<ProduceRequest> {
+    let data = PartitionProduceData { index: partition.partition, records: Some(batch.clone()) };
+    let topic = leader.topic_ref(ApiKey::Produce, &partition.topic)?;
+    Ok(ProduceRequest {
+        transactional_id: None,
+        acks,
+        timeout_ms: 30_000,
+        topics: vec![TopicProduceData { topic, partitions: vec![data] }],
+    })
 }
 
 type Answer = (Monotonic, Result<Option<ottla_protocol::produce::ProduceResponse>, ClientError>);

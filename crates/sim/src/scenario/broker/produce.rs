@@ -4,9 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ottla_client::{Acks, Producer, ProducerOptions};
+use ottla_client::{Producer, ProducerConfig, ProducerRecord};
 use ottla_env::Env;
-use ottla_protocol::record_batch::NewRecord;
 use ottla_protocol::{Offset, TopicPartition};
 
 use super::{Shared, connect, make_topic, value_of};
@@ -20,15 +19,17 @@ pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> 
     let client = connect(&env).await;
     make_topic(&env, &client, &shared).await;
     let idempotent = shared.plan.idempotent;
-    let options = ProducerOptions {
-        acks: Acks::All,
-        idempotent,
-        request_timeout: Duration::from_secs(5),
+    let mut config = ProducerConfig {
+        idempotence: idempotent,
         // Without idempotence a second try may store a second copy.
-        delivery_timeout: Duration::from_secs(if idempotent { 60 } else { 0 }),
-        ..ProducerOptions::default()
+        retries: if idempotent { u32::MAX } else { 0 },
+        delivery_timeout: Duration::from_secs(60),
+        linger: Duration::from_millis(rng.below(20)),
+        batch_size: [1, 200, 16_384][rng.below(3) as usize],
+        ..ProducerConfig::default()
     };
-    let producer = Producer::new(client, options);
+    config.common.request_timeout = Duration::from_secs(5);
+    let producer = Producer::builder(config).over(client);
     let mut sent = 0;
     let mut more = 10;
     while more > 0 {
@@ -47,7 +48,7 @@ pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> 
     Ok(())
 }
 
-/// Sends one batch and notes what became of it.
+/// Sends records and notes what became of them.
 async fn send(
     env: &Env,
     node: &Node,
@@ -58,28 +59,33 @@ async fn send(
     let history = shared.history(partition);
     ids.iter().for_each(|id| history.borrow_mut().sending(id));
     let timestamp = env.clock.wall();
-    let values: Vec<_> = ids.iter().map(|id| value_of(id, shared.plan.padding)).collect();
-    let records: Vec<_> = values
-        .iter()
-        .map(|value| NewRecord { timestamp, value: Some(value), ..NewRecord::default() })
-        .collect();
     let life = shared.broker.life();
-    let outcome = producer.send(partition, &records).await;
-    let mut history = history.borrow_mut();
-    match outcome {
-        Ok(stored) => {
-            let Offset(first) = stored.base_offset;
-            node.fold(format_args!("acknowledged {ids:?} in {partition} at {first}"), &[]);
-            ensure!(first >= 0, "acknowledged without an offset");
-            let life = (shared.broker.life() == life).then_some(life);
-            for (id, offset) in ids.iter().zip(first..) {
+    let mut deliveries = Vec::new();
+    for id in ids {
+        let value = value_of(id, shared.plan.padding);
+        let record = ProducerRecord::to(&*partition.topic).value(value);
+        let record = record.partition(partition.partition).timestamp(timestamp);
+        deliveries.push((id, producer.send(record).await));
+    }
+    for (id, delivery) in deliveries {
+        let outcome = match delivery {
+            Ok(delivery) => delivery.await,
+            Err(error) => Err(error),
+        };
+        let mut history = history.borrow_mut();
+        match outcome {
+            Ok(stored) => {
+                let Offset(offset) = stored.offset;
+                node.fold(format_args!("acknowledged {id} in {partition} at {offset}"), &[]);
+                ensure!(offset >= 0, "acknowledged without an offset");
+                let life = (shared.broker.life() == life).then_some(life);
                 history.acknowledged(node.name(), id, offset, life);
             }
-        }
-        Err(error) => {
-            node.fold(format_args!("failed {ids:?}: {error}"), &[]);
-            if !error.maybe_stored {
-                ids.iter().for_each(|id| history.refused(id));
+            Err(error) => {
+                node.fold(format_args!("failed {id}: {error}"), &[]);
+                if !error.maybe_stored() {
+                    history.refused(id);
+                }
             }
         }
     }

@@ -1,0 +1,360 @@
+//! The task behind a producer: does what [`Accumulator::poll`] says and tells it what came of it.
+//! Kafka's `Sender`, without the decisions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ottla_env::BoxFuture;
+use ottla_protocol::compression::Compressor;
+use ottla_protocol::messages::InitProducerIdRequest;
+use ottla_protocol::produce::{
+    PartitionProduceData, PartitionProduceResponse, ProduceRequest, ProduceResponse,
+    TopicProduceData,
+};
+use ottla_protocol::{
+    ApiKey, BrokerId, ErrorCode, Monotonic, Offset, ProducerEpoch, ProducerId, StrBytes, Timestamp,
+    TopicRef, message,
+};
+
+use super::Shared;
+use super::accumulator::{Failure, Step};
+use super::batch::{Batch, Identity};
+use super::delivery::Stored;
+use crate::client::FIRST_VERSION_BY_ID;
+use crate::{ClientError, ClusterMetadata, Connection};
+
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    connections: BTreeMap<BrokerId, Connection>,
+    compressor: Compressor,
+    doing: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Topics to ask for, and from when on.
+    refresh: BTreeSet<Arc<str>>,
+    refreshing: bool,
+    refresh_from: Monotonic,
+    refreshed: Monotonic,
+    refresh_failures: u32,
+}
+
+/// What came of something.
+enum Event {
+    Connected(BrokerId, Result<Connection, ClientError>),
+    Answered(BrokerId, Vec<Batch>, Result<Option<ProduceResponse>, ClientError>),
+    Refreshed(Result<Arc<ClusterMetadata>, ClientError>),
+    Identified(Result<Identity, ClientError>),
+}
+
+impl Sender {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let config = &shared.config;
+        let compressor = Compressor::new(config.compression, config.compression_level);
+        let now = shared.now();
+        Self {
+            shared,
+            connections: BTreeMap::new(),
+            compressor,
+            doing: FuturesUnordered::new(),
+            refresh: BTreeSet::new(),
+            refreshing: false,
+            refresh_from: now,
+            refreshed: now,
+            refresh_failures: 0,
+        }
+    }
+
+    /// Runs until the producer is closed and nothing is left to send.
+    pub(super) async fn run(mut self) {
+        loop {
+            let now = self.shared.now();
+            let (step, done) = {
+                let mut accumulator = self.shared.accumulator.lock();
+                let step = accumulator.poll(now);
+                (step, accumulator.closed && accumulator.flushed(u64::MAX))
+            };
+            self.tell();
+            if done {
+                self.shared.progress.notify_waiters();
+                return;
+            }
+            let wake_at = self.start(now, step);
+            let wait = wake_at.map_or(Duration::from_secs(3600), |at| at.since(now));
+            let sleep = self.shared.env().clock.sleep(wait);
+            tokio::select! {
+                biased;
+                Some(event) = self.doing.next() => self.take(event),
+                () = self.shared.wake.notified() => {}
+                () = sleep => {}
+            }
+            // What else is there already goes with it.
+            while let Some(Some(event)) = futures_util::FutureExt::now_or_never(self.doing.next()) {
+                self.take(event);
+            }
+        }
+    }
+
+    /// Starts what is to be done; answers when to look again.
+    fn start(&mut self, now: Monotonic, step: Step) -> Option<Monotonic> {
+        for broker in step.connect {
+            let client = self.shared.client.clone();
+            self.doing.push(Box::pin(async move {
+                let connected = client.broker(broker).await;
+                Event::Connected(broker, connected)
+            }));
+        }
+        for (broker, batches) in step.requests {
+            self.send(broker, batches);
+        }
+        if step.ask_identity {
+            let shared = self.shared.clone();
+            self.doing.push(Box::pin(async move { Event::Identified(identify(&shared).await) }));
+        }
+        self.refresh.extend(step.refresh);
+        let age = self.shared.config.common.metadata_max_age;
+        if now.since(self.refreshed) >= age {
+            self.refreshed = now;
+            self.refresh.extend(self.shared.accumulator.lock().topic_names());
+        }
+        let mut wake_at = step.wake_at;
+        if !self.refreshing && !self.refresh.is_empty() {
+            if self.refresh_from <= now {
+                self.start_refresh();
+            } else {
+                wake_at = Some(wake_at.map_or(self.refresh_from, |at| at.min(self.refresh_from)));
+            }
+        }
+        wake_at
+    }
+
+    fn start_refresh(&mut self) {
+        self.refreshing = true;
+        let topics = std::mem::take(&mut self.refresh);
+        let client = self.shared.client.clone();
+        self.doing.push(Box::pin(async move {
+            let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+            Event::Refreshed(client.refresh_metadata(&names).await)
+        }));
+    }
+
+    fn send(&mut self, broker: BrokerId, mut batches: Vec<Batch>) {
+        let connection = self.connections.get(&broker).cloned();
+        let sealed: Result<Vec<_>, _> =
+            batches.iter_mut().map(|batch| batch.seal(&mut self.compressor)).collect();
+        let request = sealed.and_then(|records| {
+            let connection =
+                connection.ok_or_else(|| ClientError::refused(ErrorCode::NetworkException))?;
+            let request = self.request(&connection, &batches, records)?;
+            Ok((connection, request))
+        });
+        self.doing.push(Box::pin(async move {
+            let response = match request {
+                Ok((connection, request)) => connection.produce(&request).await,
+                Err(error) => Err(error),
+            };
+            Event::Answered(broker, batches, response)
+        }));
+    }
+
+    fn request(
+        &self,
+        connection: &Connection,
+        batches: &[Batch],
+        records: Vec<bytes::Bytes>,
+    ) -> Result<ProduceRequest, ClientError> {
+        let config = &self.shared.config;
+        let by_id = connection.records_version(ApiKey::Produce)? >= FIRST_VERSION_BY_ID;
+        let metadata = self.shared.client.metadata();
+        let mut topics: Vec<TopicProduceData> = Vec::new();
+        let mut last = None;
+        for (batch, records) in batches.iter().zip(records) {
+            let partition = batch.outcome.partition();
+            let data = PartitionProduceData { index: partition.partition, records: Some(records) };
+            if last != Some(batch.queue.0) {
+                let topic = if by_id {
+                    let known = metadata.topics.get(&*partition.topic);
+                    let id = known.map(|topic| topic.topic_id);
+                    TopicRef::Id(
+                        id.ok_or_else(|| ClientError::refused(ErrorCode::UnknownTopicOrPartition))?,
+                    )
+                } else {
+                    TopicRef::Name(StrBytes::from(&*partition.topic))
+                };
+                topics.push(TopicProduceData { topic, partitions: Vec::new() });
+                last = Some(batch.queue.0);
+            }
+            topics.last_mut().into_iter().for_each(|topic| topic.partitions.push(data.clone()));
+        }
+        let timeout_ms = i32::try_from(config.common.request_timeout.as_millis());
+        Ok(ProduceRequest {
+            transactional_id: None,
+            acks: config.acks.code(),
+            timeout_ms: timeout_ms.unwrap_or(i32::MAX),
+            topics,
+        })
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = self.shared.now();
+        match event {
+            Event::Connected(broker, Ok(connection)) => {
+                self.connections.insert(broker, connection);
+                self.shared.accumulator.lock().connected(broker);
+            }
+            Event::Connected(broker, Err(_)) => {
+                self.shared.accumulator.lock().not_connected(now, broker);
+            }
+            Event::Answered(broker, batches, response) => {
+                self.take_answer(now, broker, batches, response);
+            }
+            Event::Refreshed(Ok(metadata)) => {
+                self.refreshing = false;
+                self.refreshed = now;
+                self.refresh_failures = 0;
+                self.refresh_from = now + self.shared.config.common.retry_backoff;
+                self.shared.learn(&metadata);
+            }
+            Event::Refreshed(Err(_)) => {
+                self.refreshing = false;
+                self.refresh_failures = self.refresh_failures.saturating_add(1);
+                let common = &self.shared.config.common;
+                self.refresh_from = now + common.retry_backoff_after(self.refresh_failures, 0.5);
+                self.refresh.extend(self.shared.accumulator.lock().topic_names());
+            }
+            Event::Identified(Ok(identity)) => {
+                self.shared.accumulator.lock().identified_as(identity);
+            }
+            Event::Identified(Err(error)) => {
+                self.shared.accumulator.lock().not_identified(now, error);
+            }
+        }
+    }
+
+    fn take_answer(
+        &mut self,
+        now: Monotonic,
+        broker: BrokerId,
+        batches: Vec<Batch>,
+        response: Result<Option<ProduceResponse>, ClientError>,
+    ) {
+        let mut answers = match response {
+            Ok(Some(response)) => Answers::Said(response),
+            Ok(None) => Answers::NotAsked,
+            Err(error) => Answers::Failed(Arc::new(error)),
+        };
+        let lost = matches!(&answers, Answers::Failed(_));
+        let metadata = self.shared.client.metadata();
+        let mut accumulator = self.shared.accumulator.lock();
+        if let Answers::Said(response) = &answers {
+            let throttled = u64::try_from(response.throttle_time_ms).unwrap_or(0);
+            accumulator.metrics.produce_throttle_time_total += throttled;
+        }
+        for batch in batches {
+            let (result, leader) = answers.of(&batch, &metadata);
+            let queue = batch.queue;
+            accumulator.answered(now, batch, result);
+            if let Some(leader) = leader.filter(|leader| metadata.brokers.contains_key(leader)) {
+                accumulator.set_leader(queue, leader);
+            }
+        }
+        accumulator.request_done(now, broker, lost);
+        drop(accumulator);
+        if lost {
+            self.connections.remove(&broker);
+        }
+    }
+
+    /// Tells who waits, and interceptors, what came of things.
+    fn tell(&self) {
+        let (progress, acknowledged) = {
+            let mut accumulator = self.shared.accumulator.lock();
+            (accumulator.take_progress(), accumulator.take_acknowledged())
+        };
+        if progress {
+            self.shared.progress.notify_waiters();
+        }
+        for told in acknowledged {
+            for (at, sent) in (0..).zip(&told.sent) {
+                let result = match &told.result {
+                    Ok(stored) => Ok(told.outcome.metadata(*stored, at, *sent)),
+                    Err(error) => Err(error),
+                };
+                for interceptor in &self.shared.interceptors {
+                    interceptor.on_acknowledgement(result.as_ref().map_err(|error| *error));
+                }
+            }
+        }
+    }
+}
+
+/// What a leader said of the batches of a request.
+enum Answers {
+    Said(ProduceResponse),
+    NotAsked,
+    Failed(Arc<ClientError>),
+}
+
+type Answer = (Result<Stored, Failure>, Option<BrokerId>);
+
+impl Answers {
+    fn of(&mut self, batch: &Batch, metadata: &ClusterMetadata) -> Answer {
+        let failed = |error| Err(Failure { error, record_errors: Vec::new() });
+        let response = match self {
+            Self::NotAsked => {
+                let stored = Stored { base_offset: Offset::NONE, log_append_time: Timestamp::NONE };
+                return (Ok(stored), None);
+            }
+            Self::Failed(error) => return (failed(error.clone()), None),
+            Self::Said(response) => response,
+        };
+        let partition = batch.outcome.partition();
+        let id = metadata.topics.get(&*partition.topic).map(|topic| topic.topic_id);
+        let row = response
+            .topics
+            .iter_mut()
+            .filter(|topic| match &topic.topic {
+                TopicRef::Name(name) => name.as_str() == &*partition.topic,
+                TopicRef::Id(named) => id.as_ref() == Some(named),
+            })
+            .flat_map(|topic| &mut topic.partitions)
+            .find(|row| row.index == partition.partition);
+        let Some(row) = row else {
+            let error = ClientError::Nonsense(format!("nothing about {partition}"));
+            return (failed(Arc::new(error)), None);
+        };
+        let leader = row.current_leader.map(|leader| leader.leader_id).filter(|id| id.0 >= 0);
+        (verdict(row), leader)
+    }
+}
+
+fn verdict(row: &mut PartitionProduceResponse) -> Result<Stored, Failure> {
+    // A duplicate: an earlier try stored the batch, and its answer was lost.
+    if row.error_code.is_none() || row.error_code == ErrorCode::DuplicateSequenceNumber {
+        return Ok(Stored { base_offset: row.base_offset, log_append_time: row.log_append_time });
+    }
+    let message = row.error_message.take().map(StrBytes::into_string);
+    let records = std::mem::take(&mut row.record_errors).into_iter();
+    let record_errors = records.filter_map(|record| {
+        let words = record.message.map(StrBytes::into_string).unwrap_or_default();
+        Some((u32::try_from(record.batch_index).ok()?, words))
+    });
+    Err(Failure {
+        error: Arc::new(ClientError::Refused { code: row.error_code, message }),
+        record_errors: record_errors.collect(),
+    })
+}
+
+/// Asks any broker for a producer id.
+async fn identify(shared: &Shared) -> Result<Identity, ClientError> {
+    let request = message!(InitProducerIdRequest {
+        // The default is an empty one, which is a transactional producer all the same.
+        transactional_id: None,
+        transaction_timeout_ms: i32::MAX,
+        producer_id: ProducerId::NONE.0,
+        producer_epoch: ProducerEpoch::NONE.0,
+    });
+    let response = shared.client.any_broker().await?.call(&request).await?;
+    ClientError::check(ErrorCode::from_wire(response.error_code), None)?;
+    Ok((ProducerId(response.producer_id), ProducerEpoch(response.producer_epoch)))
+}
