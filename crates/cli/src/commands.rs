@@ -1,5 +1,27 @@
 //! One file per command.
 
 pub(crate) mod bench;
+pub(crate) mod cluster;
+pub(crate) mod completions;
+pub(crate) mod config;
+mod confirm;
+pub(crate) mod consume;
+pub(crate) mod features;
+pub(crate) mod group;
 pub(crate) mod log;
+pub(crate) mod metadata;
+pub(crate) mod output;
+pub(crate) mod produce;
+pub(crate) mod profile;
+pub(crate) mod quota;
+mod session;
 pub(crate) mod start;
+mod text;
+mod time;
+pub(crate) mod topic;
+
+/// `KEY=VALUE`, for arguments.
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}

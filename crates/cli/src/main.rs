@@ -1,17 +1,27 @@
-//! The `ottla` command: starts a node, measures one, and looks at the files of one that is stopped.
+//! The `ottla` command: starts a node, asks and changes a cluster, measures one, and looks at the
+//! files of a node that is stopped.
 
 mod commands;
 mod failure;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{bench, log, start};
+use crate::commands::{
+    bench, cluster, completions, config, consume, features, group, log, metadata, output, produce,
+    profile, quota, start, topic,
+};
 
 /// An event-streaming broker that speaks Apache Kafka's protocol.
 #[derive(Parser)]
-#[command(name = "ottla", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "ottla",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Ends with 0 if it was done, with 1 if not, with 2 if the arguments are wrong."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -21,20 +31,58 @@ struct Cli {
 enum Command {
     /// Start a node; without options one that needs no other, for this machine.
     Start(start::Options),
+    /// Make, list, describe, alter and delete topics.
+    Topic(topic::Options),
+    /// Send records to a topic: lines of standard input or of a file.
+    Produce(produce::Options),
+    /// Read records of a topic.
+    Consume(consume::Options),
+    /// List, describe, reset and delete groups.
+    Group(group::Options),
+    /// Get, set, unset and describe configurations of topics, brokers and groups.
+    Config(config::Options),
+    /// Look at the cluster: brokers, health, disks, APIs, quorum.
+    Cluster(cluster::Options),
+    /// Look at the metadata as the tree that ZooKeeper had.
+    Metadata(metadata::Options),
+    /// List, set and unset client quotas.
+    Quota(quota::Options),
+    /// List and set the features of the cluster.
+    Features(features::Options),
+    /// Name clusters, and choose the one to use.
+    Profile(profile::Options),
     /// Measure a node: throughput, latency, and what they cost.
     Bench(bench::Options),
     /// Look at the files of a stopped node: print, check, put right, count.
     Log(log::Options),
+    /// Print completions for a shell.
+    Completions(completions::Completions),
+    /// Print the manual page, or write one for each command.
+    Man(completions::Man),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Start(options) => start::run(&options),
+        Command::Topic(options) => topic::run(&options),
+        Command::Produce(options) => produce::run(&options),
+        Command::Consume(options) => consume::run(&options),
+        Command::Group(options) => group::run(&options),
+        Command::Config(options) => config::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
+        Command::Metadata(options) => metadata::run(&options),
+        Command::Quota(options) => quota::run(&options),
+        Command::Features(options) => features::run(&options),
+        Command::Profile(options) => profile::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Log(options) => return log::run(&options),
+        Command::Completions(options) => completions::completions(&options, Cli::command()),
+        Command::Man(options) => completions::man(&options, Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads the output has seen enough.
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(failure) => {
             failure::report(&failure);
             ExitCode::FAILURE

@@ -6,7 +6,6 @@ mod place;
 mod progress;
 mod repair;
 mod stats;
-mod text;
 mod verify;
 
 use std::path::PathBuf;
@@ -16,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use ottla_env::Env;
 
+use super::text;
 use crate::failure;
 
 /// What the commands end with if they could do their work and found something wrong.

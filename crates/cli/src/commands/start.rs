@@ -12,6 +12,7 @@ use ottla_server::{Server, StartError};
 use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
 
+use super::key_and_value;
 use crate::failure::Failure;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,11 +32,6 @@ pub(crate) struct Options {
     /// [without --config: 127.0.0.1:9092].
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("not KEY=VALUE")?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {

@@ -17,7 +17,6 @@ mod bad_records;
 mod consumers;
 mod deleting_records;
 mod disks;
-mod dynamic_configs;
 mod every_version;
 mod fetching;
 mod groups;

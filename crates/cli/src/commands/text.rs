@@ -4,7 +4,7 @@ use ottla_protocol::Timestamp;
 use serde_json::{Value, json};
 
 /// `2026-11-20T19:30:00.123Z`, or `none`.
-pub(super) fn time(timestamp: Timestamp) -> String {
+pub(crate) fn time(timestamp: Timestamp) -> String {
     const DAY: i64 = 86_400_000;
     if timestamp.0 < 0 {
         return "none".to_owned();
@@ -26,7 +26,7 @@ pub(super) fn time(timestamp: Timestamp) -> String {
 }
 
 /// `1.5 GiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for next in ["KiB", "MiB", "GiB", "TiB"] {
@@ -43,12 +43,12 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// `1 batch`, `2 batches`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// A key or value: quoted where it is text, in hexadecimal digits where it is not.
-pub(super) fn bytes(bytes: Option<&[u8]>) -> String {
+pub(crate) fn bytes(bytes: Option<&[u8]>) -> String {
     match bytes {
         None => "null".to_owned(),
         Some(bytes) => match str::from_utf8(bytes) {
@@ -59,7 +59,7 @@ pub(super) fn bytes(bytes: Option<&[u8]>) -> String {
 }
 
 /// A key or value in JSON: a string where it is text, else `{"hex": …}`.
-pub(super) fn json_bytes(bytes: Option<&[u8]>) -> Value {
+pub(crate) fn json_bytes(bytes: Option<&[u8]>) -> Value {
     match bytes {
         None => Value::Null,
         Some(bytes) => match str::from_utf8(bytes) {

@@ -1,0 +1,250 @@
+//! `ottla cluster`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use ottla_client::{ClientError, TopicDescription};
+use ottla_protocol::{ApiKey, BrokerId};
+use serde_json::{Value, json};
+
+use super::output::Format;
+use super::session::{self, Session, Target, explain, explained};
+use super::text;
+use crate::failure::Failure;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    target: Target,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the brokers of the cluster, and which speaks for the controller.
+    Describe,
+    /// Check leaders, replicas, disks and the metadata quorum.
+    #[command(long_about = "Check leaders, replicas, disks and the metadata quorum.\n\n\
+        Ends with 0 if all is well, with 1 if something is not.")]
+    Health,
+    /// Show the log directories of every broker, and what is in them.
+    LogDirs {
+        /// Only this topic.
+        #[arg(long)]
+        topic: Option<String>,
+    },
+    /// Show the APIs that a broker serves, with their versions.
+    Apis {
+        /// Which broker.
+        #[arg(long, value_name = "ID")]
+        broker: Option<i32>,
+    },
+    /// Show the metadata quorum: who votes, and how far each is.
+    Quorum,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    session::with(&options.target, async |session| match &options.task {
+        Task::Describe => describe(&session, options.format).await,
+        Task::Health => health(&session, options.format).await,
+        Task::LogDirs { topic } => log_dirs(&session, options.format, topic.as_deref()).await,
+        Task::Apis { broker } => apis(&session, options.format, *broker).await,
+        Task::Quorum => quorum(&session, options.format).await,
+    })
+}
+
+async fn describe(session: &Session, format: Format) -> Result<()> {
+    let cluster = session.admin.describe_cluster(true).await.map_err(explained)?;
+    let rows: Vec<Value> = cluster
+        .brokers
+        .iter()
+        .map(|node| {
+            json!({
+                "cluster_id": cluster.cluster_id, "broker": node.id.0, "host": node.host,
+                "port": node.port, "rack": node.rack, "fenced": node.is_fenced,
+                "controller": cluster.controller == Some(node.id),
+            })
+        })
+        .collect();
+    format.remark(&format!("cluster {}", cluster.cluster_id))?;
+    let columns = [
+        ("BROKER", "broker"),
+        ("HOST", "host"),
+        ("PORT", "port"),
+        ("RACK", "rack"),
+        ("CONTROLLER", "controller"),
+        ("FENCED", "fenced"),
+    ];
+    format.rows(&columns, &rows)
+}
+
+/// Something that was looked at: what, how many of it are not well, and which.
+struct Check {
+    name: &'static str,
+    problems: Vec<String>,
+}
+
+async fn health(session: &Session, format: Format) -> Result<()> {
+    let cluster = session.admin.describe_cluster(true).await.map_err(explained)?;
+    let topics = session.admin.describe_all_topics().await.map_err(explained)?;
+    let fenced = cluster.brokers.iter().filter(|node| node.is_fenced);
+    let mut checks = vec![Check {
+        name: "brokers alive",
+        problems: fenced.map(|node| format!("broker {} is fenced", node.id)).collect(),
+    }];
+    checks.extend(partition_checks(&topics));
+    let mut dirs = Vec::new();
+    for node in cluster.brokers.iter().filter(|node| !node.is_fenced) {
+        let answers = session.admin.describe_log_dirs(node.id, None).await;
+        for (dir, answer) in answers.map_err(explained)? {
+            if let Err(error) = answer {
+                dirs.push(format!("{dir} of broker {}: {error}", node.id));
+            }
+        }
+    }
+    checks.push(Check { name: "log directories", problems: dirs });
+    let rows: Vec<Value> = checks
+        .iter()
+        .map(|check| {
+            let healthy = check.problems.is_empty();
+            json!({ "check": check.name, "healthy": healthy, "problems": check.problems })
+        })
+        .collect();
+    format.rows(&[("CHECK", "check"), ("HEALTHY", "healthy"), ("PROBLEMS", "problems")], &rows)?;
+    let count: usize = checks.iter().map(|check| check.problems.len()).sum();
+    if count == 0 {
+        return Ok(());
+    }
+    Err(Failure {
+        what: format!("the cluster has {}", text::count(count as u64, "problem", "problems")),
+        why: "see the list above".to_owned(),
+        next: "start the brokers that are missing, and look into their logs".to_owned(),
+    }
+    .into())
+}
+
+fn partition_checks(topics: &BTreeMap<String, TopicDescription>) -> [Check; 2] {
+    let (mut leaderless, mut behind) = (Vec::new(), Vec::new());
+    for (name, topic) in topics {
+        for (number, partition) in &topic.partitions {
+            if partition.leader.is_none() {
+                leaderless.push(format!("{name}-{number}"));
+            }
+            if partition.isr.len() < partition.replicas.len() {
+                behind.push(format!("{name}-{number}"));
+            }
+        }
+    }
+    [
+        Check { name: "partitions with a leader", problems: leaderless },
+        Check { name: "replicas in sync", problems: behind },
+    ]
+}
+
+async fn log_dirs(session: &Session, format: Format, topic: Option<&str>) -> Result<()> {
+    let partitions = match topic {
+        Some(topic) => Some(session.partitions(topic).await?),
+        None => None,
+    };
+    let cluster = session.admin.describe_cluster(false).await.map_err(explained)?;
+    let mut rows = Vec::new();
+    for node in &cluster.brokers {
+        let dirs = session.admin.describe_log_dirs(node.id, partitions.as_deref()).await;
+        for (dir, answer) in dirs.map_err(explained)? {
+            rows.extend(match answer {
+                Err(error) => vec![json!({
+                    "broker": node.id.0, "log_dir": dir, "error": error.to_string(),
+                })],
+                Ok(described) => described
+                    .replicas
+                    .iter()
+                    .map(|(partition, replica)| {
+                        json!({
+                            "broker": node.id.0, "log_dir": dir, "topic": &*partition.topic,
+                            "partition": partition.partition, "bytes": replica.size,
+                            "size": text::size(u64::try_from(replica.size).unwrap_or(0)),
+                            "offset_lag": replica.offset_lag, "future": replica.is_future,
+                            "usable_bytes": described.usable_bytes,
+                            "total_bytes": described.total_bytes,
+                        })
+                    })
+                    .collect(),
+            });
+        }
+    }
+    let columns = [
+        ("BROKER", "broker"),
+        ("LOG DIR", "log_dir"),
+        ("TOPIC", "topic"),
+        ("PARTITION", "partition"),
+        ("SIZE", "size"),
+        ("LAG", "offset_lag"),
+        ("MOVING", "future"),
+        ("ERROR", "error"),
+    ];
+    format.rows(&columns, &rows)
+}
+
+async fn apis(session: &Session, format: Format, broker: Option<i32>) -> Result<()> {
+    let brokers = session.client.metadata().brokers.clone();
+    let id = match broker.map(BrokerId).or_else(|| brokers.keys().next().copied()) {
+        Some(id) if brokers.contains_key(&id) => id,
+        _ => {
+            let ids: Vec<String> = brokers.keys().map(ToString::to_string).collect();
+            return Err(Failure {
+                what: "there is no such broker".to_owned(),
+                why: format!("alive are {}", ids.join(", ")),
+                next: "ottla cluster describe".to_owned(),
+            }
+            .into());
+        }
+    };
+    let versions = session.admin.api_versions(id).await.map_err(explained)?;
+    let rows: Vec<Value> = ApiKey::ALL
+        .iter()
+        .filter_map(|api| {
+            let served = versions.get(api)?;
+            Some(json!({
+                "broker": id.0, "api": api.name(), "key": api.key(),
+                "min_version": served.min, "max_version": served.max,
+            }))
+        })
+        .collect();
+    let columns =
+        [("KEY", "key"), ("API", "api"), ("FROM VERSION", "min_version"), ("TO", "max_version")];
+    format.rows(&columns, &rows)
+}
+
+async fn quorum(session: &Session, format: Format) -> Result<()> {
+    let quorum = session.admin.describe_quorum().await;
+    let quorum = quorum.map_err(|error: ClientError| explain("the quorum is not shown", &error))?;
+    let voters = quorum.voters.iter().map(|replica| (replica, "voter"));
+    let observers = quorum.observers.iter().map(|replica| (replica, "observer"));
+    let rows: Vec<Value> = voters
+        .chain(observers)
+        .map(|(replica, role)| {
+            json!({
+                "node": replica.id.0, "role": role, "leader": replica.id == quorum.leader,
+                "leader_epoch": quorum.leader_epoch.0, "log_end_offset": replica.log_end_offset.0,
+                "high_watermark": quorum.high_watermark.0,
+                "lag": (quorum.high_watermark.0 - replica.log_end_offset.0).max(0),
+                "last_caught_up": text::time(replica.last_caught_up),
+            })
+        })
+        .collect();
+    let columns = [
+        ("NODE", "node"),
+        ("ROLE", "role"),
+        ("LEADER", "leader"),
+        ("EPOCH", "leader_epoch"),
+        ("END", "log_end_offset"),
+        ("LAG", "lag"),
+        ("CAUGHT UP", "last_caught_up"),
+    ];
+    format.rows(&columns, &rows)
+}
