@@ -165,6 +165,45 @@ def configs():
     equal(broker, entry("node.id", ConfigResource.Type.BROKER, broker).value, "node.id of the broker")
 
 
+def broker_configs():
+    """A broker's own value over that of all brokers over its file; what topics without a value of their own follow."""
+    topic = create_topic("alter-broker-config")
+    admin = admin_client()
+    broker = str(answer(admin.describe_cluster()).nodes[0].id)
+    kinds, key = ConfigResource.Type, "message.max.bytes"
+
+    def entries(name, kind=kinds.BROKER):
+        return answer(admin.describe_configs([ConfigResource(kind, name)]))
+
+    def alter(name, key, value, operation=AlterConfigOpType.SET):
+        change = ConfigEntry(key, value, incremental_operation=operation)
+        resource = ConfigResource(kinds.BROKER, name, incremental_configs=[change])
+        answer(admin.incremental_alter_configs([resource]))
+
+    def described(value, source, name=broker):
+        entry = entries(name).get(key)
+        return entry is not None and (entry.value, entry.source) == (value, source.value)
+
+    def of_topic():
+        return entries(topic, kinds.TOPIC)["max.message.bytes"].value
+
+    check(not entries(broker)[key].is_read_only, f"{key} is read-only")
+    check(entries(broker)["node.id"].is_read_only, "node.id is not read-only")
+    before = entries(broker)[key].value
+    # librdkafka refuses a resource without a name, so the default of all brokers is out of its reach.
+    alter(broker, key, "2000")
+    until("the broker's own value", lambda: described("2000", ConfigSource.DYNAMIC_BROKER_CONFIG))
+    until("the topic to follow", lambda: of_topic() == "2000")
+    producer = Acknowledged()
+    producer.send(topic, b"x" * 4_000, partition=0)
+    producer.flush()
+    equal([KafkaError.MSG_SIZE_TOO_LARGE], [error.code() for error in producer.failures], "failures")
+    alter(broker, key, None, AlterConfigOpType.DELETE)
+    until("the value before", lambda: entries(broker)[key].value == before and of_topic() == before)
+    refused(KafkaError.INVALID_REQUEST, "a read-only key", lambda: alter(broker, "log.dirs", "/tmp"))
+    refused(KafkaError.INVALID_REQUEST, "a value that is none", lambda: alter(broker, key, "many"))
+
+
 def create_partitions():
     topic = create_topic("create-partitions")
     admin = admin_client()
@@ -194,6 +233,7 @@ SCENARIOS = {
     "offsets-for-times": offsets_for_times,
     "delete-records": delete_records,
     "describe-and-alter-configs": configs,
+    "alter-broker-config": broker_configs,
     "create-partitions": create_partitions,
     "describe-cluster": describe_cluster,
 }

@@ -39,6 +39,11 @@ const CLIENTS: &[Client] = &[
     Client { name: "sarama", library: "sarama 1.61.1", kind: Kind::Go("sarama") },
     Client { name: "kafka-go", library: "kafka-go 0.4.51", kind: Kind::Go("kafka-go") },
     Client { name: "kafkajs", library: "kafkajs 2.2.4", kind: Kind::Node("kafkajs.mjs") },
+    Client {
+        name: "kafka-python",
+        library: "kafka-python 3.0.12",
+        kind: Kind::PythonDriver("python-drivers/kafka_python.py"),
+    },
 ];
 
 struct Client {
@@ -56,6 +61,8 @@ enum Kind {
     Kcat,
     /// A program of the module in `compat/go`.
     Go(&'static str),
+    /// A driver with a `requirements.txt` beside it.
+    PythonDriver(&'static str),
     /// A driver in `compat/node`.
     Node(&'static str),
 }
@@ -114,6 +121,7 @@ impl Kind {
             Self::Python(program) => toolchain::python(program),
             Self::Kcat => Ok(toolchain::kcat()),
             Self::Go(program) => toolchain::go(program),
+            Self::PythonDriver(driver) => toolchain::python_driver(driver),
             Self::Node(driver) => toolchain::node(driver),
         }
     }

@@ -112,14 +112,21 @@ pub(crate) fn go(program: &str) -> Result<Toolchain> {
 
 /// The scenarios of `compat/go`, which ask the given driver: a program of another language.
 fn driven(driver: &[String]) -> Result<Toolchain> {
-    Ok(match go("driven")? {
-        Toolchain::Missing(what) => Toolchain::Missing(what),
-        Toolchain::Ready(mut program) => {
-            let mut command = vec!["env".to_owned(), format!("DRIVER={}", driver.join("\n"))];
-            command.append(&mut program);
-            Toolchain::Ready(command)
+    match go("driven")? {
+        Toolchain::Ready(program) => {
+            let driver = format!("DRIVER={}", driver.join("\n"));
+            Ok(Toolchain::Ready([vec!["env".to_owned(), driver], program].concat()))
         }
-    })
+        lacking @ Toolchain::Missing(_) => Ok(lacking),
+    }
+}
+
+/// As [`python`], for a driver.
+pub(crate) fn python_driver(driver: &str) -> Result<Toolchain> {
+    match python(driver)? {
+        Toolchain::Ready(command) => driven(&command),
+        lacking @ Toolchain::Missing(_) => Ok(lacking),
+    }
 }
 
 /// A driver in `compat/node`, with the packages that the lock file in its folder names.

@@ -60,6 +60,8 @@ type Lacks struct {
 	Empty bool `json:"empty"`
 	// NullHeader is a header without a value.
 	NullHeader bool `json:"nullHeader"`
+	// NullRecord has neither key nor value.
+	NullRecord bool `json:"nullRecord"`
 	// Strategy of a described group.
 	Strategy bool `json:"strategy"`
 }

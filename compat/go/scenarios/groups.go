@@ -271,7 +271,11 @@ func staticMembership(n *node) {
 
 	_, usurper := n.join(named("restarts"))
 	defer usurper.Leave()
+	// Some libraries only say it of a commit.
 	n.until("the older holder of the id to be fenced", func() bool {
+		if n.Code(again.Commit(n.ctx, before[0], Commit{})) == fencedInstanceID {
+			return true
+		}
 		return slices.ContainsFunc(back.errors(), func(err error) bool { return n.Code(err) == fencedInstanceID })
 	})
 }

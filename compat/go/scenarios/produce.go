@@ -80,9 +80,12 @@ func keysAndHeaders(n *node) {
 
 func nullKeyAndValue(n *node) {
 	topic := n.createTopic("null-key-and-value", 1, nil)
-	sent := []Record{{}, {Key: []byte{}, Value: []byte{}}, {Key: []byte("tombstone")}}
+	sent := []Record{{Key: []byte("tombstone")}, {Key: []byte{}, Value: []byte{}}, {Value: []byte("keyless")}, {}}
+	if n.Lacks().NullRecord {
+		sent = sent[:3]
+	}
 	n.produce(topic, Producing{}, sent)
-	read := n.readAll(topic, 0, 3)
+	read := n.readAll(topic, 0, len(sent))
 	if n.Lacks().Empty {
 		sent[1].Key, sent[1].Value = nil, nil
 	}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::keys::{Chapter, client_tables, nearest, rows};
-use crate::settings::{default_of, invalid};
+use crate::settings::default_of;
 use crate::values::Values;
 use crate::{ConfigError, ConfigKey, ConfigProblem, ConfigValue, ConfigWarning};
 
@@ -56,7 +56,7 @@ impl ClientSettings {
                     }
                     given.insert(key.name, value);
                 }
-                Err(accepted) => problems.push(invalid(key, text, accepted)),
+                Err(accepted) => problems.push(key.invalid(text, accepted)),
             }
         }
         if problems.is_empty() {

@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use crate::keys::{TOPIC_KEYS, broker_key, broker_keys};
+use crate::keys::{GROUP_KEYS, TOPIC_KEYS, broker_key, broker_keys, client_metrics_key};
 use crate::settings::{Settings, default_of};
 use crate::values::Values;
-use crate::{BrokerConfig, ConfigKey, ConfigType, ConfigValue, DynamicScope};
+use crate::{BrokerConfig, ConfigKey, ConfigType, ConfigValue};
 
 /// Where a value comes from; the numbers are those of DescribeConfigs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigSource {
     /// Set on the topic.
     DynamicTopic = 1,
+    /// Set on the broker while it runs.
+    DynamicBroker = 2,
+    /// Set on all brokers while they run.
+    DynamicDefaultBroker = 3,
     /// Given to the broker at its start.
     StaticBroker = 4,
     /// The default of the table.
     Default = 5,
+    /// Set on the subscription to client metrics (KIP-714).
+    ClientMetrics = 7,
+    /// Set on the group (KIP-848).
+    Group = 8,
 }
 
 /// One row of DescribeConfigs.
@@ -56,9 +64,20 @@ impl BrokerConfig {
         let entry = |key: &'static ConfigKey| {
             let synonyms = broker_synonyms(&self.settings, key);
             let value = render(&self.settings.effective(key.name));
-            entry(key, value, synonyms, key.scope == DynamicScope::ReadOnly)
+            entry(key, value, synonyms, !key.is_dynamic())
         };
         broker_keys().map(entry).collect()
+    }
+
+    /// What is set for all brokers while they run.
+    pub fn describe_all_brokers(&self) -> Vec<ConfigEntry> {
+        let entry = |key: &'static ConfigKey| {
+            let mut synonyms = broker_synonyms(&self.settings, key);
+            synonyms.retain(|synonym| synonym.source == ConfigSource::DynamicDefaultBroker);
+            let value = synonyms.first().and_then(|synonym| synonym.value.clone());
+            entry(key, value, synonyms, !key.is_dynamic())
+        };
+        self.settings.set_for_all().map(entry).collect()
     }
 
     /// Every key of a topic with these overrides, in alphabetical order as Kafka's tools show them.
@@ -66,34 +85,72 @@ impl BrokerConfig {
         &self,
         overrides: impl IntoIterator<Item = (K, V)>,
     ) -> Vec<ConfigEntry> {
+        self.describe_resource(TOPIC_KEYS, overrides, ConfigSource::DynamicTopic)
+    }
+
+    /// Every key of a group with these overrides, in alphabetical order (KIP-848, KIP-932).
+    pub fn describe_group<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        overrides: impl IntoIterator<Item = (K, V)>,
+    ) -> Vec<ConfigEntry> {
+        self.describe_resource(GROUP_KEYS, overrides, ConfigSource::Group)
+    }
+
+    fn describe_resource<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        keys: &'static [ConfigKey],
+        overrides: impl IntoIterator<Item = (K, V)>,
+        source: ConfigSource,
+    ) -> Vec<ConfigEntry> {
         let overrides: BTreeMap<String, String> = overrides
             .into_iter()
             .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
             .collect();
-        let mut entries: Vec<_> =
-            TOPIC_KEYS.iter().map(|key| self.topic_entry(key, overrides.get(key.name))).collect();
+        let entry = |key: &'static ConfigKey| {
+            let own = overrides.get(key.name).map(|text| (text.as_str(), source));
+            self.resource_entry(key, own)
+        };
+        let mut entries: Vec<_> = keys.iter().map(entry).collect();
         entries.sort_by_key(|entry| entry.name);
         entries
     }
 
-    fn topic_entry(&self, key: &'static ConfigKey, given: Option<&String>) -> ConfigEntry {
+    /// A key of a topic or a group: its own value, else what the broker says.
+    fn resource_entry(
+        &self,
+        key: &'static ConfigKey,
+        own: Option<(&str, ConfigSource)>,
+    ) -> ConfigEntry {
         let twin = key.broker_twin.and_then(broker_key);
         let inherited = twin.map_or_else(
             || default_synonym(key).into_iter().collect(),
             |twin| broker_synonyms(&self.settings, twin),
         );
-        let own = given.map(|text| ConfigSynonym {
-            name: key.name,
-            value: Some(text.clone()),
-            source: ConfigSource::DynamicTopic,
-        });
-        let value = match (given, twin) {
-            (Some(text), _) => Some(text.clone()),
+        let value = match (own, twin) {
+            (Some((text, _)), _) => Some(text.to_owned()),
             (None, Some(twin)) => render(&self.settings.effective(twin.name)),
             (None, None) => key.default.map(str::to_owned),
         };
+        let own = own.map(|(text, source)| ConfigSynonym {
+            name: key.name,
+            value: Some(text.to_owned()),
+            source,
+        });
         entry(key, value, own.into_iter().chain(inherited).collect(), false)
     }
+}
+
+/// What is set on a subscription to client metrics, and nothing else, as Kafka shows it (KIP-714).
+pub fn describe_client_metrics<K: AsRef<str>, V: AsRef<str>>(
+    set: impl IntoIterator<Item = (K, V)>,
+) -> Vec<ConfigEntry> {
+    let entry = |(name, value): (K, V)| {
+        let key = client_metrics_key(name.as_ref())?;
+        let (value, source) = (Some(value.as_ref().to_owned()), ConfigSource::ClientMetrics);
+        let synonym = ConfigSynonym { name: key.name, value: value.clone(), source };
+        Some(entry(key, value, vec![synonym], false))
+    };
+    set.into_iter().filter_map(entry).collect()
 }
 
 fn entry(
@@ -119,10 +176,9 @@ fn broker_synonyms(settings: &Settings, key: &'static ConfigKey) -> Vec<ConfigSy
     let names: Vec<&'static ConfigKey> = std::iter::once(key)
         .chain(key.alternatives.iter().filter_map(|other| broker_key(other.name)))
         .collect();
-    let given = names.iter().filter_map(|key| {
-        let text = settings.given(key.name)?;
+    let given = settings.all_given(&names).map(|(key, text, source)| {
         let value = Some(text.to_owned()).filter(|_| !key.is_sensitive());
-        Some(ConfigSynonym { name: key.name, value, source: ConfigSource::StaticBroker })
+        ConfigSynonym { name: key.name, value, source }
     });
     let defaults = names.iter().filter_map(|key| default_synonym(key));
     given.chain(defaults).collect()

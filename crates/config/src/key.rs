@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::ConfigProblem;
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfigKey {
@@ -27,6 +29,8 @@ pub struct ConfigKey {
     pub used: bool,
     /// Whether Kafka does not know it.
     pub own: bool,
+    /// Whether Ottla reads it only at its start, whatever its scope.
+    pub at_start: bool,
 }
 
 /// A key that speaks for another, in a coarser unit.
@@ -138,6 +142,7 @@ pub(crate) const fn key(
         broker_twin: None,
         used: true,
         own: false,
+        at_start: false,
     }
 }
 
@@ -213,6 +218,11 @@ impl ConfigKey {
         self
     }
 
+    pub(crate) const fn at_start(mut self) -> Self {
+        self.at_start = true;
+        self
+    }
+
     pub(crate) const fn twin(mut self, broker_key: &'static str) -> Self {
         self.broker_twin = Some(broker_key);
         self
@@ -221,6 +231,39 @@ impl ConfigKey {
     /// Whether IncrementalAlterConfigs may APPEND to and SUBTRACT from it (KIP-339).
     pub fn is_list(&self) -> bool {
         self.config_type == ConfigType::List
+    }
+
+    /// Whether a change takes effect while the node runs.
+    pub fn is_dynamic(&self) -> bool {
+        self.scope != DynamicScope::ReadOnly && self.used && !self.at_start
+    }
+
+    /// Reads a value that is to be set for one broker, or for all of them, while they run (KIP-226).
+    pub(crate) fn parse_dynamic(
+        &self,
+        text: &str,
+        all_brokers: bool,
+    ) -> Result<ConfigValue, ConfigProblem> {
+        let key = || self.name.to_owned();
+        match self.scope {
+            DynamicScope::ReadOnly => return Err(ConfigProblem::ReadOnly { key: key() }),
+            DynamicScope::PerBroker if all_brokers => {
+                return Err(ConfigProblem::PerBrokerOnly { key: key() });
+            }
+            DynamicScope::PerBroker | DynamicScope::ClusterWide => {}
+        }
+        if !self.used {
+            return Err(ConfigProblem::NotYetUsed { key: key() });
+        }
+        if self.at_start {
+            return Err(ConfigProblem::ReadAtStart { key: key() });
+        }
+        self.parse(text).map_err(|accepted| self.invalid(text, accepted))
+    }
+
+    pub(crate) fn invalid(&self, text: &str, accepted: String) -> ConfigProblem {
+        let value = if self.is_sensitive() { "(hidden)" } else { text.trim() };
+        ConfigProblem::InvalidValue { key: self.name.to_owned(), value: value.to_owned(), accepted }
     }
 
     /// Whether its value is never shown.

@@ -1,8 +1,10 @@
 //! The table of every key, one file per chapter.
 
+mod client_metrics;
 mod clients;
 mod compaction;
 mod consumers;
+mod group;
 mod groups;
 mod log;
 mod network;
@@ -17,6 +19,8 @@ mod transactions;
 use crate::ConfigKey;
 
 pub use consumers::iso_duration;
+pub(crate) use group::{BOUNDS, SESSIONS};
+pub(crate) use network::connection_limit;
 
 /// A titled part of the table.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,12 @@ pub const ADMIN_CHAPTERS: &[Chapter] = &[Chapter { title: "Every client", keys: 
 
 /// Every key of a topic.
 pub const TOPIC_KEYS: &[ConfigKey] = topic::KEYS;
+
+/// Every key of a consumer, share or streams group.
+pub const GROUP_KEYS: &[ConfigKey] = group::KEYS;
+
+/// Every key of a subscription to client metrics (KIP-714).
+pub const CLIENT_METRICS_KEYS: &[ConfigKey] = client_metrics::KEYS;
 
 /// Keys that Kafka had before 4.0 and has no more: ZooKeeper, message formats, mixed versions.
 const RETIRED: &[&str] = &[
@@ -107,6 +117,16 @@ pub fn broker_key(name: &str) -> Option<&'static ConfigKey> {
 /// The row of a topic key.
 pub fn topic_key(name: &str) -> Option<&'static ConfigKey> {
     TOPIC_KEYS.iter().find(|key| key.name == name)
+}
+
+/// The row of a group's key.
+pub fn group_key(name: &str) -> Option<&'static ConfigKey> {
+    GROUP_KEYS.iter().find(|key| key.name == name)
+}
+
+/// The row of a key of a subscription to client metrics.
+pub fn client_metrics_key(name: &str) -> Option<&'static ConfigKey> {
+    CLIENT_METRICS_KEYS.iter().find(|key| key.name == name)
 }
 
 pub(crate) fn is_retired(name: &str) -> bool {

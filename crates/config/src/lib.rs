@@ -5,7 +5,8 @@
 //! [`BROKER_CHAPTERS`] and [`TOPIC_KEYS`] are the table: name, type, default, range, documentation,
 //! importance and dynamic scope of each key. [`BrokerConfig::parse`] reads a `server.properties`
 //! through it into one plain struct per component; [`BrokerConfig::log_config`] lays a topic's
-//! overrides over that. DescribeConfigs ([`BrokerConfig::describe_topic`]) and
+//! overrides over that. [`BrokerConfig::with_dynamic`] lays under it what was set for this broker, and for
+//! all, while they run (KIP-226). DescribeConfigs ([`BrokerConfig::describe_topic`]) and
 //! `docs/configuration.md` ([`reference`]) are printed from the same rows. [`ClientSettings`] reads what a client is given
 //! through a table of the same kind.
 //!
@@ -14,12 +15,15 @@
 //! - A key that Ottla does not act on says so when it is set; none is silently ignored.
 //!
 //! # Not here
-//! Reading files (the command line does), and configuration that changes while the node runs
-//! (the metadata image holds it).
+//! Reading files (the command line does), and keeping what is set while the node runs (the metadata
+//! image does).
 
 mod broker_config;
+mod client_metrics;
 mod client_settings;
 mod describe;
+mod dynamic;
+mod group_config;
 mod key;
 mod keys;
 mod listener;
@@ -34,12 +38,17 @@ pub use broker_config::{
     NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, ReplicaManagerConfig, Sendfile,
     SocketServerConfig, TopicDefaults,
 };
+pub use client_metrics::{
+    ClientMetricsProblem, pattern as client_metrics_pattern, validate_client_metrics,
+};
 pub use client_settings::ClientSettings;
-pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym};
+pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym, describe_client_metrics};
+pub use dynamic::validate_dynamic_config;
 pub use key::{Alternative, ConfigKey, ConfigType, ConfigValue, DynamicScope, Importance, Valid};
 pub use keys::{
-    ADMIN_CHAPTERS, BROKER_CHAPTERS, CONSUMER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS,
-    broker_key, broker_keys, iso_duration, topic_key,
+    ADMIN_CHAPTERS, BROKER_CHAPTERS, CLIENT_METRICS_KEYS, CONSUMER_CHAPTERS, Chapter, GROUP_KEYS,
+    PRODUCER_CHAPTERS, TOPIC_KEYS, broker_key, broker_keys, client_metrics_key, group_key,
+    iso_duration, topic_key,
 };
 pub use listener::{ListenerAddress, SecurityProtocol};
 pub use log_config::{

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::keys::{TOPIC_KEYS, nearest, topic_key};
-use crate::settings::{Settings, default_of, invalid};
+use crate::settings::{Settings, default_of};
 use crate::values::Values;
 use crate::{ConfigError, ConfigKey, ConfigProblem, ConfigValue, Valid};
 
@@ -223,7 +223,7 @@ fn read_topic_value(
         let nearest = nearest(name, TOPIC_KEYS.iter());
         return Err(ConfigProblem::UnknownKey { key: name.to_owned(), nearest });
     };
-    let value = key.parse(text).map_err(|accepted| invalid(key, text, accepted))?;
+    let value = key.parse(text).map_err(|accepted| key.invalid(text, accepted))?;
     Ok((key, value))
 }
 

@@ -38,6 +38,34 @@ pub enum ConfigProblem {
         /// The known key that looks most like it.
         nearest: Option<&'static str>,
     },
+    /// A key that brokers read at their start (KIP-226).
+    #[error(
+        "Cannot update these configs dynamically: Set({key}); change the broker's properties and restart it"
+    )]
+    ReadOnly {
+        /// The key.
+        key: String,
+    },
+    /// A key that each broker has for itself (KIP-226).
+    #[error(
+        "Cannot update these configs at default cluster level, broker id must be specified: Set({key})"
+    )]
+    PerBrokerOnly {
+        /// The key.
+        key: String,
+    },
+    /// A key that Kafka changes while brokers run, and Ottla does not.
+    #[error("{key} is read at the start: change the broker's properties and restart it")]
+    ReadAtStart {
+        /// The key.
+        key: String,
+    },
+    /// A key of Kafka's that would change nothing.
+    #[error("{key} is known, but Ottla does not use it yet")]
+    NotYetUsed {
+        /// The key.
+        key: String,
+    },
     /// Keys that do not go together.
     #[error("{0}")]
     Conflict(String),

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::keys::{
-    BROKER_CHAPTERS, CONSUMER_CHAPTERS, Chapter, PRODUCER_CHAPTERS, TOPIC_KEYS, broker_keys,
+    BROKER_CHAPTERS, CLIENT_METRICS_KEYS, CONSUMER_CHAPTERS, Chapter, GROUP_KEYS,
+    PRODUCER_CHAPTERS, TOPIC_KEYS, broker_keys,
 };
 use crate::{ConfigKey, Valid};
 
@@ -14,16 +15,22 @@ pub fn reference() -> String {
          Printed from the table in `crates/config/src/keys/`; `UPDATE_EXPECT=1 cargo test -p ottla-config`\n\
          writes it anew. Names, defaults and meanings are Kafka's, so a `server.properties` written for Kafka\n\
          starts Ottla. A key marked *not yet used* is accepted, and warns if it is not set to its default.\n\n\
-         *Changes* says how Kafka lets a key be changed while brokers run. Ottla changes the keys of topics so far;\n\
-         a change to a broker's is refused, and `DescribeConfigs` shows them all as read-only.\n\n\
+         *Changes* says how a key is changed while brokers run (KIP-226), with `kafka-configs --alter` or any admin\n\
+         client: *per-broker* for one broker, *cluster-wide* for one or for all; a topic's own value is stronger than\n\
+         its broker's, that than what is set for all brokers, that than the file, that than the default. It takes effect\n\
+         at once and survives restarts. Where it says *at the start*, Kafka changes it while it runs and Ottla does not:\n\
+         such a change, and one of a read-only key, is refused.\n\n\
          `ottla start` without a file is given:\n\n```properties\n",
     );
     page.push_str(crate::BrokerConfig::STANDALONE);
     page.push_str("```\n");
     for chapter in BROKER_CHAPTERS {
-        write_chapter(&mut page, chapter.title, chapter.keys, |key| key.scope.to_string());
+        write_chapter(&mut page, chapter.title, chapter.keys, broker_changes);
     }
     write_chapter(&mut page, "Topics", TOPIC_KEYS, |_| "per topic".to_owned());
+    write_chapter(&mut page, "Groups", GROUP_KEYS, |_| "per group".to_owned());
+    let subscriptions = |_: &ConfigKey| "per subscription".to_owned();
+    write_chapter(&mut page, "Client metrics", CLIENT_METRICS_KEYS, subscriptions);
     page
 }
 
@@ -45,6 +52,13 @@ pub fn client_reference() -> String {
         }
     }
     page
+}
+
+fn broker_changes(key: &ConfigKey) -> String {
+    match key.at_start {
+        true => format!("{}, at the start", key.scope),
+        false => key.scope.to_string(),
+    }
 }
 
 fn write_chapter(

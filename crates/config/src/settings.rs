@@ -6,13 +6,16 @@ use java_properties::PropertiesIter;
 
 use crate::keys::{broker_key, broker_keys, is_retired, nearest};
 use crate::values::Values;
-use crate::{ConfigKey, ConfigProblem, ConfigValue, ConfigWarning};
+use crate::{ConfigKey, ConfigProblem, ConfigSource, ConfigValue, ConfigWarning};
 
-/// The values given for a node's keys; below them lie the defaults of the table.
+/// The values given for a node's keys, in layers; below them lie the defaults of the table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Settings {
-    given: BTreeMap<&'static str, Given>,
+    /// The strongest first: [`Settings::SOURCES`].
+    layers: [Layer; 3],
 }
+
+type Layer = BTreeMap<&'static str, Given>;
 
 /// A value as it was written, and as it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +64,7 @@ impl Settings {
         pairs: impl IntoIterator<Item = (String, String)>,
         findings: &mut Findings,
     ) -> Self {
-        let mut given = BTreeMap::new();
+        let mut given = Layer::new();
         for (name, text) in pairs {
             let Some(key) = broker_key(&name) else {
                 findings.warnings.push(judge_unknown(name));
@@ -71,7 +74,7 @@ impl Settings {
                 Ok(value) => {
                     given.insert(key.name, Given { text: text.trim().to_owned(), value });
                 }
-                Err(accepted) => findings.problems.push(invalid(key, &text, accepted)),
+                Err(accepted) => findings.problems.push(key.invalid(&text, accepted)),
             }
         }
         for (name, given) in &given {
@@ -80,12 +83,50 @@ impl Settings {
                 findings.warnings.push(ConfigWarning::NotYetUsed { key: (*name).to_owned() });
             }
         }
-        Self { given }
+        Self { layers: [Layer::new(), Layer::new(), given] }
     }
 
-    /// The text given for exactly this key.
+    /// Whose values the layers hold (KIP-226).
+    const SOURCES: [ConfigSource; 3] = [
+        ConfigSource::DynamicBroker,
+        ConfigSource::DynamicDefaultBroker,
+        ConfigSource::StaticBroker,
+    ];
+
+    /// The same start, with these values set for all brokers and for this one while it runs. What
+    /// cannot be is left out, and told.
+    pub(crate) fn with_dynamic<K: AsRef<str>, V: AsRef<str>>(
+        &self,
+        all_brokers: impl IntoIterator<Item = (K, V)>,
+        this_broker: impl IntoIterator<Item = (K, V)>,
+        problems: &mut Vec<ConfigProblem>,
+    ) -> Self {
+        let all_brokers = read_dynamic(all_brokers, true, problems);
+        let this_broker = read_dynamic(this_broker, false, problems);
+        Self { layers: [this_broker, all_brokers, self.layers[2].clone()] }
+    }
+
+    /// The text given at the start for exactly this key.
     pub(crate) fn given(&self, name: &str) -> Option<&str> {
-        self.given.get(name).map(|given| given.text.as_str())
+        self.layers[2].get(name).map(|given| given.text.as_str())
+    }
+
+    /// The texts given for any of these keys: by layer, then by key.
+    pub(crate) fn all_given<'a>(
+        &'a self,
+        keys: &'a [&'static ConfigKey],
+    ) -> impl Iterator<Item = (&'static ConfigKey, &'a str, ConfigSource)> {
+        let layers = self.layers.iter().zip(Self::SOURCES);
+        layers.flat_map(|(layer, source)| {
+            keys.iter().filter_map(move |key| {
+                layer.get(key.name).map(|given| (*key, given.text.as_str(), source))
+            })
+        })
+    }
+
+    /// The keys that were set for all brokers.
+    pub(crate) fn set_for_all(&self) -> impl Iterator<Item = &'static ConfigKey> {
+        self.layers[1].keys().map(|name| row(name))
     }
 }
 
@@ -98,8 +139,11 @@ impl Values for Settings {
             let others = key.alternatives.iter().map(|other| (row(other.name), other.factor));
             std::iter::once(own).chain(others)
         };
-        let given = candidates().find_map(|(candidate, factor)| {
-            self.given.get(candidate.name).map(|given| scaled(given.value.clone(), factor))
+        // A stronger layer wins whatever the unit: a dynamic log.retention.ms over static hours.
+        let given = self.layers.iter().find_map(|layer| {
+            candidates().find_map(|(candidate, factor)| {
+                layer.get(candidate.name).map(|given| scaled(given.value.clone(), factor))
+            })
         });
         let default = || {
             candidates()
@@ -134,9 +178,33 @@ fn scaled(value: ConfigValue, factor: i64) -> ConfigValue {
     }
 }
 
-pub(crate) fn invalid(key: &ConfigKey, text: &str, accepted: String) -> ConfigProblem {
-    let value = if key.is_sensitive() { "(hidden)" } else { text.trim() };
-    ConfigProblem::InvalidValue { key: key.name.to_owned(), value: value.to_owned(), accepted }
+fn read_dynamic<K: AsRef<str>, V: AsRef<str>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+    all_brokers: bool,
+    problems: &mut Vec<ConfigProblem>,
+) -> Layer {
+    let mut layer = Layer::new();
+    for (name, text) in pairs {
+        match read_dynamic_value(name.as_ref(), text.as_ref(), all_brokers) {
+            Ok((key, value)) => {
+                layer.insert(key.name, Given { text: text.as_ref().trim().to_owned(), value });
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    layer
+}
+
+pub(crate) fn read_dynamic_value(
+    name: &str,
+    text: &str,
+    all_brokers: bool,
+) -> Result<(&'static ConfigKey, ConfigValue), ConfigProblem> {
+    let Some(key) = broker_key(name) else {
+        let nearest = nearest(name, broker_keys());
+        return Err(ConfigProblem::UnknownKey { key: name.to_owned(), nearest });
+    };
+    Ok((key, key.parse_dynamic(text, all_brokers)?))
 }
 
 fn judge_unknown(name: String) -> ConfigWarning {

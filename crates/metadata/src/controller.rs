@@ -15,7 +15,7 @@ use std::sync::Arc;
 use ottla_config::BrokerConfig;
 use ottla_protocol::{BrokerId, Monotonic};
 
-use crate::image::{MetadataImage, MetadataPosition, ReplayError};
+use crate::image::{ConfigResource, MetadataImage, MetadataPosition, ReplayError};
 use crate::record::MetadataRecord;
 
 use cluster_control::Sessions;
@@ -64,13 +64,19 @@ pub struct Controller {
     config: ControllerConfig,
     image: MetadataImage,
     sessions: Sessions,
+    /// The node's configuration with what the image sets for it and for all brokers (KIP-226).
+    dynamic: Arc<BrokerConfig>,
+    /// Whether records changed that since it was read.
+    is_stale: bool,
 }
 
 impl Controller {
     /// A controller that takes over at `now`, with everything committed so far replayed into
     /// `image`.
     pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
-        let mut controller = Self { config, image, sessions: Sessions::default() };
+        let (sessions, dynamic) = (Sessions::default(), Arc::clone(&config.broker));
+        let mut controller = Self { config, image, sessions, dynamic, is_stale: true };
+        controller.read_dynamic_config();
         controller.activate(now);
         controller
     }
@@ -100,6 +106,9 @@ impl Controller {
 
     /// Applies one committed record. The only way in which hard state changes.
     pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        if let MetadataRecord::Config(config) = record {
+            self.is_stale |= config.resource_type == ConfigResource::BROKER;
+        }
         self.image.replay(record)
     }
 
@@ -107,11 +116,27 @@ impl Controller {
     /// to the snapshot's position: broker epochs are counted from it.
     pub fn install(&mut self, image: MetadataImage) {
         self.image = image;
+        self.is_stale = true;
+        self.read_dynamic_config();
     }
 
     /// Says that everything up to `position` has been replayed.
     pub fn advance_to(&mut self, position: MetadataPosition) {
         self.image.advance_to(position);
+        self.read_dynamic_config();
+    }
+
+    /// The configuration of this node as of now: what it was started with, and over it what is set
+    /// for all brokers and for this one (KIP-226).
+    fn broker_config(&self) -> &BrokerConfig {
+        &self.dynamic
+    }
+
+    fn read_dynamic_config(&mut self) {
+        if std::mem::take(&mut self.is_stale) {
+            let started = &self.config.broker;
+            self.dynamic = Arc::new(self.image.broker_config(started).0);
+        }
     }
 
     /// Whether partitions may be led by this broker.

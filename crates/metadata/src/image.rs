@@ -13,6 +13,7 @@ mod topic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ottla_config::{BrokerConfig, ConfigProblem};
 use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
 
 use crate::sorted_map::{Difference, SortedMap};
@@ -112,6 +113,14 @@ impl MetadataImage {
     /// What was configured for a topic; None if nothing was.
     pub fn topic_config(&self, topic: &Arc<str>) -> Option<&Arc<ResourceConfig>> {
         self.config(&ConfigResource::Topic(topic.clone()))
+    }
+
+    /// The configuration of the node that was started with `started`, while these values are set
+    /// for all brokers and for it; and what of them it cannot be given (KIP-226).
+    pub fn broker_config(&self, started: &BrokerConfig) -> (BrokerConfig, Vec<ConfigProblem>) {
+        let none = ResourceConfig::new();
+        let set = |id| self.config(&ConfigResource::Broker(id)).map_or(&none, |set| set);
+        started.with_dynamic(set(None), set(Some(started.node.node_id)))
     }
 
     /// Every resource with a configuration of its own.

@@ -140,9 +140,9 @@ schema! {
 schema! {
     /// One key of one resource's configuration was set or removed.
     struct ConfigRecord {
-        /// 2 topic, 4 broker.
+        /// 2 topic, 4 broker, 16 client metrics, 32 group.
         resource_type: i8;
-        /// Topic name, or broker id; empty for the default of all brokers.
+        /// Its name; of a broker the id, and empty for the default of all brokers.
         resource_name: Arc<str>;
         /// The key.
         name: Arc<str>;

@@ -121,7 +121,7 @@ apis! {
     CreateAcls = 30, flexible from 2;
     DeleteAcls = 31, flexible from 2;
     DescribeConfigs = 32, flexible from 4, serves 1 to 4;
-    AlterConfigs = 33, flexible from 2;
+    AlterConfigs = 33, flexible from 2, serves 0 to 2;
     AlterReplicaLogDirs = 34, flexible from 2;
     DescribeLogDirs = 35, flexible from 2, serves 1 to 5;
     SaslAuthenticate = 36, flexible from 2;
@@ -145,7 +145,7 @@ apis! {
     EndQuorumEpoch = 54, flexible from 1;
     DescribeQuorum = 55, flexible from 0;
     AlterPartition = 56, flexible from 0;
-    UpdateFeatures = 57, flexible from 0;
+    UpdateFeatures = 57, flexible from 0, serves 0 to 2;
     Envelope = 58, flexible from 0;
     FetchSnapshot = 59, flexible from 0;
     DescribeCluster = 60, flexible from 0, serves 0 to 2;
@@ -162,7 +162,7 @@ apis! {
     GetTelemetrySubscriptions = 71, flexible from 0;
     PushTelemetry = 72, flexible from 0;
     AssignReplicasToDirs = 73, flexible from 0;
-    ListConfigResources = 74, flexible from 0;
+    ListConfigResources = 74, flexible from 0, serves 0 to 1;
     DescribeTopicPartitions = 75, flexible from 0, serves 0 to 0;
     ShareGroupHeartbeat = 76, flexible from 0;
     ShareGroupDescribe = 77, flexible from 0;

@@ -134,11 +134,14 @@ macro_rules! for_each_generated_api {
             InitProducerId, InitProducerIdRequest, InitProducerIdResponse;
             OffsetForLeaderEpoch, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
             DescribeConfigs, DescribeConfigsRequest, DescribeConfigsResponse;
+            AlterConfigs, AlterConfigsRequest, AlterConfigsResponse;
             CreatePartitions, CreatePartitionsRequest, CreatePartitionsResponse;
             DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse;
             IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+            UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse;
             DescribeCluster, DescribeClusterRequest, DescribeClusterResponse;
             DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;
+            ListConfigResources, ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
         }
     };

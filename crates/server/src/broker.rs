@@ -13,6 +13,7 @@ use ottla_storage::LogManager;
 use crate::cold_reads::ColdReads;
 use crate::controller_host::{ControllerError, ControllerHost};
 use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
+use crate::dynamic_config::DynamicConfig;
 use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::tell_placements;
 use crate::producer_ids::ProducerIds;
@@ -22,6 +23,7 @@ use crate::replica::{Applied, ReplicaManager};
 pub(crate) struct Broker {
     env: Env,
     config: Arc<BrokerConfig>,
+    dynamic_config: DynamicConfig,
     cluster_id: String,
     epoch: BrokerEpoch,
     controller: ControllerHost,
@@ -41,15 +43,23 @@ impl Broker {
         controller: ControllerHost,
         logs: Arc<LogManager>,
     ) -> Self {
+        let cold_reads = Arc::new(ColdReads::new(env, config.fetch.cold_read_threads));
+        let dynamic_config = DynamicConfig::new(Arc::clone(&config));
+        let (resized, reconfigured) = (Arc::clone(&cold_reads), Arc::clone(&logs));
+        dynamic_config.follow(move |config| {
+            resized.resize(config.fetch.cold_read_threads);
+            reconfigured.reconfigure(&config.log_manager);
+        });
         Self {
             env: env.clone(),
+            dynamic_config,
             cluster_id,
             epoch,
             controller,
             replicas: ReplicaManager::new(config.node.node_id, Arc::clone(&config), logs),
             groups: Arc::new(CoordinatorHost::new(env.clone(), &config)),
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
-            cold_reads: Arc::new(ColdReads::new(env, config.fetch.cold_read_threads)),
+            cold_reads,
             producer_ids: ProducerIds::new(),
             config,
         }
@@ -66,6 +76,9 @@ impl Broker {
     }
 
     fn apply(self: &Arc<Self>, delta: &MetadataDelta, image: &MetadataImage) {
+        if let Some(config) = self.dynamic_config.apply(delta, image) {
+            self.replicas.reconfigure(config, image);
+        }
         self.follow(self.replicas.apply(delta, image));
         let deleted: BTreeSet<_> =
             delta.deleted.iter().map(|topic| StrBytes::from(&*topic.name)).collect();
@@ -112,8 +125,15 @@ impl Broker {
         self.env.clock.wall()
     }
 
+    /// What the node was started with. For keys that may change while it runs, see
+    /// [`dynamic_config`](Self::dynamic_config).
     pub(crate) fn config(&self) -> &Arc<BrokerConfig> {
         &self.config
+    }
+
+    /// The configuration that changes while the node runs.
+    pub(crate) fn dynamic_config(&self) -> &DynamicConfig {
+        &self.dynamic_config
     }
 
     /// The registration of this broker.

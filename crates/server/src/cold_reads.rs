@@ -3,20 +3,25 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ottla_env::{Env, File};
 use tokio::sync::Semaphore;
 
 /// The threads that wait for disks.
 pub(crate) struct ColdReads {
     env: Env,
-    threads: Arc<Semaphore>,
+    threads: ArcSwap<Semaphore>,
 }
 
 impl ColdReads {
     /// At most `threads` at once.
     pub(crate) fn new(env: &Env, threads: usize) -> Self {
-        let threads = Arc::new(Semaphore::new(threads.min(Semaphore::MAX_PERMITS)));
-        Self { env: env.clone(), threads }
+        Self { env: env.clone(), threads: ArcSwap::new(bounded(threads)) }
+    }
+
+    /// Goes on with so many; those under way, and those that wait already, still count by themselves.
+    pub(crate) fn resize(&self, threads: usize) {
+        self.threads.store(bounded(threads));
     }
 
     /// Runs `read`, which may block, once there is a thread for it.
@@ -25,7 +30,7 @@ impl ColdReads {
         read: impl FnOnce() -> R + Send + 'static,
     ) -> R {
         // Nobody closes the semaphore.
-        let permit = Arc::clone(&self.threads).acquire_owned().await;
+        let permit = self.threads.load_full().acquire_owned().await;
         let work = move || {
             let _until_done = permit;
             read()
@@ -35,7 +40,7 @@ impl ColdReads {
 
     /// Asks the disk for what somebody will read soon, and does not wait; not if all threads are busy.
     pub(crate) fn read_ahead(&self, file: Arc<dyn File>, position: u64, len: u64) {
-        if let Ok(permit) = Arc::clone(&self.threads).try_acquire_owned() {
+        if let Ok(permit) = self.threads.load_full().try_acquire_owned() {
             let work = move || {
                 file.will_need(position, len);
                 drop(permit);
@@ -43,4 +48,8 @@ impl ColdReads {
             drop(self.env.run_blocking(work));
         }
     }
+}
+
+fn bounded(threads: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(threads.min(Semaphore::MAX_PERMITS)))
 }

@@ -3,6 +3,7 @@
 //! A handler checks the request, asks the part of the node that owns the matter, and shapes the answer. It decides nothing
 //! itself and keeps nothing.
 
+mod alter_configs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -22,6 +23,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -30,6 +32,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod update_features;
 
 use std::sync::Arc;
 

@@ -22,6 +22,7 @@ mod broker;
 mod cold_reads;
 mod controller_host;
 mod coordinator_host;
+mod dynamic_config;
 mod fetch_sessions;
 mod handlers;
 mod log_dirs;

@@ -130,6 +130,11 @@ impl SocketServer {
         Self { stop, acceptors, quotas }
     }
 
+    /// How many connections there may be.
+    pub(crate) fn quotas(&self) -> &Arc<ConnectionQuotas> {
+        &self.quotas
+    }
+
     /// Stops accepting, closes every connection and waits until the last has ended.
     pub(crate) async fn shutdown(self) {
         let _ = self.stop.send(true);

@@ -133,6 +133,8 @@ impl Server {
             (config.fetch.sendfile, Arc::clone(broker.cold_reads())),
             Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
         );
+        let quotas = Arc::clone(sockets.quotas());
+        broker.dynamic_config().follow(move |config| quotas.reconfigure(&config.socket_server));
         let (tell_failure, failure) = watch::channel(None);
         let mut background = start_background(&env, &broker, &logs);
         background.extend(watch_disks(&env, &broker, tell_failure));
@@ -315,8 +317,10 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
     ];
     if config.log_cleaner.enable {
         let cleaner = LogCleaner::new(env, Arc::clone(logs), &config.log_cleaner);
-        let cleaners = (0..config.log_cleaner.threads).map(|_| Arc::clone(&cleaner).run());
-        tasks.extend(cleaners.map(|run| env.spawn("log cleaner", run)));
+        let reconfigured = Arc::clone(&cleaner);
+        let follower = move |config: &BrokerConfig| reconfigured.reconfigure(&config.log_cleaner);
+        broker.dynamic_config().follow(follower);
+        tasks.push(env.spawn("log cleaners", cleaner.run()));
     }
     tasks
 }

@@ -47,6 +47,8 @@ pub struct LogManager {
     env: Env,
     cluster_id: String,
     config: LogManagerConfig,
+    /// `producer.id.expiration.ms`, which may change.
+    producer_id_expiration: Mutex<Duration>,
     open_files: Arc<OpenFiles>,
     dirs: Vec<Dir>,
     logs: RwLock<BTreeMap<TopicPartition, Arc<Log>>>,
@@ -132,6 +134,12 @@ impl LogManager {
         self.dirs().filter(|dir| dir.failure().is_some()).cloned().collect()
     }
 
+    /// Goes on with another configuration, as far as it may change while the node runs:
+    /// `producer.id.expiration.ms`. That of each log is given to it.
+    pub fn reconfigure(&self, config: &LogManagerConfig) {
+        *self.producer_id_expiration.lock() = config.producer_id_expiration;
+    }
+
     /// The log of `partition`. There is none in a directory that could not be used from the start.
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
         self.logs.read().get(partition).cloned()
@@ -205,7 +213,7 @@ impl LogManager {
         topic_id: TopicId,
         config: LogConfig,
     ) -> Result<Arc<Log>, LogDirFailure> {
-        let mut options = LogOpenOptions::new(config, self.config.producer_id_expiration);
+        let mut options = LogOpenOptions::new(config, *self.producer_id_expiration.lock());
         options.clean_shutdown = true;
         let made = Log::open(dir.clone(), partition.clone(), options)
             .map_err(|error| dir.failed("creating a log", &error))
@@ -279,8 +287,9 @@ impl LogManager {
         }
         // A directory that failed, or is full, said so when it did.
         if retention {
+            let expiration = *self.producer_id_expiration.lock();
             for log in self.claimed_logs() {
-                let _told = log.retain(now);
+                let _told = log.retain(now, expiration);
             }
         }
         let logs = self.logs();

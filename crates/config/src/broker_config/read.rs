@@ -6,6 +6,8 @@ use std::time::Duration;
 use ottla_protocol::BrokerId;
 
 use super::*;
+use crate::key::list_elements;
+use crate::keys::connection_limit;
 use crate::listener::{Listeners, parse_host_port};
 use crate::settings::{Findings, Settings, read_properties};
 use crate::values::Values;
@@ -56,7 +58,7 @@ impl BrokerConfig {
         LogConfig::of_topic(&self.settings, overrides)
     }
 
-    fn of(settings: Settings, problems: &mut Vec<ConfigProblem>) -> Self {
+    pub(crate) fn of(settings: Settings, problems: &mut Vec<ConfigProblem>) -> Self {
         let node = NodeConfig::of(&settings, problems);
         let quorum = QuorumConfig::of(&settings, problems);
         check_roles(&node, &quorum, &settings, problems);
@@ -65,7 +67,7 @@ impl BrokerConfig {
         Self {
             node,
             quorum,
-            socket_server: SocketServerConfig::of(&settings, problems),
+            socket_server: SocketServerConfig::of(&settings),
             log_manager: LogManagerConfig::of(&settings),
             log_cleaner: LogCleanerConfig::of(&settings),
             replica_manager,
@@ -164,22 +166,9 @@ fn parse_voter(text: &str) -> Option<QuorumVoter> {
 }
 
 impl SocketServerConfig {
-    fn of(values: &Settings, problems: &mut Vec<ConfigProblem>) -> Self {
-        const OVERRIDES: &str = "max.connections.per.ip.overrides";
-        let mut overrides = BTreeMap::new();
-        for text in crate::key::list_elements(&values.text(OVERRIDES).unwrap_or_default()) {
-            let pair = text.rsplit_once(':').and_then(|(host, limit)| {
-                Some((host.trim().parse().ok()?, limit.trim().parse().ok()?))
-            });
-            match pair {
-                Some((host, limit)) => drop(overrides.insert(host, limit)),
-                None => problems.push(ConfigProblem::InvalidValue {
-                    key: OVERRIDES.to_owned(),
-                    value: text,
-                    accepted: "a list of address:number, as in 127.0.0.1:100".to_owned(),
-                }),
-            }
-        }
+    fn of(values: &Settings) -> Self {
+        let overrides = values.text("max.connections.per.ip.overrides").unwrap_or_default();
+        let overrides = list_elements(&overrides).filter_map(|text| connection_limit(&text));
         Self {
             queued_max_requests: values.number("queued.max.requests"),
             queued_max_request_bytes: values.limit("queued.max.request.bytes"),
@@ -190,7 +179,7 @@ impl SocketServerConfig {
             connections_max_idle: values.millis_or_never("connections.max.idle.ms"),
             max_connections: values.number("max.connections"),
             max_connections_per_ip: values.number("max.connections.per.ip"),
-            max_connections_per_ip_overrides: overrides,
+            max_connections_per_ip_overrides: overrides.collect(),
             max_connection_creation_rate: values.number("max.connection.creation.rate"),
         }
     }

@@ -14,7 +14,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     list_or_null("log.dirs", Valid::Any, "The directories of the logs; log.dir if not set.").high()
         .else_by(&[Alternative { name: "log.dir", factor: 1 }]),
     list("log.dir", "/tmp/kafka-logs", Valid::Any, "The directory of the logs when log.dirs is not set.").high(),
-    int("num.partitions", "1", Valid::AtLeast(1), "Partitions of a topic that is made without a number.").cluster_wide(),
+    int("num.partitions", "1", Valid::AtLeast(1), "Partitions of a topic that is made without a number."),
     int("default.replication.factor", "1", Valid::Between(1, 32767), "Replicas of a partition of a topic that is made without a number."),
     boolean("auto.create.topics.enable", "true", Valid::Any, "Whether asking for a missing topic makes it.").high(),
     int("min.insync.replicas", "1", Valid::AtLeast(1), "Replicas that must be in sync for acks=all to succeed.").high().cluster_wide(),
@@ -53,7 +53,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("compression.gzip.level", "-1", GZIP_LEVEL, "The level of gzip, 1 to 9; -1 is its default.").cluster_wide(),
     int("compression.lz4.level", "9", Valid::Between(1, 17), "The level of LZ4.").cluster_wide(),
     int("compression.zstd.level", "3", Valid::Between(-131_072, 22), "The level of zstd.").cluster_wide(),
-    int("num.recovery.threads.per.data.dir", "2", Valid::AtLeast(1), "Logs of one directory recovered at once.").high().cluster_wide(),
+    int("num.recovery.threads.per.data.dir", "2", Valid::AtLeast(1), "Logs of one directory recovered at once.").high().cluster_wide().at_start(),
     long("log.dir.failure.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds without reaching the controller after which a broker with a failed directory stops.").low().not_yet(),
     long("log.dir.reserved.bytes", "67108864", Valid::AtLeast(0), "Bytes of each directory's file system that producers may not take: they are refused while less is free, so that there is always room to delete.").ottla(),
     int("log.max.open.files", "4096", Valid::AtLeast(1), "Segment and index files kept open at once; others are opened when they are needed. Connections take files as well: ulimit -n bounds both together.").ottla(),

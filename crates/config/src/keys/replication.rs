@@ -24,9 +24,9 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("fetch.purgatory.purge.interval.requests", "1000", Valid::Any, "How often Kafka cleans its waiting fetches; Ottla has nothing to clean.").not_yet(),
     int("producer.purgatory.purge.interval.requests", "1000", Valid::Any, "How often Kafka cleans its waiting produces; Ottla has nothing to clean.").not_yet(),
     int("delete.records.purgatory.purge.interval.requests", "1", Valid::Any, "How often Kafka cleans its waiting deletions; Ottla has nothing to clean.").not_yet(),
-    long("leader.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that leaders send for throttled replicas.").per_broker().not_yet(),
-    long("follower.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that followers fetch for throttled replicas.").per_broker().not_yet(),
-    long("replica.alter.log.dirs.io.max.bytes.per.second", MAX_LONG, Valid::AtLeast(0), "Bytes per second at which replicas move between directories.").per_broker().not_yet(),
+    long("leader.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that leaders send for throttled replicas.").cluster_wide().not_yet(),
+    long("follower.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that followers fetch for throttled replicas.").cluster_wide().not_yet(),
+    long("replica.alter.log.dirs.io.max.bytes.per.second", MAX_LONG, Valid::AtLeast(0), "Bytes per second at which replicas move between directories.").cluster_wide().not_yet(),
     int_or_null("num.replica.alter.log.dirs.threads", Valid::AtLeast(1), "Replicas that move between directories at once.").not_yet(),
     int("controller.socket.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a request to the controller may take.").not_yet(),
 ];

@@ -1,8 +1,15 @@
 //! Levels of features that the whole cluster agreed on. Kafka: `FeatureControlManager` (KIP-584,
 //! KIP-778).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
+use ottla_protocol::messages::update_features_response::UpdatableFeatureResult;
+use ottla_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
+use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
+
+use super::{Controller, Outcome};
 use crate::image::METADATA_VERSION;
 use crate::record::{FeatureLevelRecord, MetadataRecord};
 
@@ -40,4 +47,127 @@ pub fn bootstrap_records() -> Vec<MetadataRecord> {
             FeatureLevelRecord { name, feature_level }.into()
         })
         .collect()
+}
+
+/// Why a feature is not set to a level. Kafka answers all of them with `INVALID_UPDATE_VERSION`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum UpdateError {
+    #[error("The controller does not support the given upgrade type.")]
+    UnknownUpgradeType,
+    #[error("A feature version cannot be less than 0.")]
+    Negative,
+    #[error("{0} does not support this feature.")]
+    UnknownFeature(String),
+    #[error("{who} only supports versions {min}-{max}")]
+    UnsupportedLevel { who: String, min: i16, max: i16 },
+    #[error(
+        "Can't downgrade the version of this feature without setting the upgrade type to either safe or unsafe downgrade."
+    )]
+    Downgrade,
+    #[error("Can't downgrade to a newer version.")]
+    NotADowngrade,
+}
+
+/// Kafka's `FeatureUpdate.UpgradeType`: an upgrade, or a downgrade that loses nothing, or one that may.
+const UPGRADE: i8 = 1;
+const DOWNGRADES: [i8; 2] = [2, 3];
+
+/// The newest version of UpdateFeatures that answers feature by feature.
+const LAST_VERSION_WITH_RESULTS: i16 = 1;
+
+impl Controller {
+    /// Sets levels of features, all of them or none (KIP-584, KIP-778). `version` is that of the
+    /// request.
+    pub fn update_features(
+        &self,
+        request: &UpdateFeaturesRequest,
+        version: i16,
+    ) -> Outcome<UpdateFeaturesResponse> {
+        // As in Kafka, the last word on a feature counts.
+        let updates: BTreeMap<&str, &FeatureUpdateKey> =
+            request.feature_updates.iter().map(|it| (it.feature.as_str(), it)).collect();
+        let mut records = Vec::new();
+        for (name, update) in updates {
+            let level = update.max_version_level;
+            if let Err(reason) = self.check_feature_update(name, update) {
+                let refusal = format!(
+                    "The update failed for all features since the following feature had an error: \
+                     Invalid update version {level} for feature {name}. {reason}"
+                );
+                return Outcome::only(message!(UpdateFeaturesResponse {
+                    error_code: ErrorCode::InvalidUpdateVersion.code(),
+                    error_message: Some(StrBytes::from(refusal)),
+                }));
+            }
+            if level != self.image.feature_level(name) {
+                let (name, feature_level) = (Arc::from(name), level);
+                records.push(FeatureLevelRecord { name, feature_level }.into());
+            }
+        }
+        let results = match version <= LAST_VERSION_WITH_RESULTS {
+            true => request.feature_updates.iter().map(updated).collect(),
+            false => Vec::new(),
+        };
+        if request.validate_only {
+            records.clear();
+        }
+        let answer = message!(UpdateFeaturesResponse { error_message: None, results: results });
+        Outcome { records, answer }
+    }
+
+    fn check_feature_update(
+        &self,
+        name: &str,
+        update: &FeatureUpdateKey,
+    ) -> Result<(), UpdateError> {
+        let (level, current) = (update.max_version_level, self.image.feature_level(name));
+        // Version 0 has a flag instead of a type.
+        let may_downgrade = update.allow_downgrade || DOWNGRADES.contains(&update.upgrade_type);
+        if update.upgrade_type != UPGRADE && !may_downgrade {
+            return Err(UpdateError::UnknownUpgradeType);
+        }
+        if level < 0 {
+            return Err(UpdateError::Negative);
+        }
+        self.check_supported(name, level)?;
+        if level < current && !may_downgrade {
+            return Err(UpdateError::Downgrade);
+        }
+        if level > current && may_downgrade {
+            return Err(UpdateError::NotADowngrade);
+        }
+        Ok(())
+    }
+
+    /// Every node must be able to run with the level: this controller, and every registered broker.
+    fn check_supported(&self, name: &str, level: i16) -> Result<(), UpdateError> {
+        let supported = SUPPORTED_FEATURES.iter().find(|feature| feature.name == name);
+        let range = supported.map(|feature| (feature.min, feature.max));
+        let own: BrokerId = self.config.broker.node.node_id;
+        check_range(range, level, || format!("Local controller {own}"))?;
+        for broker in self.image.brokers() {
+            let known = broker.features.iter().find(|feature| &*feature.name == name);
+            let range = known.map(|it| (it.min_supported_version, it.max_supported_version));
+            check_range(range, level, || format!("Broker {}", broker.id))?;
+        }
+        Ok(())
+    }
+}
+
+fn check_range(
+    range: Option<(i16, i16)>,
+    level: i16,
+    who: impl Fn() -> String,
+) -> Result<(), UpdateError> {
+    match range {
+        None | Some((_, 0)) if level != 0 => Err(UpdateError::UnknownFeature(who())),
+        Some((min, max)) if !(min..=max).contains(&level) => {
+            Err(UpdateError::UnsupportedLevel { who: who(), min, max })
+        }
+        None | Some(_) => Ok(()),
+    }
+}
+
+fn updated(update: &FeatureUpdateKey) -> UpdatableFeatureResult {
+    message!(UpdatableFeatureResult { feature: update.feature.clone(), error_message: None })
 }

@@ -14,30 +14,39 @@ pub enum ConfigResource {
     Topic(Arc<str>),
     /// One broker, or with no id the default of all brokers (KIP-226).
     Broker(Option<BrokerId>),
+    /// The subscription to client metrics of that name (KIP-714).
+    ClientMetrics(Arc<str>),
+    /// The consumer, share or streams group of that name (KIP-848).
+    Group(Arc<str>),
 }
 
 impl ConfigResource {
-    const TOPIC: i8 = 2;
-    const BROKER: i8 = 4;
+    /// Kafka's `ConfigResource.Type` number of a topic.
+    pub const TOPIC: i8 = 2;
+    /// Of a broker.
+    pub const BROKER: i8 = 4;
+    /// Of the log levels of a broker, which the metadata log does not keep (KIP-412).
+    pub const BROKER_LOGGER: i8 = 8;
+    /// Of a subscription to client metrics.
+    pub const CLIENT_METRICS: i8 = 16;
+    /// Of a group.
+    pub const GROUP: i8 = 32;
 
-    /// Whether Kafka's `ConfigResource.Type` number means a broker.
-    pub(crate) fn is_broker_type(resource_type: i8) -> bool {
-        resource_type == Self::BROKER
-    }
-
-    /// Kafka's `ConfigResource.Type` number: 2 topic, 4 broker.
+    /// Kafka's `ConfigResource.Type` number.
     pub fn resource_type(&self) -> i8 {
         match self {
             Self::Topic(_) => Self::TOPIC,
             Self::Broker(_) => Self::BROKER,
+            Self::ClientMetrics(_) => Self::CLIENT_METRICS,
+            Self::Group(_) => Self::GROUP,
         }
     }
 
-    /// Its name on the wire: the topic's name, the broker's id, or nothing for the default of all
-    /// brokers.
+    /// Its name on the wire: the broker's id, or nothing for the default of all brokers; else its
+    /// own name.
     pub fn resource_name(&self) -> Arc<str> {
         match self {
-            Self::Topic(name) => name.clone(),
+            Self::Topic(name) | Self::ClientMetrics(name) | Self::Group(name) => name.clone(),
             Self::Broker(Some(id)) => Arc::from(id.to_string()),
             Self::Broker(None) => Arc::from(""),
         }
@@ -53,6 +62,8 @@ impl ConfigResource {
                 let id = name.parse().ok().filter(|id| *id >= 0)?;
                 Some(Self::Broker(Some(BrokerId(id))))
             }
+            Self::CLIENT_METRICS => Some(Self::ClientMetrics(Arc::from(name))),
+            Self::GROUP => Some(Self::Group(Arc::from(name))),
             _ => None,
         }
     }
@@ -64,6 +75,8 @@ impl fmt::Display for ConfigResource {
             Self::Topic(name) => write!(f, "topic {name}"),
             Self::Broker(Some(id)) => write!(f, "broker {id}"),
             Self::Broker(None) => f.write_str("all brokers"),
+            Self::ClientMetrics(name) => write!(f, "client metrics {name}"),
+            Self::Group(name) => write!(f, "group {name}"),
         }
     }
 }

@@ -12,6 +12,8 @@
 //! grow a count=n [assign=1,2;2,3] [validate]
 //! delete a | id:0001…
 //! alter topic:a set:key=value delete:key append:key=value subtract:key=value [validate]
+//! replace topic:a key=value [validate]                           nothing else stays set
+//! features name=level [type=1|2|3] [downgrade] [by-feature] [validate]
 //! isr 1 a-0 1,2@7 [leader-epoch=n] [version=n] [recovering]      leader 1 wants it so; broker 2 was seen with epoch 7
 //! producer-ids 1
 //! failover [key=value …]                                         another node is the controller, configured so
@@ -29,6 +31,9 @@ use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
     Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
 };
+use ottla_protocol::messages::alter_configs_request::{
+    AlterConfigsResource as ReplacedResource, AlterableConfig as ReplacingConfig,
+};
 use ottla_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use ottla_protocol::messages::assign_replicas_to_dirs_request::{
     DirectoryData as AssignedDirectory, PartitionData as AssignedPartition,
@@ -45,10 +50,12 @@ use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
+use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::{
-    AllocateProducerIdsRequest, AlterPartitionRequest, AssignReplicasToDirsRequest,
-    BrokerHeartbeatRequest, BrokerRegistrationRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest,
+    AllocateProducerIdsRequest, AlterConfigsRequest, AlterPartitionRequest,
+    AssignReplicasToDirsRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    IncrementalAlterConfigsRequest, UpdateFeaturesRequest,
 };
 use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
 
@@ -126,6 +133,8 @@ impl Cluster {
             "delete" => self.delete(rest),
             "producer-ids" => self.producer_ids(rest),
             "alter" => self.alter(rest),
+            "replace" => self.replace(rest),
+            "features" => self.features(rest),
             "isr" => self.isr(rest),
             "failover" => self.failover(rest),
             "topics" => show::topics(self.controller.image()),
@@ -355,6 +364,54 @@ impl Cluster {
         lines
     }
 
+    fn replace(&mut self, words: &[&str]) -> Vec<String> {
+        let replaced = |words: &[&str]| {
+            let altered = altered(words);
+            let configs = words[1..].iter().filter(|word| **word != "validate").map(|word| {
+                let (key, value) = match word.split_once('=') {
+                    Some((key, value)) => (key, Some(value)),
+                    None => (*word, None),
+                };
+                message!(ReplacingConfig { name: key.into(), value: value.map(Into::into) })
+            });
+            message!(ReplacedResource {
+                resource_type: altered.resource_type,
+                resource_name: altered.resource_name,
+                configs: configs.collect(),
+            })
+        };
+        let request = message!(AlterConfigsRequest {
+            resources: words.split(|word| *word == "|").map(replaced).collect(),
+            validate_only: words.contains(&"validate"),
+        });
+        let outcome = self.controller.alter_configs(&request);
+        let mut lines = answer::replaced(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn features(&mut self, words: &[&str]) -> Vec<String> {
+        let update = |word: &&str| {
+            let (name, level) = word.split_once('=')?;
+            Some(message!(FeatureUpdateKey {
+                feature: name.into(),
+                max_version_level: level.parse().unwrap(),
+                upgrade_type: number(words, "type").unwrap_or(1),
+                allow_downgrade: words.contains(&"downgrade"),
+            }))
+        };
+        let named = words.iter().filter(|word| !word.starts_with("type="));
+        let request = message!(UpdateFeaturesRequest {
+            feature_updates: named.filter_map(update).collect(),
+            validate_only: words.contains(&"validate"),
+        });
+        let version = if words.contains(&"by-feature") { 1 } else { 2 };
+        let outcome = self.controller.update_features(&request, version);
+        let mut lines = answer::features(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
     fn isr(&mut self, words: &[&str]) -> Vec<String> {
         let (topic, index) = words[1].rsplit_once('-').unwrap();
         let index: i32 = index.parse().unwrap();
@@ -468,6 +525,8 @@ fn altered(words: &[&str]) -> AlterConfigsResource {
         resource_type: match kind {
             "topic" => 2,
             "broker" => 4,
+            "client-metrics" => 16,
+            "group" => 32,
             other => other.parse().unwrap(),
         },
         resource_name: name.into(),

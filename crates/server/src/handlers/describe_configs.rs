@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ottla_config::{ConfigEntry, ConfigSynonym};
+use ottla_config::{ConfigEntry, ConfigSynonym, describe_client_metrics};
 use ottla_metadata::ConfigResource;
 use ottla_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use ottla_protocol::messages::describe_configs_response::{
@@ -44,11 +44,19 @@ fn describe(
     broker: &Broker,
     resource: &DescribeConfigsResource,
 ) -> Result<Vec<ConfigEntry>, (ErrorCode, String)> {
-    let invalid = |reason: String| (ErrorCode::InvalidRequest, reason);
+    let invalid = |reason: &str| (ErrorCode::InvalidRequest, reason.to_owned());
     let name = resource.resource_name.as_str();
-    match ConfigResource::from_wire(resource.resource_type, name) {
-        Some(ConfigResource::Topic(topic)) => {
-            let image = broker.image();
+    let (image, config) = (broker.image(), broker.dynamic_config().current());
+    let Some(kind) = ConfigResource::from_wire(resource.resource_type, name) else {
+        return Err(invalid(&match resource.resource_type {
+            ConfigResource::BROKER => format!("Broker id must be an integer, but it is: {name}"),
+            other => format!("Unsupported resource type: {other}"),
+        }));
+    };
+    let none = Arc::default();
+    let set = image.config(&kind).unwrap_or(&none);
+    match kind {
+        ConfigResource::Topic(_) => {
             if let Err(error) = check_topic_name(name) {
                 return Err((ErrorCode::InvalidTopicException, error.to_string()));
             }
@@ -56,25 +64,20 @@ fn describe(
                 let reason = format!("topic {name} does not exist");
                 return Err((ErrorCode::UnknownTopicOrPartition, reason));
             }
-            let none = Arc::default();
-            let overrides = image.topic_config(&topic).unwrap_or(&none);
-            Ok(broker.config().describe_topic(overrides.iter()))
+            Ok(config.describe_topic(set.iter()))
         }
-        Some(ConfigResource::Broker(Some(id))) if id == broker.id() => {
-            let mut entries = broker.config().describe_broker();
-            // None can be changed while the node runs: see IncrementalAlterConfigs.
-            entries.iter_mut().for_each(|entry| entry.read_only = true);
-            Ok(entries)
-        }
-        Some(ConfigResource::Broker(Some(id))) => {
-            Err(invalid(format!("this is broker {}: ask broker {id} for its own", broker.id())))
-        }
-        // The cluster-wide defaults: none is set, for none can be changed while brokers run so far.
-        Some(ConfigResource::Broker(None)) => Ok(Vec::new()),
-        None => Err(invalid(format!(
-            "resource type {} with name {name:?} has no configuration here: ask for a topic (2) or a broker (4)",
-            resource.resource_type
+        ConfigResource::Broker(None) => Ok(config.describe_all_brokers()),
+        ConfigResource::Broker(Some(id)) if id == broker.id() => Ok(config.describe_broker()),
+        ConfigResource::Broker(Some(_)) => Err(invalid(&format!(
+            "Unexpected broker id, expected {} or empty string, but received {name}",
+            broker.id()
         ))),
+        ConfigResource::ClientMetrics(_) if name.is_empty() => {
+            Err(invalid("Client metrics subscription name must not be empty"))
+        }
+        ConfigResource::ClientMetrics(_) => Ok(describe_client_metrics(set.iter())),
+        ConfigResource::Group(_) if name.is_empty() => Err(invalid("Group name must not be empty")),
+        ConfigResource::Group(_) => Ok(config.describe_group(set.iter())),
     }
 }
 

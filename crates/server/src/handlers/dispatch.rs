@@ -87,10 +87,17 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
             super::offset_for_leader_epoch::handle(broker, &request)
         }
         Request::DescribeConfigs(request) => super::describe_configs::handle(broker, &request),
+        Request::AlterConfigs(request) => super::alter_configs::handle(broker, request),
         Request::CreatePartitions(request) => super::create_partitions::handle(broker, request),
         Request::DeleteGroups(request) => super::delete_groups::handle(broker, &request),
         Request::IncrementalAlterConfigs(request) => {
             super::incremental_alter_configs::handle(broker, request)
+        }
+        Request::UpdateFeatures(request) => {
+            super::update_features::handle(broker, context, request)
+        }
+        Request::ListConfigResources(request) => {
+            super::list_config_resources::handle(broker, context, &request)
         }
         Request::DescribeCluster(request) => {
             super::describe_cluster::handle(broker, context, &request)

@@ -4,17 +4,32 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use ottla_config::SocketServerConfig;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Counts connections against `max.connections` and `max.connections.per.ip`.
 pub(crate) struct ConnectionQuotas {
+    limits: ArcSwap<Limits>,
+    counts: Mutex<Counts>,
+    closed: Notify,
+}
+
+struct Limits {
     max_connections: usize,
     max_per_ip: usize,
     overrides: BTreeMap<IpAddr, usize>,
-    counts: Mutex<Counts>,
-    closed: Notify,
+}
+
+impl Limits {
+    fn of(config: &SocketServerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            max_connections: config.max_connections,
+            max_per_ip: config.max_connections_per_ip,
+            overrides: config.max_connections_per_ip_overrides.clone(),
+        })
+    }
 }
 
 #[derive(Default)]
@@ -43,12 +58,15 @@ pub(super) struct ConnectionPermit {
 impl ConnectionQuotas {
     pub(super) fn new(config: &SocketServerConfig) -> Self {
         Self {
-            max_connections: config.max_connections,
-            max_per_ip: config.max_connections_per_ip,
-            overrides: config.max_connections_per_ip_overrides.clone(),
+            limits: ArcSwap::new(Limits::of(config)),
             counts: Mutex::default(),
             closed: Notify::new(),
         }
+    }
+
+    /// Goes on with other limits. Connections that are too many now stay, and no more are let in.
+    pub(crate) fn reconfigure(&self, config: &SocketServerConfig) {
+        self.limits.store(Limits::of(config));
     }
 
     /// Takes a place for a connection from `address`.
@@ -56,11 +74,12 @@ impl ConnectionQuotas {
         self: &Arc<Self>,
         address: IpAddr,
     ) -> Result<ConnectionPermit, TooManyConnections> {
+        let limits = self.limits.load();
         let mut counts = self.counts.lock();
-        if counts.all >= self.max_connections {
-            return Err(TooManyConnections::All(self.max_connections));
+        if counts.all >= limits.max_connections {
+            return Err(TooManyConnections::All(limits.max_connections));
         }
-        let limit = self.overrides.get(&address).copied().unwrap_or(self.max_per_ip);
+        let limit = limits.overrides.get(&address).copied().unwrap_or(limits.max_per_ip);
         let of_address = counts.per_ip.get(&address).copied().unwrap_or(0);
         if of_address >= limit {
             return Err(TooManyConnections::PerIp(limit));

@@ -23,7 +23,7 @@ use super::partition::Partition;
 /// Holds the partitions of this node and keeps them as the controller says.
 pub(crate) struct ReplicaManager {
     local: BrokerId,
-    config: Arc<BrokerConfig>,
+    config: ArcSwap<BrokerConfig>,
     logs: Arc<LogManager>,
     partitions: ArcSwap<PartitionTable>,
     /// Whether the image that there was at the start has been applied: partitions that come later are new.
@@ -96,7 +96,7 @@ pub(crate) struct Applied {
 
 impl ReplicaManager {
     pub(crate) fn new(local: BrokerId, config: Arc<BrokerConfig>, logs: Arc<LogManager>) -> Self {
-        let started = AtomicBool::new(false);
+        let (started, config) = (AtomicBool::new(false), ArcSwap::new(config));
         Self { local, config, logs, partitions: ArcSwap::default(), started }
     }
 
@@ -127,6 +127,18 @@ impl ReplicaManager {
     /// the disk.
     pub(crate) fn keep_log_starts(&self) -> Vec<Arc<LogDir>> {
         self.logs.checkpoint_log_starts().into_iter().map(|(dir, _)| dir).collect()
+    }
+
+    /// Goes on with another configuration: topics without a value of their own follow it. Called in turn with
+    /// [`apply`](Self::apply).
+    pub(crate) fn reconfigure(&self, config: Arc<BrokerConfig>, image: &MetadataImage) {
+        self.config.store(config);
+        for (name, topic) in &self.partitions.load().by_name {
+            let config = self.log_config(image, name);
+            for partition in topic.partitions.values() {
+                partition.config_changed(config.clone());
+            }
+        }
     }
 
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
@@ -376,16 +388,19 @@ impl ReplicaManager {
                         partition.config_changed(config.clone());
                     }
                 }
-                // No key of a broker can be changed while it runs so far.
-                ConfigResource::Broker(_) => {}
+                // See `reconfigure`; the others have nothing to do with partitions.
+                ConfigResource::Broker(_)
+                | ConfigResource::ClientMetrics(_)
+                | ConfigResource::Group(_) => {}
             }
         }
     }
 
     fn log_config(&self, image: &MetadataImage, topic: &Arc<str>) -> LogConfig {
-        let defaults = &self.config.log_manager.defaults;
+        let broker = self.config.load();
+        let defaults = &broker.log_manager.defaults;
         let Some(overrides) = image.topic_config(topic) else { return defaults.clone() };
-        self.config.log_config(overrides.iter()).unwrap_or_else(|reason| {
+        broker.log_config(overrides.iter()).unwrap_or_else(|reason| {
             // The controller checked it; an older release may have allowed what this one does not.
             error!(%topic, %reason, "the configuration of the topic is not valid: using the defaults");
             defaults.clone()

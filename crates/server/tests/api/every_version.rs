@@ -1,5 +1,6 @@
 //! Every API in every version that the node advertises: asked plainly, asked for nothing, and asked for what is not there.
 
+mod configs;
 mod groups;
 mod log;
 mod topics;
@@ -97,6 +98,7 @@ async fn every_version_of_every_api_is_answered() {
     log::ask_plainly(&mut tour).await;
     topics::ask_plainly(&mut tour).await;
     groups::ask_plainly(&mut tour).await;
+    configs::ask_plainly(&mut tour).await;
     let cluster_id = node.cluster_id();
     tour.every(
         |version| message!(DescribeClusterRequest { include_fenced_brokers: version >= 2 }),
@@ -133,6 +135,7 @@ async fn every_version_of_every_api_has_an_answer_to_a_request_for_nothing() {
     log::ask_for_nothing(&mut tour).await;
     topics::ask_for_nothing(&mut tour).await;
     groups::ask_for_nothing(&mut tour).await;
+    configs::ask_for_nothing(&mut tour).await;
     tour.every(
         |_| ApiVersionsRequest::default(),
         |version, answer| {
@@ -165,6 +168,7 @@ async fn every_version_has_an_answer_about_what_is_not_there() {
     log::ask_for_the_missing(&mut tour).await;
     topics::ask_for_the_missing(&mut tour).await;
     groups::ask_for_the_missing(&mut tour).await;
+    configs::ask_for_the_missing(&mut tour).await;
     tour.client.assert_served().await;
     node.stop().await;
 }

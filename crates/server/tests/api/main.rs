@@ -17,6 +17,7 @@ mod bad_records;
 mod consumers;
 mod deleting_records;
 mod disks;
+mod dynamic_configs;
 mod every_version;
 mod fetching;
 mod groups;

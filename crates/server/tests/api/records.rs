@@ -47,6 +47,18 @@ pub(crate) fn timed(records: &[(i64, &str)]) -> Bytes {
     filled(RecordBatchBuilder::new(), records).build()
 }
 
+/// A batch of one record with a key.
+pub(crate) fn keyed(timestamp: i64, key: &str) -> Bytes {
+    let mut builder = RecordBatchBuilder::new();
+    builder.append(&NewRecord {
+        timestamp: Timestamp(timestamp),
+        key: Some(key.as_bytes()),
+        value: Some(b"v"),
+        ..NewRecord::default()
+    });
+    builder.build()
+}
+
 /// A batch of an idempotent producer.
 pub(crate) fn sequenced(producer: (i64, i16), sequence: i32, values: &[&str]) -> Bytes {
     let (id, epoch) = (ProducerId(producer.0), ProducerEpoch(producer.1));

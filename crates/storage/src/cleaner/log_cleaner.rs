@@ -3,11 +3,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use ottla_config::LogCleanerConfig;
 use ottla_env::Env;
 use ottla_protocol::Timestamp;
+use tokio::sync::watch;
 
 use super::cleanable::CleanableLog;
 use super::pass::Pass;
@@ -21,49 +23,83 @@ const STEP_BYTES: u64 = 64 << 20;
 
 /// What the cleaners of a node share.
 ///
-/// Each cleaner is a task that has at most one blocking job at a time, and none, nor a byte of
+/// All of them are one task; each has at most one blocking job at a time, and none, nor a byte of
 /// memory for keys, while there is nothing to clean.
 pub struct LogCleaner {
     env: Env,
     logs: Arc<LogManager>,
-    limits: CleanerLimits,
-    backoff: Duration,
+    config: watch::Sender<LogCleanerConfig>,
     throttler: Throttler,
 }
 
 impl LogCleaner {
-    /// Cleaners for `logs`, of which `config.threads` may [`run`](Self::run).
+    /// Cleaners for `logs`.
     pub fn new(env: &Env, logs: Arc<LogManager>, config: &LogCleanerConfig) -> Arc<Self> {
+        Arc::new(Self {
+            env: env.clone(),
+            logs,
+            config: watch::Sender::new(config.clone()),
+            throttler: Throttler::new(),
+        })
+    }
+
+    /// Goes on with another configuration: at once with the rate, the backoff and more cleaners; a
+    /// pass under way ends with the memory it has, and what are too many cleaners with their pass.
+    pub fn reconfigure(&self, config: &LogCleanerConfig) {
+        self.config.send_if_modified(|current| {
+            let is_other = current != config;
+            current.clone_from(config);
+            is_other
+        });
+    }
+
+    /// As many cleaners as `log.cleaner.threads`. Ends when it is dropped; a step under way still
+    /// ends by itself.
+    pub async fn run(self: Arc<Self>) {
+        let mut changed = self.config.subscribe();
+        let mut cleaners = FuturesUnordered::new();
+        loop {
+            while cleaners.len() < self.config.borrow().threads {
+                cleaners.push(self.clean_or_wait());
+            }
+            tokio::select! {
+                biased;
+                _ = changed.changed() => {}
+                Some(()) = cleaners.next() => {}
+            }
+        }
+    }
+
+    /// Cleans the dirtiest log; or waits `log.cleaner.backoff.ms`, or for another configuration, when
+    /// none is dirty enough.
+    async fn clean_or_wait(&self) {
+        let mut changed = self.config.subscribe();
+        if !self.clean_filthiest().await {
+            let backoff = self.config.borrow().backoff;
+            tokio::select! {
+                biased;
+                _ = changed.changed() => {}
+                () = self.env.clock.sleep(backoff) => {}
+            }
+        }
+    }
+
+    /// What one cleaner may use.
+    fn limits(&self) -> CleanerLimits {
+        let config = self.config.borrow();
         let cleaners = config.threads.max(1);
-        let limits = CleanerLimits {
+        CleanerLimits {
             dedupe_buffer_bytes: config.dedupe_buffer_bytes / cleaners as u64,
             io_buffer_load_factor: config.io_buffer_load_factor,
             // One for reading, one for writing.
             io_buffer_bytes: config.io_buffer_bytes / cleaners / 2,
-        };
-        Arc::new(Self {
-            env: env.clone(),
-            logs,
-            limits,
-            backoff: config.backoff,
-            throttler: Throttler::new(config.io_max_bytes_per_second),
-        })
-    }
-
-    /// One cleaner: cleans the dirtiest log again and again, and waits `log.cleaner.backoff.ms`
-    /// when none is dirty enough. Ends when it is dropped; a step under way still ends by itself.
-    pub async fn run(self: Arc<Self>) {
-        loop {
-            if !self.clean_filthiest().await {
-                self.env.clock.sleep(self.backoff).await;
-            }
         }
     }
 
     /// Cleans the log that needs it most. `false` if none does, or it could not be done now.
     pub async fn clean_filthiest(&self) -> bool {
         let now = self.env.clock.wall();
-        let (logs, limits) = (self.logs.clone(), self.limits);
+        let (logs, limits) = (self.logs.clone(), self.limits());
         let begun = self.env.run_blocking(move || begin_filthiest(&logs, &limits, now));
         let Some(Chosen { log, pass }) = begun.await else { return false };
         let cleaned = match pass {
@@ -77,7 +113,8 @@ impl LogCleaner {
     async fn finish(&self, mut pass: Box<Pass>) -> Result<CleanerStats, CleanError> {
         loop {
             let started = self.env.clock.now();
-            let (budget, logs) = (self.throttler.burst(STEP_BYTES), self.logs.clone());
+            let rate = self.config.borrow().io_max_bytes_per_second;
+            let (budget, logs) = (Throttler::burst(rate, STEP_BYTES), self.logs.clone());
             let step = self.env.run_blocking(move || {
                 let progress = pass.advance(budget);
                 if progress.as_ref().is_ok_and(|progress| progress.done.is_some()) {
@@ -88,7 +125,8 @@ impl LogCleaner {
             let (after, progress) = step.await;
             pass = after;
             let progress = progress?;
-            let wait = self.throttler.charge(progress.io_bytes, started, self.env.clock.now());
+            let took = (started, self.env.clock.now());
+            let wait = self.throttler.charge(progress.io_bytes, rate, took);
             if !wait.is_zero() {
                 self.env.clock.sleep(wait).await;
             }

@@ -17,17 +17,18 @@ impl Log {
     /// What is due at `now`: retention by time, by size and by log start, producers that went
     /// silent, and the syncs of sealed segments and of `flush.ms`.
     pub fn housekeeping(&self, now: Timestamp) -> Result<(), LogDirFailure> {
-        self.retain(now)?;
+        self.retain(now, self.producer_id_expiration)?;
         self.flush_due(now).map_or(Ok(()), |up_to| {
             let _flushing = self.hold();
             self.flush_alone(up_to)
         })
     }
 
-    /// [`housekeeping`](Self::housekeeping) but for the syncs, which logs of a directory share.
-    pub(crate) fn retain(&self, now: Timestamp) -> Result<(), LogDirFailure> {
+    /// [`housekeeping`](Self::housekeeping) but for the syncs, which logs of a directory share;
+    /// producers that were silent for longer than `expiration` are forgotten.
+    pub(crate) fn retain(&self, now: Timestamp, expiration: Duration) -> Result<(), LogDirFailure> {
         let config = self.config.load_full();
-        self.writer.lock().producers.expire(now, self.producer_id_expiration);
+        self.writer.lock().producers.expire(now, expiration);
         self.delete_old_segments(&config, now)?;
         self.dir.check_online()
     }

@@ -150,6 +150,7 @@ impl LogManager {
         let manager = Self {
             env,
             cluster_id,
+            producer_id_expiration: Mutex::new(config.producer_id_expiration),
             config,
             open_files,
             dirs,

@@ -1,12 +1,18 @@
+//! AlterConfigs, which replaces a configuration, and IncrementalAlterConfigs, which changes it (KIP-133,
+//! KIP-339).
+
 use std::sync::Arc;
 
-use ottla_config::{broker_key, topic_key};
+use ottla_config::{ConfigKey, broker_key, client_metrics_key, group_key, topic_key};
+use ottla_protocol::messages::alter_configs_response::AlterConfigsResourceResponse as ReplacedResource;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use ottla_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
-use ottla_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use ottla_protocol::topic_name::check_topic_name;
+use ottla_protocol::messages::{
+    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+};
 use ottla_protocol::{StrBytes, message};
 
 use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
@@ -35,6 +41,34 @@ impl Operation {
     }
 }
 
+/// A key, and the value that it is to have; None is the default.
+type Change = (Arc<str>, Option<Arc<str>>);
+
+/// The records that a resource asks for, or why it is refused.
+type Altered = Result<Vec<MetadataRecord>, ConfigurationError>;
+
+/// Which resources a request names, and how many keys of each.
+struct Bounds {
+    duplicates: std::collections::BTreeSet<(i8, StrBytes)>,
+    left: usize,
+}
+
+impl Bounds {
+    fn of(resources: impl Iterator<Item = (i8, StrBytes)>) -> Self {
+        Self { duplicates: repeated(resources), left: MAX_RECORDS_PER_REQUEST }
+    }
+
+    /// What is refused counts too, so that the time that a request takes is bounded.
+    fn check(&mut self, resource: (i8, &StrBytes), keys: usize) -> Result<(), ConfigurationError> {
+        let fits = self.left.checked_sub(keys);
+        self.left = fits.unwrap_or(0);
+        if self.duplicates.contains(&(resource.0, resource.1.clone())) {
+            return Err(ConfigurationError::DuplicateResource);
+        }
+        fits.map(drop).ok_or(ConfigurationError::RequestTooLarge)
+    }
+}
+
 impl Controller {
     /// Changes some keys of some resources; the keys that are not named stay (KIP-339). Of each
     /// resource all changes are made or none.
@@ -43,54 +77,97 @@ impl Controller {
         request: &IncrementalAlterConfigsRequest,
     ) -> Outcome<IncrementalAlterConfigsResponse> {
         let mut outcome = Outcome::only(IncrementalAlterConfigsResponse::default());
-        let named = |resource: &AlterConfigsResource| {
-            (resource.resource_type, resource.resource_name.clone())
-        };
-        let duplicates = repeated(request.resources.iter().map(named));
-        // What is refused counts too, so that the time that a request takes is bounded.
-        let mut left = MAX_RECORDS_PER_REQUEST;
+        let named = |it: &AlterConfigsResource| (it.resource_type, it.resource_name.clone());
+        let mut bounds = Bounds::of(request.resources.iter().map(named));
         for resource in &request.resources {
-            let fits = left.checked_sub(resource.configs.len());
-            left = fits.unwrap_or(0);
-            let altered = match (duplicates.contains(&named(resource)), fits) {
-                (true, _) => Err(ConfigurationError::DuplicateResource),
-                (false, None) => Err(ConfigurationError::RequestTooLarge),
-                (false, Some(_)) => self.alter_resource(resource),
-            };
-            let mut response = message!(AlterConfigsResourceResponse {
-                resource_type: resource.resource_type,
-                resource_name: resource.resource_name.clone(),
-                error_message: None,
-            });
-            match altered {
-                Ok(records) if request.validate_only => drop(records),
-                Ok(records) => outcome.records.extend(records),
-                Err(error) => {
-                    response.error_code = error.error_code().code();
-                    response.error_message = Some(StrBytes::from(error.to_string()));
-                }
-            }
-            outcome.answer.responses.push(response);
+            let (kind, name) = (resource.resource_type, &resource.resource_name);
+            let altered = bounds
+                .check((kind, name), resource.configs.len())
+                .and_then(|()| self.alter_resource(resource));
+            let (error_code, error_message) =
+                verdict(altered, request.validate_only, &mut outcome.records);
+            outcome.answer.responses.push(message!(AlterConfigsResourceResponse {
+                error_code: error_code,
+                error_message: error_message,
+                resource_type: kind,
+                resource_name: name.clone(),
+            }));
         }
         outcome
     }
 
-    fn alter_resource(
-        &self,
-        request: &AlterConfigsResource,
-    ) -> Result<Vec<MetadataRecord>, ConfigurationError> {
-        let resource = self.check_resource(request)?;
-        if let Some(key) = repeated(request.configs.iter().map(|change| &change.name)).first() {
-            return Err(ConfigurationError::DuplicateKey(key.to_string()));
+    /// Gives some resources the configuration that is named, and no other: keys that are not named go
+    /// back to their defaults (KIP-133). Of each resource all changes are made or none.
+    pub fn alter_configs(&self, request: &AlterConfigsRequest) -> Outcome<AlterConfigsResponse> {
+        let mut outcome = Outcome::only(AlterConfigsResponse::default());
+        let named = request.resources.iter().map(|it| (it.resource_type, it.resource_name.clone()));
+        let mut bounds = Bounds::of(named);
+        for resource in &request.resources {
+            let (kind, name) = (resource.resource_type, &resource.resource_name);
+            let given: Vec<_> =
+                resource.configs.iter().map(|it| (&it.name, it.value.as_ref())).collect();
+            let altered = bounds
+                .check((kind, name), resource.configs.len())
+                .and_then(|()| self.replace_config((kind, name), &given));
+            let (error_code, error_message) =
+                verdict(altered, request.validate_only, &mut outcome.records);
+            outcome.answer.responses.push(message!(ReplacedResource {
+                error_code: error_code,
+                error_message: error_message,
+                resource_type: kind,
+                resource_name: name.clone(),
+            }));
         }
-        let mut config = self
-            .image
-            .config(&resource)
-            .map_or_else(Default::default, |config| ResourceConfig::clone(config));
-        let mut changes: Vec<(Arc<str>, Option<Arc<str>>)> = Vec::new();
+        outcome
+    }
+
+    fn replace_config(
+        &self,
+        (resource_type, name): (i8, &str),
+        given: &[(&StrBytes, Option<&StrBytes>)],
+    ) -> Altered {
+        check_keys_and_values(given.iter().map(|(key, value)| (*key, value.is_none())))?;
+        let resource = Self::check_resource_name(resource_type, name)?;
+        let current = self.config_of(&resource);
+        let set = given.iter().map(|(key, value)| {
+            (Arc::from(key.as_str()), value.map(|value| Arc::from(value.as_str())))
+        });
+        let mut changes: Vec<Change> = set.collect();
+        let kept: Vec<&str> = given.iter().map(|(key, _)| key.as_str()).collect();
+        let gone = current.keys().filter(|key| !kept.contains(&&***key));
+        changes.extend(gone.map(|key| (key.clone(), None)));
+        self.change(resource, current, changes)
+    }
+
+    fn alter_resource(&self, request: &AlterConfigsResource) -> Altered {
+        let is_null = |change: &AlterableConfig| {
+            change.value.is_none() && change.config_operation != Operation::Delete as i8
+        };
+        check_keys_and_values(request.configs.iter().map(|it| (&it.name, is_null(it))))?;
+        let resource = Self::check_resource_name(request.resource_type, &request.resource_name)?;
+        let current = self.config_of(&resource);
+        let mut changes = Vec::new();
         for change in &request.configs {
-            let key: Arc<str> = Arc::from(change.name.as_str());
-            let value = self.altered_value(&resource, &config, change)?;
+            let value = self.altered_value(&resource, &current, change)?;
+            changes.push((Arc::from(change.name.as_str()), value));
+        }
+        self.change(resource, current, changes)
+    }
+
+    /// What was set for a resource so far.
+    fn config_of(&self, resource: &ConfigResource) -> ResourceConfig {
+        self.image.config(resource).map_or_else(ResourceConfig::new, |it| ResourceConfig::clone(it))
+    }
+
+    /// The records of these changes, if the resource may have the configuration that they lead to.
+    fn change(
+        &self,
+        resource: ConfigResource,
+        mut config: ResourceConfig,
+        changes: Vec<Change>,
+    ) -> Altered {
+        let mut made: Vec<Change> = Vec::new();
+        for (key, value) in changes {
             let before = match &value {
                 Some(value) => config.insert(key.clone(), value.clone()),
                 None => config.remove(&key),
@@ -98,17 +175,12 @@ impl Controller {
             // A broker reads a key again when it is set to what it was: the file that it names may
             // have changed (KAFKA-14136).
             if before != value || matches!(resource, ConfigResource::Broker(_)) {
-                changes.push((key, value));
+                made.push((key, value));
             }
         }
-        match &resource {
-            ConfigResource::Topic(_) => self.check_topic_config(&config)?,
-            ConfigResource::Broker(id) => {
-                let set =
-                    changes.iter().filter_map(|(key, value)| Some((&**key, value.as_deref()?)));
-                self.check_broker_config(id.is_none(), set)?;
-            }
-        }
+        let changed: Vec<_> = made.iter().map(|(key, _)| key.clone()).collect();
+        self.check_config(&resource, &config, &changed)?;
+        self.check_exists(&resource)?;
         let record = |(name, value)| {
             MetadataRecord::Config(ConfigRecord {
                 resource_type: resource.resource_type(),
@@ -117,32 +189,7 @@ impl Controller {
                 value,
             })
         };
-        Ok(changes.into_iter().map(record).collect())
-    }
-
-    /// The resource that is meant, if it exists.
-    fn check_resource(
-        &self,
-        request: &AlterConfigsResource,
-    ) -> Result<ConfigResource, ConfigurationError> {
-        let name = &request.resource_name;
-        match ConfigResource::from_wire(request.resource_type, name) {
-            Some(ConfigResource::Topic(topic)) => {
-                check_topic_name(&topic)?;
-                match self.image.topic(&topic) {
-                    Some(_) => Ok(ConfigResource::Topic(topic)),
-                    None => Err(ConfigurationError::UnknownTopic(topic.to_string())),
-                }
-            }
-            Some(ConfigResource::Broker(Some(id))) if self.image.broker(id).is_none() => {
-                Err(ConfigurationError::UnknownBroker(id))
-            }
-            Some(resource @ ConfigResource::Broker(_)) => Ok(resource),
-            None if ConfigResource::is_broker_type(request.resource_type) => {
-                Err(ConfigurationError::InvalidBrokerName(name.to_string()))
-            }
-            None => Err(ConfigurationError::UnknownResourceType(request.resource_type)),
-        }
+        Ok(made.into_iter().map(record).collect())
     }
 
     /// The value of one key after the change; None is the default.
@@ -153,20 +200,22 @@ impl Controller {
         change: &AlterableConfig,
     ) -> Result<Option<Arc<str>>, ConfigurationError> {
         let operation = Operation::from_wire(change.config_operation)?;
-        let value = match (&change.value, operation) {
-            (_, Operation::Delete) => return Ok(None),
-            (Some(value), _) => value.as_str(),
-            (None, _) => return Err(ConfigurationError::NullValue(change.name.to_string())),
+        let value = change.value.as_deref().unwrap_or_default();
+        let name = match operation {
+            Operation::Set => return Ok(Some(Arc::from(value))),
+            Operation::Delete => return Ok(None),
+            Operation::Append => "APPEND",
+            Operation::Subtract => "SUBTRACT",
         };
-        if let Operation::Set = operation {
-            return Ok(Some(Arc::from(value)));
-        }
         let key = match resource {
             ConfigResource::Topic(_) => topic_key(&change.name),
             ConfigResource::Broker(_) => broker_key(&change.name),
+            ConfigResource::ClientMetrics(_) => client_metrics_key(&change.name),
+            ConfigResource::Group(_) => group_key(&change.name),
         };
-        if !key.is_some_and(|key| key.is_list()) {
-            return Err(ConfigurationError::NotAList(change.name.to_string()));
+        if !key.is_some_and(ConfigKey::is_list) {
+            let key = change.name.to_string();
+            return Err(ConfigurationError::NotAList { operation: name, key });
         }
         let current = match config.get(change.name.as_str()) {
             Some(current) => Some(current.to_string()),
@@ -185,11 +234,46 @@ impl Controller {
 
     /// The value that a key has as long as nobody sets it for the resource.
     fn inherited_value(&self, resource: &ConfigResource, key: &str) -> Option<String> {
+        let broker = self.broker_config();
         let entries = match resource {
-            ConfigResource::Topic(_) => self.config.broker.describe_topic([("", ""); 0]),
-            ConfigResource::Broker(_) => self.config.broker.describe_broker(),
+            ConfigResource::Topic(_) => broker.describe_topic([("", ""); 0]),
+            ConfigResource::Broker(_) => broker.describe_broker(),
+            ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => return None,
         };
         entries.into_iter().find(|entry| entry.name == key)?.value
+    }
+}
+
+/// What both kinds of request are refused for, whatever the resource.
+fn check_keys_and_values<'a>(
+    keys: impl Iterator<Item = (&'a StrBytes, bool)> + Clone,
+) -> Result<(), ConfigurationError> {
+    if !repeated(keys.clone().map(|(key, _)| key)).is_empty() {
+        return Err(ConfigurationError::DuplicateKey);
+    }
+    let null: Vec<&str> =
+        keys.filter(|(_, is_null)| *is_null).map(|(key, _)| key.as_str()).collect();
+    match null.is_empty() {
+        true => Ok(()),
+        false => Err(ConfigurationError::NullValue(null.join(", "))),
+    }
+}
+
+/// Adds what is to be done to `records`, unless it was only a question; the code and the words of the
+/// answer.
+fn verdict(
+    altered: Altered,
+    validate_only: bool,
+    records: &mut Vec<MetadataRecord>,
+) -> (i16, Option<StrBytes>) {
+    match altered {
+        Ok(altered) => {
+            if !validate_only {
+                records.extend(altered);
+            }
+            (0, None)
+        }
+        Err(error) => (error.error_code().code(), Some(StrBytes::from(error.to_string()))),
     }
 }
 

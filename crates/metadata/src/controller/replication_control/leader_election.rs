@@ -109,7 +109,7 @@ impl Controller {
             .image
             .topic_config(&topic.name)
             .and_then(|config| config.get("unclean.leader.election.enable"));
-        let default = self.config.broker.log_manager.defaults.unclean_leader_election;
+        let default = self.broker_config().log_manager.defaults.unclean_leader_election;
         configured.map_or(default, |value| value.trim().eq_ignore_ascii_case("true"))
     }
 }

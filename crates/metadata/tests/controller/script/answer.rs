@@ -2,9 +2,10 @@
 
 use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
-    AllocateProducerIdsResponse, AlterPartitionResponse, AssignReplicasToDirsResponse,
-    BrokerHeartbeatResponse, BrokerRegistrationResponse, CreatePartitionsResponse,
-    CreateTopicsResponse, DeleteTopicsResponse, IncrementalAlterConfigsResponse,
+    AllocateProducerIdsResponse, AlterConfigsResponse, AlterPartitionResponse,
+    AssignReplicasToDirsResponse, BrokerHeartbeatResponse, BrokerRegistrationResponse,
+    CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
+    IncrementalAlterConfigsResponse, UpdateFeaturesResponse,
 };
 use ottla_protocol::{ErrorCode, StrBytes};
 
@@ -105,6 +106,24 @@ pub(super) fn altered(answer: &IncrementalAlterConfigsResponse) -> Vec<String> {
             format!("{}:{}: {verdict}", resource.resource_type, resource.resource_name)
         })
         .collect()
+}
+
+pub(super) fn replaced(answer: &AlterConfigsResponse) -> Vec<String> {
+    let resources = answer.responses.iter();
+    resources
+        .map(|resource| {
+            let verdict = verdict(resource.error_code, &resource.error_message);
+            format!("{}:{}: {verdict}", resource.resource_type, resource.resource_name)
+        })
+        .collect()
+}
+
+pub(super) fn features(answer: &UpdateFeaturesResponse) -> Vec<String> {
+    let mut lines = vec![verdict(answer.error_code, &answer.error_message)];
+    lines.extend(answer.results.iter().map(|result| {
+        format!("{}: {}", result.feature, verdict(result.error_code, &result.error_message))
+    }));
+    lines
 }
 
 pub(super) fn isr(answer: &AlterPartitionResponse) -> Vec<String> {

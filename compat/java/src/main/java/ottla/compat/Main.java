@@ -40,6 +40,8 @@ public final class Main {
         all.put("offsets-for-times", AdminScenarios::offsetsForTimes);
         all.put("delete-records", AdminScenarios::deleteRecords);
         all.put("describe-and-alter-configs", AdminScenarios::configs);
+        all.put("alter-broker-config", BrokerConfigScenarios::alterBrokerConfig);
+        all.put("update-features", BrokerConfigScenarios::updateFeatures);
         all.put("create-partitions", AdminScenarios::createPartitions);
         all.put("describe-cluster", AdminScenarios::describeCluster);
         return all;

@@ -1,0 +1,247 @@
+"""The scenarios through kafka-python."""
+
+import queue
+import re
+import sys
+import threading
+import uuid
+
+from driver import START, decoded, drive, failed, record_of, say
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
+from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, NewTopic
+from kafka.admin._configs import ConfigSourceType
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from kafka.structs import OffsetAndMetadata
+
+ASSIGNORS = {
+    "range": RangePartitionAssignor,
+    "roundrobin": RoundRobinPartitionAssignor,
+    "cooperative-sticky": CooperativeStickyAssignor,
+}
+POLL_MS = 50
+DEADLINE_SECONDS = 40
+
+
+class Stream(ConsumerRebalanceListener):
+    """A consumer and the one thread that may use it."""
+
+    def __init__(self, number, place, **settings):
+        self.number = number
+        self.consumer = KafkaConsumer(
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            **{"group_id": None, **settings},
+        )
+        place(self)
+        self.tasks = queue.Queue()
+        self.ended = False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while not self.ended:
+            try:
+                polled = self.consumer.poll(POLL_MS)
+            except Exception as error:
+                failed(self.number, error)
+                polled = {}
+            for records in polled.values():
+                for record in records:
+                    say({"stream": self.number, "event": "record", "value": record_of(record)})
+            while not self.tasks.empty():
+                self.tasks.get()()
+
+    def ask(self, task):
+        """Runs a task in the consumer's thread."""
+        answers = queue.Queue()
+
+        def attempt():
+            try:
+                answers.put((task(), None))
+            except Exception as error:
+                answers.put((None, error))
+
+        self.tasks.put(attempt)
+        value, error = answers.get(timeout=DEADLINE_SECONDS)
+        if error is not None:
+            raise error
+        return value
+
+    def close(self):
+        def end():
+            self.ended = True
+            self.consumer.close()
+
+        self.ask(end)
+
+    def on_partitions_assigned(self, assigned):
+        self._tell("assigned", assigned)
+
+    def on_partitions_revoked(self, revoked):
+        self._tell("revoked", revoked)
+
+    def _tell(self, event, places):
+        say({"stream": self.number, "event": event, "value": [place.partition for place in places]})
+
+
+class Client:
+    def __init__(self, bootstrap):
+        self.settings = {"bootstrap_servers": bootstrap}
+        self.admin = KafkaAdminClient(**self.settings)
+        self.admin_lock = threading.Lock()
+        self.streams = {}
+
+    def answer(self, call, asked):
+        if call in ("produce", "read", "join", "commit", "close"):
+            return getattr(self, call)(**asked)
+        with self.admin_lock:
+            return getattr(self, call)(**asked)
+
+    def produce(self, topic, how, records):
+        producer = KafkaProducer(
+            **self.settings,
+            acks="all",
+            linger_ms=5,
+            enable_idempotence=how["idempotent"],
+            compression_type=None if how["codec"] in ("", "none") else how["codec"],
+            batch_size=512 if how["smallBatches"] else 16_384,
+            max_request_size=(2 if how["large"] else 1) << 20,
+        )
+        try:
+            sent = [
+                producer.send(
+                    topic,
+                    value=decoded(record["value"]),
+                    key=decoded(record["key"]),
+                    headers=[(header["key"], decoded(header["value"])) for header in record["headers"] or []],
+                    partition=record["partition"],
+                    timestamp_ms=record["timestamp"] or None,
+                )
+                for record in records
+            ]
+            return [future.get(DEADLINE_SECONDS).offset for future in sent]
+        finally:
+            producer.close()
+
+    def read(self, stream, topic, partition, **at):
+        place = TopicPartition(topic, partition)
+
+        def begin(reader):
+            reader.consumer.assign([place])
+            if at["from"] >= 0:
+                reader.consumer.seek(place, at["from"])
+            elif at["from"] == START:
+                reader.consumer.seek_to_beginning(place)
+            else:
+                reader.consumer.seek_to_end(place)
+
+        self.streams[stream] = Stream(stream, begin, **self.settings)
+
+    def join(self, stream, topic, group, strategy, clientId, instance, session, heartbeat):
+        self.streams[stream] = Stream(
+            stream,
+            lambda member: member.consumer.subscribe([topic], listener=member),
+            **self.settings,
+            group_id=group,
+            client_id=clientId or f"driver-{uuid.uuid4().hex[:8]}",
+            group_instance_id=instance or None,
+            session_timeout_ms=session,
+            heartbeat_interval_ms=heartbeat,
+            partition_assignment_strategy=[ASSIGNORS[strategy]],
+        )
+
+    def commit(self, stream, topic, partition, offset, metadata):
+        member = self.streams[stream]
+        offsets = {TopicPartition(topic, partition): OffsetAndMetadata(offset, metadata, -1)}
+        member.ask(lambda: member.consumer.commit(offsets))
+
+    def close(self, stream):
+        self.streams.pop(stream).close()
+
+    def createTopic(self, topic, partitions, configs):
+        self.admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+
+    def createPartitions(self, topic, total):
+        self.admin.create_partitions({topic: total})
+
+    def deleteTopic(self, topic):
+        self.admin.delete_topics([topic])
+
+    def leaders(self, topic):
+        [found] = self.admin.describe_topics([topic])
+        refuse(found["error_code"])
+        return [partition["leader_id"] for partition in found["partitions"]]
+
+    def offset(self, topic, partition, at):
+        place = TopicPartition(topic, partition)
+        found = self.admin.list_partition_offsets({place: at})[place]
+        return -1 if found is None or found.offset is None else found.offset
+
+    def deleteRecords(self, topic, partition, before):
+        place = TopicPartition(topic, partition)
+        return self.admin.delete_records({place: before})[place]["low_watermark"]
+
+    def groups(self):
+        return [group["group_id"] for group in self.admin.list_groups()]
+
+    def describeGroup(self, group):
+        found = self.admin.describe_groups([group])[group]
+        members = [
+            {
+                "clientId": member["client_id"],
+                "partitions": [
+                    partition
+                    for topic in (member["member_assignment"] or {}).get("assigned_partitions", [])
+                    for partition in topic["partitions"]
+                ],
+            }
+            for member in found["members"]
+        ]
+        return {"state": found["group_state"], "strategy": found["protocol_data"], "members": members}
+
+    def deleteGroup(self, group):
+        answers = self.admin.delete_groups([group])
+        refuse_named(answers[group])
+
+    def committed(self, group, topic, partition):
+        found = self.admin.list_group_offsets(group)[group][TopicPartition(topic, partition)]
+        return {"offset": found.offset, "metadata": found.metadata}
+
+    def describeConfigs(self, kind, name):
+        resource = ConfigResource(ConfigResourceType[kind.upper()], name)
+        entries = self.admin.describe_configs([resource], config_filter="all")[kind][name]
+        return {
+            key: {"value": str(entry["value"] or ""), "source": ConfigSourceType[entry["config_source"]].value} for key, entry in entries.items()
+        }
+
+    def alterConfig(self, topic, key, value):
+        change = (AlterConfigOp.DELETE, None) if value is None else (AlterConfigOp.SET, value)
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={key: change})
+        answers = self.admin.alter_configs([resource], raise_on_unknown=False)
+        refuse_named(answers["topic"][topic])
+
+    def describeCluster(self):
+        cluster = self.admin.describe_cluster()
+        return {
+            "id": cluster["cluster_id"],
+            "brokers": [broker.get("node_id", broker.get("broker_id")) for broker in cluster["brokers"]],
+            "controller": cluster["controller_id"],
+        }
+
+
+def refuse_named(outcome):
+    """Some answers are the name of an error's class, alone or among other words."""
+    named = re.search(r"\w+Error", outcome)
+    if named:
+        raise getattr(errors, named[0])(outcome)
+
+
+def refuse(code):
+    if code:
+        raise errors.for_code(code)()
+
+
+if __name__ == "__main__":
+    drive({"nullHeader": True, "nullRecord": True}, Client(sys.argv[1]).answer)

@@ -1,0 +1,69 @@
+//! Subscriptions to client metrics (KIP-714). Kafka's `ClientMetricsConfigs`.
+
+use regex::Regex;
+
+use crate::ConfigProblem;
+use crate::key::list_elements;
+use crate::keys::client_metrics_key;
+
+/// What a pattern of `match` may be about.
+const MATCHED: &[&str] = &[
+    "client_instance_id",
+    "client_id",
+    "client_software_name",
+    "client_software_version",
+    "client_source_address",
+    "client_source_port",
+];
+
+/// Why a subscription to client metrics is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientMetricsProblem {
+    /// A key that subscriptions do not have.
+    #[error("Unknown client metrics configuration: {0}")]
+    UnknownKey(String),
+    /// `interval.ms` out of its range.
+    #[error("Invalid value {0} for interval.ms, interval must be between 100 and 3600000 (1 hour)")]
+    Interval(i32),
+    /// An element of `match` that is no pattern.
+    #[error("Illegal client matching pattern: {0}")]
+    Pattern(String),
+    /// A value that is not of its key's type.
+    #[error(transparent)]
+    Invalid(#[from] ConfigProblem),
+}
+
+/// Checks a subscription to client metrics as a whole.
+pub fn validate_client_metrics<K: AsRef<str>, V: AsRef<str>>(
+    set: impl IntoIterator<Item = (K, V)>,
+) -> Result<(), ClientMetricsProblem> {
+    for (name, text) in set {
+        let (name, text) = (name.as_ref(), text.as_ref());
+        let Some(key) = client_metrics_key(name) else {
+            return Err(ClientMetricsProblem::UnknownKey(name.to_owned()));
+        };
+        if let Err(accepted) = key.parse(text) {
+            return Err(match text.trim().parse() {
+                Ok(interval) => ClientMetricsProblem::Interval(interval),
+                Err(_) => key.invalid(text, accepted).into(),
+            });
+        }
+        if name == "match"
+            && let Some(illegal) = list_elements(text).find(|element| pattern(element).is_none())
+        {
+            return Err(ClientMetricsProblem::Pattern(illegal));
+        }
+    }
+    Ok(())
+}
+
+/// What one element of `match` is about, and what must match there.
+pub fn pattern(element: &str) -> Option<(&str, Regex)> {
+    let (about, expression) = element.split_once('=')?;
+    let about = about.trim();
+    if !MATCHED.contains(&about) || expression.contains('=') {
+        return None;
+    }
+    // Kafka matches the whole of the value.
+    Some((about, Regex::new(&format!("^(?:{})$", expression.trim())).ok()?))
+}

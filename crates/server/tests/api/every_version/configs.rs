@@ -1,0 +1,132 @@
+//! The APIs of configurations and features that are not about topics alone.
+
+use ottla_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
+use ottla_protocol::messages::{
+    AlterConfigsRequest, ListConfigResourcesRequest, UpdateFeaturesRequest,
+};
+use ottla_protocol::{ErrorCode, message};
+
+use super::{ORDERS, Tour};
+use crate::requests::text;
+
+pub(super) async fn ask_plainly(tour: &mut Tour) {
+    tour.every(
+        |version| replace(2, ORDERS, "retention.ms", &format!("{}", 7000 + i32::from(version))),
+        |version, answer| assert_eq!(answer.responses[0].error_code, 0, "version {version}"),
+    )
+    .await;
+    tour.every(
+        |_| replace(16, "subscription", "interval.ms", "5000"),
+        |version, answer| assert_eq!(answer.responses[0].error_code, 0, "version {version}"),
+    )
+    .await;
+    tour.every(
+        |_| ListConfigResourcesRequest::default(),
+        |version, answer| {
+            assert_eq!(answer.error_code, 0);
+            let rows = answer.config_resources.iter();
+            let listed: Vec<_> =
+                rows.map(|row| (row.resource_type, row.resource_name.as_str())).collect();
+            let topics = [(2, "__consumer_offsets"), (2, ORDERS)];
+            match version {
+                // It lists subscriptions only, and cannot say so.
+                0 => assert!(matches!(listed[..], [(_, "subscription")]), "{listed:?}"),
+                _ => {
+                    assert_eq!(listed[..2], topics);
+                    assert_eq!(listed[2..], [(4, "1"), (16, "subscription")]);
+                }
+            }
+        },
+    )
+    .await;
+    tour.every(
+        |version| update("metadata.version", 25, version),
+        |version, answer| {
+            assert_eq!((answer.error_code, answer.error_message), (0, None), "version {version}");
+            assert_eq!(answer.results.len(), usize::from(version < 2), "version {version}");
+        },
+    )
+    .await;
+}
+
+pub(super) async fn ask_for_nothing(tour: &mut Tour) {
+    tour.every(
+        |_| AlterConfigsRequest::default(),
+        |_, answer| assert!(answer.responses.is_empty()),
+    )
+    .await;
+    tour.every(
+        |_| ListConfigResourcesRequest::default(),
+        |_, answer| assert_eq!(answer.error_code, 0),
+    )
+    .await;
+    tour.every(|_| UpdateFeaturesRequest::default(), |_, answer| assert_eq!(answer.error_code, 0))
+        .await;
+}
+
+pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
+    for (kind, name, expected) in [
+        (2, "missing", ErrorCode::UnknownTopicOrPartition),
+        (2, "", ErrorCode::InvalidRequest),
+        (4, "7", ErrorCode::InvalidRequest),
+        (4, "seven", ErrorCode::InvalidRequest),
+        (8, "1", ErrorCode::InvalidRequest),
+        (99, "1", ErrorCode::InvalidRequest),
+    ] {
+        tour.every(
+            |_| replace(kind, name, "log.retention.ms", "1"),
+            |version, answer| {
+                let [told] = &answer.responses[..] else { panic!("{answer:?}") };
+                // The topic of the first row would not have such a key, either.
+                let expected = if name == "missing" { ErrorCode::InvalidConfig } else { expected };
+                assert_eq!(told.error_code, expected.code(), "{kind} {name}, version {version}");
+                assert!(told.error_message.as_ref().is_some_and(|words| !words.is_empty()));
+            },
+        )
+        .await;
+    }
+    tour.every(
+        |_| replace(2, "missing", "retention.ms", "1"),
+        |_, answer| {
+            let unknown = ErrorCode::UnknownTopicOrPartition.code();
+            assert_eq!(answer.responses[0].error_code, unknown);
+        },
+    )
+    .await;
+    tour.every(
+        |version| {
+            let resource_types = if version > 0 { vec![99] } else { Vec::new() };
+            message!(ListConfigResourcesRequest { resource_types: resource_types })
+        },
+        |version, answer| {
+            let expected =
+                if version > 0 { ErrorCode::UnsupportedVersion } else { ErrorCode::None };
+            assert_eq!(answer.error_code, expected.code());
+        },
+    )
+    .await;
+    tour.every(
+        |version| update("no.such.feature", 1, version),
+        |_, answer| {
+            assert_eq!(answer.error_code, ErrorCode::InvalidUpdateVersion.code());
+            assert!(answer.error_message.is_some_and(|words| words.contains("no.such.feature")));
+        },
+    )
+    .await;
+}
+
+fn replace(kind: i8, name: &str, key: &str, value: &str) -> AlterConfigsRequest {
+    let config = message!(AlterableConfig { name: text(key), value: Some(text(value)) });
+    let resource = message!(AlterConfigsResource {
+        resource_type: kind,
+        resource_name: text(name),
+        configs: vec![config],
+    });
+    message!(AlterConfigsRequest { resources: vec![resource] })
+}
+
+fn update(feature: &str, level: i16, version: i16) -> UpdateFeaturesRequest {
+    let update = message!(FeatureUpdateKey { feature: text(feature), max_version_level: level });
+    message!(UpdateFeaturesRequest { feature_updates: vec![update], validate_only: version >= 1 })
+}
