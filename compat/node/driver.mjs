@@ -1,7 +1,11 @@
 // What the drivers of Node's clients have in common: calls come in on standard input, one JSON object a line, answers
 // and what happens on streams go out on standard output (`compat/go/driven`).
 
+import { Console } from 'node:console'
 import { createInterface } from 'node:readline'
+
+// What libraries log must not come between the answers.
+globalThis.console = new Console(process.stderr)
 
 export const END = -1
 export const START = -2

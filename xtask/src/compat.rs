@@ -40,6 +40,11 @@ const CLIENTS: &[Client] = &[
     Client { name: "kafka-go", library: "kafka-go 0.4.51", kind: Kind::Go("kafka-go") },
     Client { name: "kafkajs", library: "kafkajs 2.2.4", kind: Kind::Node("kafkajs.mjs") },
     Client {
+        name: "confluent-node",
+        library: "@confluentinc/kafka-javascript 1.10.1 (librdkafka)",
+        kind: Kind::Node("confluent/driver.mjs"),
+    },
+    Client {
         name: "kafka-python",
         library: "kafka-python 3.0.12",
         kind: Kind::PythonDriver("python-drivers/kafka_python.py"),
