@@ -49,6 +49,7 @@ const CLIENTS: &[Client] = &[
         library: "kafka-python 3.0.12",
         kind: Kind::PythonDriver("python-drivers/kafka_python.py"),
     },
+    Client { name: "ottla", library: "ottla-client, this repository's own", kind: Kind::Rust },
 ];
 
 struct Client {
@@ -68,6 +69,8 @@ enum Kind {
     Go(&'static str),
     /// A driver with a `requirements.txt` beside it.
     PythonDriver(&'static str),
+    /// The driver in `compat/rust`.
+    Rust,
     /// A driver in `compat/node`.
     Node(&'static str),
 }
@@ -127,6 +130,7 @@ impl Kind {
             Self::Kcat => Ok(toolchain::kcat()),
             Self::Go(program) => toolchain::go(program),
             Self::PythonDriver(driver) => toolchain::python_driver(driver),
+            Self::Rust => toolchain::rust(),
             Self::Node(driver) => toolchain::node(driver),
         }
     }

@@ -129,6 +129,16 @@ pub(crate) fn python_driver(driver: &str) -> Result<Toolchain> {
     }
 }
 
+/// The driver in `compat/rust`, which is Ottla's own client.
+pub(crate) fn rust() -> Result<Toolchain> {
+    let status = Command::new("cargo")
+        .args(["build", "--quiet", "--package", "ottla-compat"])
+        .current_dir(crate::root())
+        .status()?;
+    ensure!(status.success(), "compat/rust does not compile");
+    driven(&[crate::root().join("target/debug/ottla-driver").display().to_string()])
+}
+
 /// A driver in `compat/node`, with the packages that the lock file in its folder names.
 pub(crate) fn node(driver: &str) -> Result<Toolchain> {
     for tool in ["node", "npm"] {

@@ -1,0 +1,117 @@
+//! What is asked, and producing.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ottla_client::{Producer, ProducerConfig, ProducerRecord};
+use ottla_protocol::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::Driver;
+
+#[derive(Deserialize)]
+pub(crate) struct Call {
+    pub(crate) id: u64,
+    call: String,
+    with: Value,
+}
+
+#[derive(Deserialize)]
+struct Producing {
+    codec: String,
+    idempotent: bool,
+    #[serde(rename = "smallBatches")]
+    small_batches: bool,
+    large: bool,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    partition: i32,
+    key: Option<String>,
+    value: Option<String>,
+    headers: Option<Vec<Header>>,
+    timestamp: i64,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    key: String,
+    value: Option<String>,
+}
+
+impl Driver {
+    pub(crate) async fn answer(&self, asked: Call) -> Result<Value> {
+        let with = asked.with;
+        match asked.call.as_str() {
+            "produce" => self.produce(&with).await,
+            "read" => self.read(&with).await,
+            "join" => self.join(&with).await,
+            "commit" => self.commit(&with).await,
+            "close" => self.close(&with).await,
+            call => self.administer(call, &with).await,
+        }
+    }
+
+    async fn produce(&self, with: &Value) -> Result<Value> {
+        let how: Producing = serde_json::from_value(with["how"].clone())?;
+        let records: Option<Vec<Record>> = serde_json::from_value(with["records"].clone())?;
+        let topic = text(with, "topic");
+        let codec = if how.codec.is_empty() { "none" } else { how.codec.as_str() };
+        let (config, _) = ProducerConfig::from_properties([
+            ("bootstrap.servers", self.bootstrap.as_str()),
+            ("compression.type", codec),
+            ("enable.idempotence", if how.idempotent { "true" } else { "false" }),
+            ("batch.size", if how.small_batches { "1000" } else { "16384" }),
+            ("max.request.size", if how.large { "100000000" } else { "1048576" }),
+            ("buffer.memory", "200000000"),
+        ])?;
+        let producer = Producer::connect(&self.env, config).await?;
+        let mut deliveries = Vec::new();
+        for record in records.unwrap_or_default() {
+            deliveries.push(producer.send(record_of(topic, &record)?).await?);
+        }
+        let mut offsets = Vec::new();
+        for delivery in deliveries {
+            offsets.push(delivery.await?.offset.0);
+        }
+        producer.close(Duration::from_secs(5)).await;
+        Ok(json!(offsets))
+    }
+}
+
+fn record_of<'a>(topic: &'a str, theirs: &'a Record) -> Result<ProducerRecord<'a>> {
+    let mut record = ProducerRecord::to(topic).partition(theirs.partition);
+    record.key = bytes(theirs.key.as_ref())?.map(Into::into);
+    record.value = bytes(theirs.value.as_ref())?.map(Into::into);
+    for header in theirs.headers.iter().flatten() {
+        let value = bytes(header.value.as_ref())?.map(Into::into);
+        record.headers.push((header.key.as_str().into(), value));
+    }
+    if theirs.timestamp != 0 {
+        record.timestamp = Some(Timestamp(theirs.timestamp));
+    }
+    Ok(record)
+}
+
+fn bytes(text: Option<&String>) -> Result<Option<Vec<u8>>> {
+    Ok(text.map(|text| BASE64_STANDARD.decode(text)).transpose()?)
+}
+
+pub(crate) fn base64_of(bytes: Option<&[u8]>) -> Value {
+    bytes.map_or(Value::Null, |bytes| json!(BASE64_STANDARD.encode(bytes)))
+}
+
+pub(crate) fn text<'a>(with: &'a Value, name: &str) -> &'a str {
+    with[name].as_str().unwrap_or_default()
+}
+
+pub(crate) fn number(with: &Value, name: &str) -> Result<i64> {
+    match with[name].as_i64() {
+        Some(number) => Ok(number),
+        None => bail!("{name} is missing"),
+    }
+}
