@@ -1,8 +1,8 @@
 //! How much of the disk's speed an append leaves: a log against a bare program that checks the
 //! checksum and writes.
-//! `cargo run --profile quick -p ottla-storage --example append_throughput [DIRECTORY [GIB]]`
+//! `cargo run --profile quick -p ottla-storage --example append_throughput [DIRECTORY [GIB [BATCH]]]`
 //!
-//! `GIB` are written in each round, 1 if nothing is said. More than the system keeps dirty in memory
+//! Batches of `BATCH` bytes, or of four sizes in turn. `GIB` are written in each round, 1 if nothing is said. More than the system keeps dirty in memory
 //! (a fifth of it, as Linux comes) is written at the speed of the disk.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring program")]
 
@@ -28,7 +28,11 @@ async fn main() {
     env.disk.create_dir_all(root).unwrap();
     let gib: usize = std::env::args().nth(2).map_or(1, |gib| gib.parse().unwrap());
     println!("{:>10} {:>12} {:>12} {:>7}", "batch", "bare MB/s", "log MB/s", "ratio");
-    for size in [1_000, 16 << 10, 100_000, 1 << 20] {
+    let sizes = match std::env::args().nth(3) {
+        Some(size) => vec![size.parse().unwrap()],
+        None => vec![1_000, 16 << 10, 100_000, 1 << 20],
+    };
+    for size in sizes {
         let batch = batch(&env, size);
         let count = ((gib << 30) / batch.len()).min(500_000 * gib);
         let (mut bare, mut log) = (Vec::new(), Vec::new());

@@ -190,13 +190,10 @@ impl RecordChecker {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&mut self, record: &Record<'_>) -> Result<(), AppendError> {
         if record.offset_delta != self.checked {
-            return Err(AppendError::invalid(format!(
-                "record {} has the offset delta {}",
-                self.checked, record.offset_delta
-            )));
+            return Err(self.misnumbered(record.offset_delta));
         }
         if self.key_required && record.key.is_none() {
             self.refuse("a compacted topic takes no record without a key".to_owned());
@@ -206,14 +203,23 @@ impl RecordChecker {
             && timestamp != Timestamp::NONE.0
             && !(earliest..=latest).contains(&timestamp)
         {
-            self.untimely = true;
-            self.refuse(format!(
-                "timestamp {timestamp} is outside the limits {earliest} to {latest}"
-            ));
+            self.refuse_time(timestamp, earliest, latest);
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.checked += 1;
         Ok(())
+    }
+
+    #[cold]
+    fn misnumbered(&self, offset_delta: i32) -> AppendError {
+        let index = self.checked;
+        AppendError::invalid(format!("record {index} has the offset delta {offset_delta}"))
+    }
+
+    #[cold]
+    fn refuse_time(&mut self, timestamp: i64, earliest: i64, latest: i64) {
+        self.untimely = true;
+        self.refuse(format!("timestamp {timestamp} is outside the limits {earliest} to {latest}"));
     }
 
     #[cold]
