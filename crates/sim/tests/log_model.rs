@@ -42,6 +42,7 @@ fn histories_that_once_failed() {
         ),
         (5_781_345_052, "a snapshot told of a transaction whose end a crash had taken"),
         (494_207_813_788, "a truncation that a crash interrupted was undone after new records"),
+        (619_283_680_700, "a producer's last batch that the power left was cleaned away"),
     ] {
         let broken = run_seed(seed, false).err();
         assert!(broken.is_none(), "{what}: {:#}", broken.unwrap());

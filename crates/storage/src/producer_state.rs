@@ -183,6 +183,9 @@ impl ProducerStateEntry {
 pub(crate) struct LastRecord {
     /// Where its last batch of records ends; `None` if only a marker is known of it.
     pub(crate) last_data_offset: Option<Offset>,
+    /// Where the last ends that the power cannot take back. Without it, a batch that is sent again
+    /// after a loss of power would be new.
+    pub(crate) last_synced_offset: Option<Offset>,
     pub(crate) epoch: ProducerEpoch,
 }
 
@@ -301,11 +304,15 @@ impl ProducerStates {
         self.ongoing.first_key_value().map(|(first, _)| Offset(*first))
     }
 
-    /// The last batch of each producer.
-    pub(crate) fn last_records(&self) -> BTreeMap<i64, LastRecord> {
-        let last = |entry: &ProducerStateEntry| LastRecord {
-            last_data_offset: entry.batches().last().map(|batch| Offset(batch.last_offset)),
-            epoch: ProducerEpoch(entry.epoch),
+    /// The last batch of each producer, and the last of those that end before `synced_end`.
+    pub(crate) fn last_records(&self, synced_end: Offset) -> BTreeMap<i64, LastRecord> {
+        let last = |entry: &ProducerStateEntry| {
+            let mut ends = entry.batches().iter().rev().map(|batch| Offset(batch.last_offset));
+            LastRecord {
+                last_data_offset: ends.clone().next(),
+                last_synced_offset: ends.find(|end| *end < synced_end),
+                epoch: ProducerEpoch(entry.epoch),
+            }
         };
         self.producers.iter().map(|(id, entry)| (*id, last(entry))).collect()
     }

@@ -178,10 +178,15 @@ fn aborted(model: &Model, fetched: &Fetched, from: i64, to: i64) -> Result<()> {
             first: first_offset.0,
             end: Some((last_offset.0, false)),
         };
-        // Compaction may have taken its first records before the index was made anew.
+        // Retention or compaction may have taken its first records before the index was made anew.
+        let no_earlier_record = |t: &Transaction| {
+            let of_it = |r: &&Seen| r.transactional && r.producer == t.producer;
+            !model.visible().filter(of_it).any(|r| (t.first..told.first).contains(&r.offset))
+        };
         let is_it = |t: &Transaction| {
             (t.producer, t.end) == (told.producer, told.end)
-                && (t.first == told.first || model.compacted && t.first < told.first)
+                && t.first <= told.first
+                && no_earlier_record(t)
         };
         ensure!(model.transactions.iter().any(is_it), "{told:?} was not aborted");
     }

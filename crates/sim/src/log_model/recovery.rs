@@ -51,7 +51,17 @@ impl Run {
 
     fn judge(&mut self, power_lost: bool) -> Result<()> {
         let doubt = self.model.doubt.take();
-        let found = self.manager.log(&partition());
+        let mut found = self.manager.log(&partition());
+        if found.as_ref().is_some_and(|log| log.topic_id() != Some(self.topic_id())) {
+            // The name of the new topic's directory went with the power, and the deleted topic's is
+            // back. A node sees whose it is, and sets it aside.
+            ensure!(
+                self.may_be_gone(),
+                "the log of a deleted topic came back, and this one is gone"
+            );
+            self.manager.set_aside(&partition())?;
+            found = None;
+        }
         let deleted = matches!(doubt, Some(Doubt::Delete | Doubt::Create));
         let is_new = match &found {
             None => true,
@@ -113,7 +123,9 @@ impl Run {
             "the start is {start}, not within {lowest_start} to {highest_start}"
         );
         ensure!((least..=most).contains(&end), "the end is {end}, not within {least} to {most}");
-        let between = self.model.batches.iter().find(|batch| batch.base < end && end <= batch.last);
+        // An emptied batch is a gap, and may end anywhere.
+        let within = |b: &&Batch| b.base < end && end <= b.last && !b.records.is_empty();
+        let between = self.model.batches.iter().find(within);
         ensure!(between.is_none() || start == end, "the end {end} lies within {between:?}");
         let whole = power_lost || self.model.batches.len() == possible || end == most || {
             let Some(Doubt::Append(batches)) = &doubt else { unreachable!("it grew") };

@@ -457,6 +457,8 @@ impl Run {
         if to <= start || least < start && end == start && self.log.size() == 0 {
             ensure!(end <= start.max(to), "the end is {end} after all was cut");
             self.empty(end);
+            // A transaction that began before the start may still be open.
+            self.model.last_stable_unknown = to > start;
         } else {
             ensure!((least..=to).contains(&end), "the end is {end}, to be cut at {to}");
             self.model.cut(end);
@@ -618,6 +620,11 @@ impl Run {
         Ok(())
     }
 
+    /// Of the topic that there is now.
+    pub(super) fn topic_id(&self) -> TopicId {
+        topic_id(self.topics)
+    }
+
     pub(super) fn create(&mut self) -> Result<()> {
         self.log = create(&self.manager, self.settings, self.topics)?;
         Ok(())
@@ -650,8 +657,11 @@ fn open(machine: &Machine, settings: Settings) -> Result<Arc<LogManager>> {
 }
 
 fn create(manager: &LogManager, settings: Settings, topic: u8) -> Result<Arc<Log>> {
-    let id = TopicId::from_bytes([topic + 1; 16]);
-    Ok(manager.create_log(&partition(), id, log_config(settings))?)
+    Ok(manager.create_log(&partition(), topic_id(topic), log_config(settings))?)
+}
+
+fn topic_id(topic: u8) -> TopicId {
+    TopicId::from_bytes([topic + 1; 16])
 }
 
 fn log_config(settings: Settings) -> LogConfig {

@@ -221,13 +221,16 @@ fn finish(
     }
 }
 
-/// Whether the state of an active producer stands in this batch: its last sequence numbers, or,
-/// where only a marker is known of it, its epoch.
+/// Whether the state of an active producer stands in this batch, now or after a loss of power: its
+/// last sequence numbers, or, where only a marker is known of it, its epoch.
 fn is_last_of_producer(batch: &RecordBatch<'_>, producers: &BTreeMap<i64, LastRecord>) -> bool {
     match producers.get(&batch.producer_id().0) {
         None => false,
-        Some(LastRecord { last_data_offset: Some(last), .. }) => batch.last_offset() == *last,
-        Some(LastRecord { last_data_offset: None, epoch }) => {
+        Some(LastRecord { last_data_offset: Some(last), last_synced_offset, .. }) => {
+            let end = batch.last_offset();
+            end == *last || *last_synced_offset == Some(end)
+        }
+        Some(LastRecord { last_data_offset: None, epoch, .. }) => {
             batch.is_control() && batch.producer_epoch() == *epoch
         }
     }

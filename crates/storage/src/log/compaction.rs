@@ -41,9 +41,9 @@ impl Log {
         self.reader().aborted_txns(from, up_to, Wait::ForDisk)
     }
 
-    /// The last batch of each active producer.
+    /// The last batch of each active producer, and the last that the power cannot take back.
     pub(crate) fn last_records(&self) -> BTreeMap<i64, LastRecord> {
-        self.writer.lock().producers.last_records()
+        self.writer.lock().producers.last_records(self.synced_end())
     }
 
     /// Puts a cleaned segment in the place of the neighbours it was made of. `false` if they are
