@@ -52,7 +52,8 @@ impl Run {
     fn judge(&mut self, power_lost: bool) -> Result<()> {
         let doubt = self.model.doubt.take();
         let mut found = self.manager.log(&partition());
-        if found.as_ref().is_some_and(|log| log.topic_id() != Some(self.topic_id())) {
+        let whose = found.as_ref().and_then(|log| log.topic_id());
+        if whose.is_some_and(|id| id != self.topic_id()) {
             // The name of the new topic's directory went with the power, and the deleted topic's is
             // back. A node sees whose it is, and sets it aside.
             ensure!(
