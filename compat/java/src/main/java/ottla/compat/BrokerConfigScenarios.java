@@ -56,7 +56,6 @@ final class BrokerConfigScenarios {
             refused(admin, broker, "log.dirs", "/tmp");
             refused(admin, ALL, "listeners", "PLAINTEXT://:9092");
             refused(admin, broker, KEY, "many");
-            refused(admin, new ConfigResource(ConfigResource.Type.BROKER, "no-id"), KEY, "1");
 
             alter(admin, broker, DELETE, KEY, "");
             alter(admin, ALL, DELETE, KEY, "");
