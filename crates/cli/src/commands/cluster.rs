@@ -28,8 +28,8 @@ pub(crate) struct Options {
 enum Task {
     /// Show the brokers of the cluster, and which speaks for the controller.
     Describe,
-    /// Check leaders, replicas, disks and the metadata quorum.
-    #[command(long_about = "Check leaders, replicas, disks and the metadata quorum.\n\n\
+    /// Check leaders, replicas and disks.
+    #[command(long_about = "Check leaders, replicas and disks.\n\n\
         Ends with 0 if all is well, with 1 if something is not.")]
     Health,
     /// Show the log directories of every broker, and what is in them.
