@@ -43,6 +43,9 @@ fn histories_that_once_failed() {
         (5_781_345_052, "a snapshot told of a transaction whose end a crash had taken"),
         (494_207_813_788, "a truncation that a crash interrupted was undone after new records"),
         (619_283_680_700, "a producer's last batch that the power left was cleaned away"),
+        (1_049_828_905_387, "the mark of a clean stop came back with the power"),
+        (186_838_776_664, "a gap was taken for a loss where a crash interrupted a truncation"),
+        (602_547_035_554, "a segment sealed at the recovery point had lost its largest timestamp"),
     ] {
         let broken = run_seed(seed, false).err();
         assert!(broken.is_none(), "{what}: {:#}", broken.unwrap());

@@ -118,6 +118,12 @@ impl Model {
         }
     }
 
+    /// Whether a batch is surely in the log: compaction may have emptied what nobody sees.
+    pub(super) fn surely_holds(&self, batch: &Batch) -> bool {
+        let seen_from = if self.compacted { self.start.max(self.loose_below) } else { 0 };
+        batch.records.iter().any(|record| record.offset >= seen_from)
+    }
+
     /// The records that a reader finds.
     pub(super) fn visible(&self) -> impl Iterator<Item = &Seen> + Clone {
         let start = self.start;

@@ -140,8 +140,9 @@ impl Run {
             let cut = self.model.batches.iter().flat_map(|batch| batch.records.iter().cloned());
             self.model.half_emptied = Some(cut.collect());
         }
-        // Compaction knew of markers that the power took.
+        // Compaction, perhaps this one, knew of markers that the power took.
         let before = self.model.clone();
+        self.model.compacted |= matches!(doubt, Some(Doubt::Clean));
         self.model.cut(end);
         self.model.start = start;
         if start == end {
@@ -214,11 +215,11 @@ impl Run {
         let model = &self.model;
         let promised = if power_lost { model.flushed } else { model.end };
         // A gap in the end is nobody's record: that offsets in it were used once nobody promised.
-        let held = model.batches.iter().rfind(|b| b.base < promised && !b.records.is_empty());
+        let held = model.batches.iter().rfind(|b| b.base < promised && model.surely_holds(b));
         let promised = promised.min(held.map_or(0, |batch| batch.last + 1));
         match doubt {
             Some(Doubt::Truncate(to)) => {
-                let whole = |batch: &&Batch| batch.last < *to && !batch.records.is_empty();
+                let whole = |batch: &&Batch| batch.last < *to && model.surely_holds(batch);
                 let kept = model.batches.iter().rfind(whole);
                 let kept =
                     if *to <= model.start { *to } else { kept.map_or(0, |batch| batch.last + 1) };

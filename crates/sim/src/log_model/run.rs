@@ -421,7 +421,8 @@ impl Run {
     // --- what happens to a log besides ---
 
     fn flushed(&mut self, end: i64) -> Result<()> {
-        if end > self.model.flushed {
+        // Of a log without records there is nothing to sync.
+        if end > self.model.flushed && !self.model.batches.is_empty() {
             self.model.half_emptied = None;
         }
         self.model.flushed = self.model.flushed.max(end);
@@ -451,7 +452,7 @@ impl Run {
             self.model.checkpointed_start = start;
             return Ok(());
         }
-        let whole = |batch: &&Batch| batch.last < to && !batch.records.is_empty();
+        let whole = |batch: &&Batch| batch.last < to && self.model.surely_holds(batch);
         let kept = self.model.batches.iter().rfind(whole);
         let least = kept.map_or(0, |batch| batch.last + 1);
         if to <= start || least < start && end == start && self.log.size() == 0 {

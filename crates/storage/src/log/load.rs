@@ -75,17 +75,11 @@ impl Log {
     pub fn open(
         dir: Arc<LogDir>,
         partition: TopicPartition,
-        mut options: LogOpenOptions,
+        options: LogOpenOptions,
     ) -> io::Result<Self> {
         let path = dir.path().join(partition.to_string());
-        let mut loaded = load(&dir, &path, &options)?;
-        if !options.clean_shutdown && loaded.log_end < options.recovery_point {
-            let (log_end, promised) = (loaded.log_end, options.recovery_point);
-            tracing::warn!(%partition, %log_end, %promised, "recovery point beyond the end: checking all");
-            options.recovery_point = Offset(0);
-            loaded = load(&dir, &path, &options)?;
-        }
-        let Loaded { segments, log_start, log_end, mut epochs, producers, checkpointed } = loaded;
+        let Loaded { segments, log_start, log_end, mut epochs, producers, checkpointed } =
+            load(&dir, &path, &options)?;
         let active = segments.last().cloned();
         let first = segments.first().map_or(Offset(0), |segment| segment.base_offset());
         let log_start = log_start.max(first).min(log_end);
@@ -220,6 +214,13 @@ impl Loader<'_> {
             || next_base.is_some_and(|next| next <= self.options.recovery_point)
     }
 
+    /// Whether the indexes of a segment were synced, too, as it was sealed with: one that was sealed
+    /// at the recovery point may have got its last entry afterwards.
+    fn has_synced_indexes(&self, next_base: Option<Offset>) -> bool {
+        self.options.clean_shutdown
+            || next_base.is_some_and(|next| next < self.options.recovery_point)
+    }
+
     /// Opens a segment, or recovers it if it cannot be trusted. `None` is scanned of a segment
     /// that is sealed and as it was left.
     fn open_segment(
@@ -232,7 +233,7 @@ impl Loader<'_> {
         let Self { dir, path, options, .. } = *self;
         let synced = self.is_synced(next_base);
         let sizes = files.sizes();
-        if synced && files.has_indexes() {
+        if self.has_synced_indexes(next_base) && files.has_indexes() {
             let opened = match next_base {
                 Some(_) => Some((LogSegment::open(dir, path, base_offset, sizes), None)),
                 None => recovery::open_active(dir, path, base_offset, sizes)?

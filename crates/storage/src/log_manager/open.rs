@@ -376,11 +376,15 @@ fn read_checkpoint(disk: &dyn Disk, path: &Path) -> io::Result<Offsets> {
 
 /// Whether the last run ended cleanly. The mark is removed, so that a crash from now on counts.
 fn take_clean_shutdown(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
-    match disk.remove_file(&path.join(CLEAN_SHUTDOWN_FILE)) {
-        Ok(()) => disk.sync_dir(path).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    let was_clean = match disk.remove_file(&path.join(CLEAN_SHUTDOWN_FILE)) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    // Also where it was gone already: who removed it may have died before this, and the power would
+    // bring it back, over logs that were written since.
+    disk.sync_dir(path)?;
+    Ok(was_clean)
 }
 
 pub(super) fn write_clean_shutdown(dir: &LogDir, broker_epoch: i64) {
