@@ -140,7 +140,7 @@ impl Model {
         self.follow();
     }
 
-    fn note_transaction(&mut self, batch: &Batch) {
+    pub(super) fn note_transaction(&mut self, batch: &Batch) {
         let Some(record) = batch.records.first() else { return };
         let open =
             self.transactions.iter_mut().find(|t| t.producer == record.producer && t.end.is_none());

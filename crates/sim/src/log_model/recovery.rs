@@ -240,6 +240,9 @@ impl Run {
             Batch { base: *base, last: *last, bytes: 0, records: within.cloned().collect() }
         });
         self.model.batches = batches.collect();
+        for batch in &self.model.batches.clone() {
+            self.model.note_transaction(batch);
+        }
         self.model.end = end;
         self.model.flushed = 0;
         self.model.checkpointed_start = 0;
