@@ -138,6 +138,7 @@ macro_rules! for_each_generated_api {
             CreatePartitions, CreatePartitionsRequest, CreatePartitionsResponse;
             DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse;
             IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+            OffsetDelete, OffsetDeleteRequest, OffsetDeleteResponse;
             UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse;
             DescribeCluster, DescribeClusterRequest, DescribeClusterResponse;
             DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;

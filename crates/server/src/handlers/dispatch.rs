@@ -93,6 +93,7 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::IncrementalAlterConfigs(request) => {
             super::incremental_alter_configs::handle(broker, request)
         }
+        Request::OffsetDelete(request) => super::offset_delete::handle(broker, request),
         Request::UpdateFeatures(request) => {
             super::update_features::handle(broker, context, request)
         }

@@ -7,13 +7,16 @@ use ottla_protocol::messages::leave_group_request::MemberIdentity;
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use ottla_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use ottla_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use ottla_protocol::messages::{
     DeleteGroupsRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use ottla_protocol::{ErrorCode, message};
 
@@ -336,6 +339,46 @@ async fn a_member_that_leaves_is_gone_and_the_group_can_be_deleted() {
     assert_eq!(committed(&mut client, "orders").await, 5);
     assert_eq!(client.call(2, &delete).await.results[0].error_code, 0);
     assert_eq!(committed(&mut client, "orders").await, -1);
+}
+
+#[tokio::test]
+async fn what_a_group_forgets_is_forgotten_for_good_and_partitions_that_do_not_exist_stop_nobody() {
+    let (node, mut client) = node_and_client().await;
+    client.create_topic("kept", 1).await;
+    for (topic, offset) in [("orders", 5), ("kept", 7)] {
+        assert_eq!(commit(&mut client, ("", -1), (topic, offset)).await, ErrorCode::None);
+    }
+    let topics = [("orders", vec![-1, 0, 1, 2]), ("missing", vec![0])].map(|(name, indexes)| {
+        let partitions = indexes
+            .into_iter()
+            .map(|index| message!(OffsetDeleteRequestPartition { partition_index: index }));
+        message!(OffsetDeleteRequestTopic { name: text(name), partitions: partitions.collect() })
+    });
+    let forget =
+        message!(OffsetDeleteRequest { group_id: text("readers"), topics: topics.to_vec() });
+    let answer = client.call(0, &forget).await;
+    assert_eq!(answer.error_code, 0);
+    let told: Vec<_> = answer
+        .topics
+        .iter()
+        .flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|it| (topic.name.as_str(), it.partition_index, it.error_code))
+        })
+        .collect();
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    let expected = [
+        ("missing", 0, unknown),
+        ("orders", -1, unknown),
+        ("orders", 2, unknown),
+        ("orders", 0, 0),
+        ("orders", 1, 0),
+    ];
+    assert_eq!((told, answer.topics.len()), (expected.to_vec(), 2));
+    let node = node.crash_and_restart().await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(committed(&mut client, "orders").await, -1);
+    assert_eq!(committed(&mut client, "kept").await, 7);
 }
 
 #[tokio::test]

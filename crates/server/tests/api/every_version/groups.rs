@@ -6,6 +6,9 @@ use ottla_protocol::messages::leave_group_request::MemberIdentity;
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
+use ottla_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
+};
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
@@ -14,7 +17,7 @@ use ottla_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use ottla_protocol::messages::{
     DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
     JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use ottla_protocol::{ApiKey, ErrorCode, StrBytes, TopicId, message};
 
@@ -82,12 +85,26 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
         },
     )
     .await;
+    delete_and_forget(tour).await;
+}
+
+async fn delete_and_forget(tour: &mut Tour) {
+    let orders = tour.orders;
     for version in tour.versions(ApiKey::DeleteGroups) {
         let group = format!("deleted-{version}");
         let request = commit(9, (ORDERS, orders), &group, "");
         tour.client.call(9, &request).await;
         let answer = tour.client.call(version, &delete(&group)).await;
         assert_eq!(answer.results[0].error_code, 0, "version {version}");
+    }
+    for version in tour.versions(ApiKey::OffsetDelete) {
+        let group = format!("forgets-{version}");
+        tour.client.call(9, &commit(9, (ORDERS, orders), &group, "")).await;
+        let answer = tour.client.call(version, &forget(&group, ORDERS)).await;
+        assert_eq!(answer.error_code, 0, "version {version}");
+        assert_eq!(answer.topics[0].partitions[0].error_code, 0, "version {version}");
+        let left = tour.client.call(9, &fetch(9, (ORDERS, orders), &group)).await;
+        assert_eq!(committed(&left), (0, -1), "version {version}");
     }
 }
 
@@ -173,6 +190,11 @@ pub(super) async fn ask_for_nothing(tour: &mut Tour) {
         .await;
     tour.every(|_| DeleteGroupsRequest::default(), |_, answer| assert!(answer.results.is_empty()))
         .await;
+    tour.every(
+        |_| OffsetDeleteRequest::default(),
+        |_, answer| assert_eq!((answer.error_code, answer.topics.len()), (0, 0)),
+    )
+    .await;
 }
 
 pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
@@ -221,6 +243,23 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
         |version, answer| {
             let expected = ErrorCode::GroupIdNotFound.code();
             assert_eq!(answer.results[0].error_code, expected, "version {version}");
+        },
+    )
+    .await;
+    tour.every(
+        |_| forget("missing", ORDERS),
+        |version, answer| {
+            let expected = ErrorCode::GroupIdNotFound.code();
+            assert_eq!((answer.error_code, answer.topics.len()), (expected, 0), "{version}");
+        },
+    )
+    .await;
+    tour.every(
+        |_| forget("missing", "missing"),
+        |version, answer| {
+            let expected = ErrorCode::UnknownTopicOrPartition.code();
+            assert_eq!(answer.error_code, 0, "version {version}");
+            assert_eq!(answer.topics[0].partitions[0].error_code, expected, "version {version}");
         },
     )
     .await;
@@ -396,4 +435,13 @@ fn committed(answer: &OffsetFetchResponse) -> (i16, i64) {
 
 fn delete(group: &str) -> DeleteGroupsRequest {
     message!(DeleteGroupsRequest { groups_names: vec![text(group)] })
+}
+
+/// Forgets what `group` has committed for partition 0 of a topic.
+fn forget(group: &str, topic: &str) -> OffsetDeleteRequest {
+    let topic = message!(OffsetDeleteRequestTopic {
+        name: text(topic),
+        partitions: vec![message!(OffsetDeleteRequestPartition { partition_index: 0 })],
+    });
+    message!(OffsetDeleteRequest { group_id: text(group), topics: vec![topic] })
 }
