@@ -5,6 +5,7 @@
 //! one is made.
 
 mod broker;
+mod client_quotas;
 mod config;
 mod replay;
 mod snapshot;
@@ -19,6 +20,7 @@ use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
 use crate::sorted_map::{Difference, SortedMap};
 
 pub use broker::BrokerRegistration;
+pub use client_quotas::{ClientQuotas, QuotaEntity};
 pub use config::{ConfigResource, ResourceConfig};
 pub use replay::ReplayError;
 pub(crate) use topic::is_reserved_directory;
@@ -57,6 +59,7 @@ pub struct MetadataImage {
     configs: SortedMap<ConfigResource, Arc<ResourceConfig>>,
     features: Arc<BTreeMap<Arc<str>, i16>>,
     next_producer_id: i64,
+    client_quotas: SortedMap<QuotaEntity, Arc<ClientQuotas>>,
 }
 
 impl MetadataImage {

@@ -221,6 +221,48 @@ schema! {
     tagged {}
 }
 
+/// The value of a client quota: a number that is compared bit by bit, as Java compares its `Double`s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaValue(u64);
+
+impl QuotaValue {
+    /// The value of this number.
+    pub fn new(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+schema! {
+    /// One part of what a quota is for.
+    struct QuotaEntityPart {
+        /// `user`, `client-id` or `ip`.
+        entity_type: Arc<str>;
+        /// Its name; none is the default of all that have no quota of their own.
+        entity_name: Option<Arc<str>>;
+    }
+    tagged {}
+}
+
+schema! {
+    /// One quota of one entity was set or removed (KIP-546).
+    struct ClientQuotaRecord {
+        /// What it is for.
+        entity: Vec<QuotaEntityPart>;
+        /// The quota, for example `producer_byte_rate`.
+        key: Arc<str>;
+        /// Its value, of no meaning if it is removed.
+        value: QuotaValue;
+        /// Whether it is removed.
+        remove: bool;
+    }
+    tagged {}
+}
+
 schema! {
     /// A block of producer ids was given to a broker (KIP-730).
     struct ProducerIdsRecord {
@@ -272,7 +314,7 @@ macro_rules! nested {
     )*};
 }
 
-nested!(BrokerEndpoint, BrokerFeature);
+nested!(QuotaEntityPart, BrokerEndpoint, BrokerFeature);
 
 macro_rules! metadata_record {
     ($($variant:ident($record:ident) = $key:literal, version $version:literal;)*) => {
@@ -339,6 +381,7 @@ metadata_record! {
     PartitionChange(PartitionChangeRecord) = 5, version 2;
     RemoveTopic(RemoveTopicRecord) = 9, version 0;
     FeatureLevel(FeatureLevelRecord) = 12, version 0;
+    ClientQuota(ClientQuotaRecord) = 14, version 0;
     ProducerIds(ProducerIdsRecord) = 15, version 0;
     BrokerRegistrationChange(BrokerRegistrationChangeRecord) = 17, version 2;
     NoOp(NoOpRecord) = 20, version 0;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ottla_metadata::record::{
-    BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, ConfigRecord,
+    BrokerEndpoint, BrokerFeature, BrokerRegistrationChangeRecord, ClientQuotaRecord, ConfigRecord,
     FeatureLevelRecord, NO_LEADER, NoOpRecord, PartitionChangeRecord, PartitionRecord,
-    ProducerIdsRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
-    UnregisterBrokerRecord,
+    ProducerIdsRecord, QuotaEntityPart, QuotaValue, RegisterBrokerRecord, RemoveTopicRecord,
+    TopicRecord, UnregisterBrokerRecord,
 };
-use ottla_metadata::{BrokerEpoch, MetadataRecord, RecordError};
+use ottla_metadata::{BrokerEpoch, MetadataImage, MetadataRecord, RecordError};
 use ottla_protocol::{BrokerId, LeaderEpoch, Uuid};
 use proptest::collection::vec;
 use proptest::option;
@@ -35,6 +35,45 @@ const ID: Uuid = Uuid::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,
 #[test]
 fn a_no_op_is_four_bytes() {
     is_exactly(NoOpRecord {}, "01 14 00 00");
+}
+
+fn quota(key: &str, value: f64, remove: bool) -> MetadataRecord {
+    let part = |entity_type: &str, name: Option<&str>| QuotaEntityPart {
+        entity_type: entity_type.into(),
+        entity_name: name.map(Arc::from),
+    };
+    let entity = vec![part("user", Some("a")), part("client-id", None)];
+    let value = QuotaValue::new(value);
+    ClientQuotaRecord { entity, key: key.into(), value, remove }.into()
+}
+
+#[test]
+fn a_quota_names_its_entity_and_the_default_has_no_name() {
+    is_exactly(
+        quota("k", 1.5, false),
+        "01 0e 00 03 05 75 73 65 72 02 61 00 0a 63 6c 69 65 6e 74 2d 69 64 00 00 \
+         02 6b 3f f8 00 00 00 00 00 00 00 00",
+    );
+}
+
+#[test]
+fn quotas_are_kept_by_snapshots_and_an_entity_without_any_is_forgotten() {
+    let mut image = MetadataImage::default();
+    for record in [quota("k", 1.0, false), quota("l", 2.0, false), quota("k", 3.0, false)] {
+        image.replay(&record).unwrap();
+    }
+    let (entity, quotas) = image.client_quotas().next().unwrap();
+    assert_eq!((entity["user"].as_deref(), entity["client-id"].as_deref()), (Some("a"), None));
+    assert_eq!((quotas["k"].get(), quotas["l"].get()), (3.0, 2.0));
+    let mut copy = MetadataImage::default();
+    for record in image.to_records() {
+        copy.replay(&record).unwrap();
+    }
+    assert_eq!(copy, image);
+    for key in ["k", "l"] {
+        image.replay(&quota(key, 0.0, true)).unwrap();
+    }
+    assert_eq!(image.client_quotas().len(), 0);
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl MetadataImage {
             MetadataRecord::Config(record) => return self.set_config(record),
             MetadataRecord::FeatureLevel(record) => self.set_feature_level(record),
             MetadataRecord::ProducerIds(record) => self.next_producer_id = record.next_producer_id,
+            MetadataRecord::ClientQuota(record) => self.set_client_quota(record),
             MetadataRecord::NoOp(_) => {}
         }
         Ok(())

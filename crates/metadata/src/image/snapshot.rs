@@ -26,6 +26,7 @@ impl MetadataImage {
                 }))
             }))
             .chain(self.config_records())
+            .chain(self.client_quota_records())
             .chain(self.producer_id_record())
     }
 

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use kafka_wire_core::{DecodeError, Decoder, Uuid};
 use ottla_protocol::{BrokerId, LeaderEpoch};
 
+use super::QuotaValue;
 use crate::BrokerEpoch;
 
 /// One field of a record.
@@ -64,6 +65,15 @@ macro_rules! newtype {
 }
 
 newtype!(BrokerId, LeaderEpoch, BrokerEpoch);
+
+impl Field for QuotaValue {
+    fn write(&self, out: &mut BytesMut) {
+        out.put_f64(self.get());
+    }
+    fn read(from: &mut Decoder) -> Result<Self, DecodeError> {
+        from.read_i64().map(|bits| Self::new(f64::from_bits(bits.cast_unsigned())))
+    }
+}
 
 impl Field for bool {
     fn write(&self, out: &mut BytesMut) {

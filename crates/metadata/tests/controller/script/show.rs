@@ -68,6 +68,20 @@ pub(super) fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
         MetadataRecord::RemoveTopic(r) => format!("RemoveTopic {}", topic(r.topic_id)),
         MetadataRecord::FeatureLevel(r) => format!("FeatureLevel {}={}", r.name, r.feature_level),
         MetadataRecord::ProducerIds(r) => format!("ProducerIds next={}", r.next_producer_id),
+        MetadataRecord::ClientQuota(r) => {
+            let parts = r.entity.iter().map(|part| {
+                format!(
+                    "{}={}",
+                    part.entity_type,
+                    part.entity_name.as_deref().unwrap_or("<default>")
+                )
+            });
+            let entity = parts.collect::<Vec<_>>().join(",");
+            match r.remove {
+                true => format!("ClientQuota {entity}: no {}", r.key),
+                false => format!("ClientQuota {entity}: {}={}", r.key, r.value.get()),
+            }
+        }
         MetadataRecord::NoOp(_) => "NoOp".into(),
     };
     format!("+ {text}")
