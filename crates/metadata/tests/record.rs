@@ -160,7 +160,7 @@ fn a_registration_of_the_first_version_lacks_what_came_later() {
 fn what_is_not_understood_is_named() {
     let decode = |hex| MetadataRecord::decode(bytes(hex)).unwrap_err();
     assert_eq!(decode("02 14 00 00"), RecordError::UnknownFrame(2));
-    assert_eq!(decode("01 0e 00 00"), RecordError::UnknownType { api_key: 14, version: 0 });
+    assert_eq!(decode("01 0b 00 00"), RecordError::UnknownType { api_key: 11, version: 0 });
     assert_eq!(
         decode("01 14 01 00"),
         RecordError::UnknownVersion { api_key: 20, version: 1, newest: 0 }
