@@ -4,6 +4,7 @@
 //! it about together with the answer to send once they are committed. It changes nothing: only
 //! [`Controller::replay`] does.
 
+mod client_quota_control;
 mod cluster_control;
 mod configuration_control;
 mod feature_control;

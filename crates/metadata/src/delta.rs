@@ -26,6 +26,8 @@ pub struct MetadataDelta {
     pub brokers: BTreeMap<BrokerId, Option<Arc<BrokerRegistration>>>,
     /// Whether the level of some feature changed.
     pub features: bool,
+    /// Whether some client quota changed.
+    pub client_quotas: bool,
 }
 
 /// What changed in a topic that stayed.
@@ -45,6 +47,7 @@ impl MetadataDelta {
         delta.compare_configs(old, new);
         delta.compare_brokers(old, new);
         delta.features = !old.features().eq(new.features());
+        delta.client_quotas = new.client_quotas_differ(old);
         delta
     }
 

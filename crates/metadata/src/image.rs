@@ -20,7 +20,7 @@ use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
 use crate::sorted_map::{Difference, SortedMap};
 
 pub use broker::BrokerRegistration;
-pub use client_quotas::{ClientQuotas, QuotaEntity};
+pub use client_quotas::{CLIENT_ID, ClientQuotas, IP, QuotaEntity, QuotaKey, USER};
 pub use config::{ConfigResource, ResourceConfig};
 pub use replay::ReplayError;
 pub(crate) use topic::is_reserved_directory;

@@ -168,7 +168,7 @@ fn what_is_not_understood_is_named() {
     assert!(matches!(decode("01 14 00 00 00"), RecordError::Malformed(_)), "a byte too many");
     assert!(matches!(decode("01 09 00 0000"), RecordError::Malformed(_)), "too few");
     assert!(matches!(decode(""), RecordError::Malformed(_)));
-    assert_eq!(decode("01 0e 00").to_string(), "metadata record type 14 (version 0) is not known");
+    assert_eq!(decode("01 0b 00").to_string(), "metadata record type 11 (version 0) is not known");
 }
 
 #[test]

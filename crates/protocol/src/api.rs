@@ -136,8 +136,8 @@ apis! {
     AlterPartitionReassignments = 45, flexible from 0;
     ListPartitionReassignments = 46, flexible from 0;
     OffsetDelete = 47, flexible from NEVER, serves 0 to 0;
-    DescribeClientQuotas = 48, flexible from 1;
-    AlterClientQuotas = 49, flexible from 1;
+    DescribeClientQuotas = 48, flexible from 1, serves 0 to 1;
+    AlterClientQuotas = 49, flexible from 1, serves 0 to 1;
     DescribeUserScramCredentials = 50, flexible from 0;
     AlterUserScramCredentials = 51, flexible from 0;
     Vote = 52, flexible from 0;

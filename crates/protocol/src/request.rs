@@ -139,6 +139,8 @@ macro_rules! for_each_generated_api {
             DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse;
             IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
             OffsetDelete, OffsetDeleteRequest, OffsetDeleteResponse;
+            DescribeClientQuotas, DescribeClientQuotasRequest, DescribeClientQuotasResponse;
+            AlterClientQuotas, AlterClientQuotasRequest, AlterClientQuotasResponse;
             UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse;
             DescribeCluster, DescribeClusterRequest, DescribeClusterResponse;
             DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;

@@ -3,6 +3,7 @@
 //! A handler checks the request, asks the part of the node that owns the matter, and shapes the answer. It decides nothing
 //! itself and keeps nothing.
 
+mod alter_client_quotas;
 mod alter_configs;
 mod api_versions;
 mod create_partitions;
@@ -10,6 +11,7 @@ mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;

@@ -110,6 +110,34 @@ fn what_is_not_there_is_named_with_what_is_near() {
 }
 
 #[test]
+fn quotas_are_set_listed_and_unset() {
+    let node = Node::start();
+    let none = node.ottla(&["quota", "list"]);
+    assert!(stdout(&none).contains("no quotas are set"), "{}", stdout(&none));
+    let set =
+        ["quota", "set", "--client-id", "etl", "--user", "default", "producer_byte_rate=1048576"];
+    let done = node.ottla(&set);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert!(stdout(&done).contains("producer_byte_rate=1048576"), "{}", stdout(&done));
+    let listed = node.ottla(&["quota", "list", "--format", "json"]);
+    let quota = json!({
+        "user": "default", "client_id": "etl", "ip": null,
+        "quota": "producer_byte_rate", "value": 1_048_576.0,
+    });
+    assert_eq!(objects(&listed), [quota]);
+    let other = node.ottla(&["quota", "list", "--client-id", "other"]);
+    assert_eq!(code(&other), 0);
+    assert!(!stdout(&other).contains("etl"));
+    let refused = node.ottla(&["quota", "set", "--ip", "::1", "producer_byte_rate=1"]);
+    assert_eq!(code(&refused), 1);
+    let said = stderr(&refused);
+    assert!(said.contains("Invalid configuration key producer_byte_rate"), "{said}");
+    let unset = ["quota", "unset", "--client-id", "etl", "--user", "default", "producer_byte_rate"];
+    assert_eq!(code(&node.ottla(&unset)), 0);
+    assert!(!stdout(&node.ottla(&["quota", "list"])).contains("etl"));
+}
+
+#[test]
 fn configurations_are_set_shown_and_unset() {
     let node = Node::start();
     assert_eq!(code(&node.ottla(&["topic", "create", "orders"])), 0);

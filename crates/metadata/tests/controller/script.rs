@@ -13,6 +13,8 @@
 //! delete a | id:0001…
 //! alter topic:a set:key=value delete:key append:key=value subtract:key=value [validate]
 //! replace topic:a key=value [validate]                           nothing else stays set
+//! quota user=a,client-id=<default> key=value -key … | ip=… [validate]
+//! quotas [user=a] [user=<default>] [client-id] … [strict]        which are set; without a name, any
 //! features name=level [type=1|2|3] [downgrade] [by-feature] [validate]
 //! isr 1 a-0 1,2@7 [leader-epoch=n] [version=n] [recovering]      leader 1 wants it so; broker 2 was seen with epoch 7
 //! producer-ids 1
@@ -31,6 +33,9 @@ use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
     Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
 };
+use ottla_protocol::messages::alter_client_quotas_request::{
+    EntityData as QuotaPart, EntryData as QuotaAlteration, OpData as QuotaOp,
+};
 use ottla_protocol::messages::alter_configs_request::{
     AlterConfigsResource as ReplacedResource, AlterableConfig as ReplacingConfig,
 };
@@ -47,15 +52,16 @@ use ottla_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
+use ottla_protocol::messages::describe_client_quotas_request::ComponentData;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::{
-    AllocateProducerIdsRequest, AlterConfigsRequest, AlterPartitionRequest,
-    AssignReplicasToDirsRequest, BrokerHeartbeatRequest, BrokerRegistrationRequest,
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    IncrementalAlterConfigsRequest, UpdateFeaturesRequest,
+    AllocateProducerIdsRequest, AlterClientQuotasRequest, AlterConfigsRequest,
+    AlterPartitionRequest, AssignReplicasToDirsRequest, BrokerHeartbeatRequest,
+    BrokerRegistrationRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeClientQuotasRequest, IncrementalAlterConfigsRequest, UpdateFeaturesRequest,
 };
 use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
 
@@ -135,6 +141,8 @@ impl Cluster {
             "alter" => self.alter(rest),
             "replace" => self.replace(rest),
             "features" => self.features(rest),
+            "quota" => self.quota(rest),
+            "quotas" => self.quotas(rest),
             "isr" => self.isr(rest),
             "failover" => self.failover(rest),
             "topics" => show::topics(self.controller.image()),
@@ -410,6 +418,57 @@ impl Cluster {
         let mut lines = answer::features(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines
+    }
+
+    fn quota(&mut self, words: &[&str]) -> Vec<String> {
+        let altered = |words: &[&str]| {
+            let op = |word: &&str| match (word.strip_prefix('-'), word.split_once('=')) {
+                (Some(key), _) => message!(QuotaOp { key: key.into(), remove: true }),
+                (None, Some((key, value))) => {
+                    message!(QuotaOp { key: key.into(), value: value.parse().unwrap() })
+                }
+                (None, None) => panic!("no quota: {word}"),
+            };
+            let parts = words[0].split(',').filter_map(|part| part.split_once('='));
+            let parts = parts.map(|(kind, name)| {
+                let entity_name = (name != "<default>").then(|| name.into());
+                message!(QuotaPart { entity_type: kind.into(), entity_name: entity_name })
+            });
+            message!(QuotaAlteration {
+                entity: parts.collect(),
+                ops: words[1..].iter().filter(|word| **word != "validate").map(op).collect(),
+            })
+        };
+        let request = message!(AlterClientQuotasRequest {
+            entries: words.split(|word| *word == "|").map(altered).collect(),
+            validate_only: words.contains(&"validate"),
+        });
+        let outcome = self.controller.alter_client_quotas(&request);
+        let mut lines = answer::quotas_altered(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn quotas(&mut self, words: &[&str]) -> Vec<String> {
+        let component = |word: &&str| {
+            let (kind, wanted) =
+                word.split_once('=').map_or((*word, None), |it| (it.0, Some(it.1)));
+            let (match_type, name) = match wanted {
+                None => (2, None),
+                Some("<default>") => (1, None),
+                Some(name) => (0, Some(name.into())),
+            };
+            message!(ComponentData {
+                entity_type: kind.into(),
+                match_type: match_type,
+                match_: name,
+            })
+        };
+        let request = message!(DescribeClientQuotasRequest {
+            components: words.iter().filter(|word| **word != "strict").map(component).collect(),
+            strict: words.contains(&"strict"),
+        });
+        answer::quotas(&self.controller.image().describe_client_quotas(&request))
     }
 
     fn isr(&mut self, words: &[&str]) -> Vec<String> {

@@ -94,6 +94,10 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
             super::incremental_alter_configs::handle(broker, request)
         }
         Request::OffsetDelete(request) => super::offset_delete::handle(broker, request),
+        Request::DescribeClientQuotas(request) => {
+            super::describe_client_quotas::handle(broker, &request)
+        }
+        Request::AlterClientQuotas(request) => super::alter_client_quotas::handle(broker, request),
         Request::UpdateFeatures(request) => {
             super::update_features::handle(broker, context, request)
         }

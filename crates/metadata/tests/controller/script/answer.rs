@@ -2,10 +2,11 @@
 
 use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
-    AllocateProducerIdsResponse, AlterConfigsResponse, AlterPartitionResponse,
-    AssignReplicasToDirsResponse, BrokerHeartbeatResponse, BrokerRegistrationResponse,
-    CreatePartitionsResponse, CreateTopicsResponse, DeleteTopicsResponse,
-    IncrementalAlterConfigsResponse, UpdateFeaturesResponse,
+    AllocateProducerIdsResponse, AlterClientQuotasResponse, AlterConfigsResponse,
+    AlterPartitionResponse, AssignReplicasToDirsResponse, BrokerHeartbeatResponse,
+    BrokerRegistrationResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    DeleteTopicsResponse, DescribeClientQuotasResponse, IncrementalAlterConfigsResponse,
+    UpdateFeaturesResponse,
 };
 use ottla_protocol::{ErrorCode, StrBytes};
 
@@ -140,4 +141,31 @@ pub(super) fn isr(answer: &AlterPartitionResponse) -> Vec<String> {
             code => name(code).into(),
         })
         .collect()
+}
+
+fn entity<'a>(parts: impl Iterator<Item = (&'a StrBytes, &'a Option<StrBytes>)>) -> String {
+    let parts = parts.map(|(kind, name)| {
+        format!("{kind}={}", name.as_ref().map_or("<default>", StrBytes::as_str))
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn quotas_altered(answer: &AlterClientQuotasResponse) -> Vec<String> {
+    let rows = answer.entries.iter().map(|row| {
+        let entity = entity(row.entity.iter().map(|it| (&it.entity_type, &it.entity_name)));
+        format!("{entity}: {}", verdict(row.error_code, &row.error_message))
+    });
+    rows.collect()
+}
+
+pub(super) fn quotas(answer: &DescribeClientQuotasResponse) -> Vec<String> {
+    let Some(entries) = &answer.entries else {
+        return vec![verdict(answer.error_code, &answer.error_message)];
+    };
+    let rows = entries.iter().map(|row| {
+        let entity = entity(row.entity.iter().map(|it| (&it.entity_type, &it.entity_name)));
+        let values = row.values.iter().map(|it| format!("{}={}", it.key, it.value));
+        format!("{entity}: {}", values.collect::<Vec<_>>().join(" "))
+    });
+    rows.collect()
 }

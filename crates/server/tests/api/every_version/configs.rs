@@ -1,9 +1,12 @@
-//! The APIs of configurations and features that are not about topics alone.
+//! The APIs of configurations, quotas and features that are not about topics alone.
 
+use ottla_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use ottla_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use ottla_protocol::messages::describe_client_quotas_request::ComponentData;
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::{
-    AlterConfigsRequest, ListConfigResourcesRequest, UpdateFeaturesRequest,
+    AlterClientQuotasRequest, AlterConfigsRequest, DescribeClientQuotasRequest,
+    ListConfigResourcesRequest, UpdateFeaturesRequest,
 };
 use ottla_protocol::{ErrorCode, message};
 
@@ -41,6 +44,27 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
     )
     .await;
     tour.every(
+        |version| limit("client-id", "consumer_byte_rate", 1e6 + f64::from(version)),
+        |version, answer| {
+            let [told] = &answer.entries[..] else { panic!("{answer:?}") };
+            assert_eq!((told.error_code, &told.error_message), (0, &None), "version {version}");
+            assert_eq!(told.entity[0].entity_name, Some(text("somebody")));
+        },
+    )
+    .await;
+    tour.every(
+        |_| limits_of("client-id"),
+        |version, answer| {
+            assert_eq!((answer.error_code, &answer.error_message), (0, &None), "version {version}");
+            let entries = answer.entries.unwrap();
+            let [told] = &entries[..] else { panic!("{entries:?}") };
+            assert_eq!(told.entity[0].entity_name, Some(text("somebody")));
+            assert_eq!(told.values[0].key.as_str(), "consumer_byte_rate");
+            assert_eq!(told.values[0].value, 1e6 + 1.0, "what the newest version set");
+        },
+    )
+    .await;
+    tour.every(
         |version| update("metadata.version", 25, version),
         |version, answer| {
             assert_eq!((answer.error_code, answer.error_message), (0, None), "version {version}");
@@ -59,6 +83,16 @@ pub(super) async fn ask_for_nothing(tour: &mut Tour) {
     tour.every(
         |_| ListConfigResourcesRequest::default(),
         |_, answer| assert_eq!(answer.error_code, 0),
+    )
+    .await;
+    tour.every(
+        |_| AlterClientQuotasRequest::default(),
+        |_, answer| assert!(answer.entries.is_empty()),
+    )
+    .await;
+    tour.every(
+        |_| DescribeClientQuotasRequest::default(),
+        |_, answer| assert_eq!((answer.error_code, answer.entries), (0, Some(Vec::new()))),
     )
     .await;
     tour.every(|_| UpdateFeaturesRequest::default(), |_, answer| assert_eq!(answer.error_code, 0))
@@ -107,6 +141,24 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
     )
     .await;
     tour.every(
+        |_| limit("host", "consumer_byte_rate", 1.0),
+        |_, answer| {
+            let [told] = &answer.entries[..] else { panic!("{answer:?}") };
+            assert_eq!(told.error_code, ErrorCode::InvalidRequest.code());
+            assert!(told.error_message.as_ref().is_some_and(|words| words.contains("host")));
+        },
+    )
+    .await;
+    tour.every(
+        |_| limits_of("host"),
+        |_, answer| {
+            assert_eq!(answer.error_code, ErrorCode::UnsupportedVersion.code());
+            assert_eq!(answer.entries, None);
+            assert!(answer.error_message.is_some_and(|words| words.contains("host")));
+        },
+    )
+    .await;
+    tour.every(
         |version| update("no.such.feature", 1, version),
         |_, answer| {
             assert_eq!(answer.error_code, ErrorCode::InvalidUpdateVersion.code());
@@ -129,4 +181,23 @@ fn replace(kind: i8, name: &str, key: &str, value: &str) -> AlterConfigsRequest 
 fn update(feature: &str, level: i16, version: i16) -> UpdateFeaturesRequest {
     let update = message!(FeatureUpdateKey { feature: text(feature), max_version_level: level });
     message!(UpdateFeaturesRequest { feature_updates: vec![update], validate_only: version >= 1 })
+}
+
+fn limit(entity_type: &str, key: &str, value: f64) -> AlterClientQuotasRequest {
+    let part = message!(EntityData {
+        entity_type: text(entity_type),
+        entity_name: Some(text("somebody"))
+    });
+    let entry = message!(EntryData {
+        entity: vec![part],
+        ops: vec![message!(OpData { key: text(key), value: value })],
+    });
+    message!(AlterClientQuotasRequest { entries: vec![entry] })
+}
+
+/// Of any entity of that type.
+fn limits_of(entity_type: &str) -> DescribeClientQuotasRequest {
+    let component =
+        message!(ComponentData { entity_type: text(entity_type), match_type: 2, match_: None });
+    message!(DescribeClientQuotasRequest { components: vec![component] })
 }
