@@ -45,6 +45,11 @@ const CLIENTS: &[Client] = &[
         kind: Kind::Node("confluent/driver.mjs"),
     },
     Client {
+        name: "platformatic",
+        library: "@platformatic/kafka 2.12.1",
+        kind: Kind::Node("platformatic/driver.mjs"),
+    },
+    Client {
         name: "kafka-python",
         library: "kafka-python 3.0.12",
         kind: Kind::PythonDriver("python-drivers/kafka_python.py"),

@@ -62,6 +62,8 @@ type Lacks struct {
 	NullHeader bool `json:"nullHeader"`
 	// NullRecord has neither key nor value.
 	NullRecord bool `json:"nullRecord"`
+	// Metadata of a commit.
+	Metadata bool `json:"metadata"`
 	// Strategy of a described group.
 	Strategy bool `json:"strategy"`
 }

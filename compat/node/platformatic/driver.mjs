@@ -1,0 +1,174 @@
+// The scenarios through Platformatic's client for Node.
+
+import { randomUUID } from 'node:crypto'
+import {
+  Admin, ConfigResourceTypes, Consumer, Producer, cooperativeStickyAssigner, roundRobinAssigner,
+} from '@platformatic/kafka'
+import { bytes, chunks, drive, END, refusal, text } from '../driver.mjs'
+
+const SET = 0
+const DELETE = 1
+const UNKNOWN_TOPIC_OR_PARTITION = 3
+
+function codeOf(error) {
+  if (error.apiCode > 0 || Number.isInteger(error.code)) {
+    return error.apiCode || error.code
+  }
+  for (const inner of [error.cause, ...(error.errors ?? [])]) {
+    const code = inner && codeOf(inner)
+    if (code) {
+      return code
+    }
+  }
+  return 0
+}
+
+function open(bootstrap, emit) {
+  const settings = { clientId: 'platformatic', bootstrapBrokers: [bootstrap], retries: 3, retryDelay: 100 }
+  const admin = new Admin({ ...settings, metadataMaxAge: 0 })
+
+  function deliver(messages, { stream }, wanted = () => true) {
+    messages.on('data', message => wanted(message.partition) && emit(stream, 'record', recordOf(message)))
+    messages.on('error', error => emit(stream, 'failed', error))
+  }
+
+  return {
+    async produce({ topic, how, records }) {
+      const producer = new Producer({ ...settings, idempotent: how.idempotent, compression: how.codec || 'none' })
+      try {
+        const offsets = []
+        for (const chunk of chunks(records, how.smallBatches ? 10 : 1_000)) {
+          const sent = await producer.send({ acks: -1, messages: chunk.map(record => messageOf(topic, record)) })
+          chunk.forEach((_, i) => offsets.push(Number(sent.offsets[0].offset) + i))
+        }
+        return offsets
+      } finally {
+        await producer.close()
+      }
+    },
+
+    // There is no reading without a group; a group of its own commits nothing.
+    async read({ stream, topic, partition, from }) {
+      const consumer = new Consumer({ ...settings, groupId: randomUUID(), maxWaitTime: 100, autocommit: false })
+      const offsets = [{ topic, partition, offset: BigInt(from) }]
+      const at = from >= 0 ? { mode: 'manual', offsets, fallbackMode: 'earliest' } : { mode: from === END ? 'latest' : 'earliest' }
+      deliver(await consumer.consume({ topics: [topic], ...at }), { stream }, mine => mine === partition)
+      return { close: () => consumer.close(true) }
+    },
+
+    async join({ stream, topic, group, strategy, clientId, instance, session, heartbeat }) {
+      const bySteps = strategy === 'cooperative-sticky'
+      const consumer = new Consumer({
+        ...settings,
+        ...(clientId ? { clientId } : {}),
+        ...(instance ? { groupInstanceId: instance } : {}),
+        groupId: group,
+        sessionTimeout: session,
+        rebalanceTimeout: session,
+        heartbeatInterval: heartbeat,
+        maxWaitTime: 100,
+        autocommit: false,
+        protocols: [{ name: bySteps ? strategy : 'roundrobin', version: 1 }],
+        partitionAssigner: bySteps ? cooperativeStickyAssigner : roundRobinAssigner,
+      })
+      let owned = []
+      const now = assignments => {
+        const next = (assignments ?? []).find(mine => mine.topic === topic)?.partitions ?? []
+        const lost = owned.filter(partition => !next.includes(partition))
+        const won = next.filter(partition => !owned.includes(partition))
+        owned = next
+        lost.length && emit(stream, 'revoked', lost)
+        won.length && emit(stream, 'assigned', won)
+      }
+      consumer.on('consumer:group:join', () => now(consumer.assignments))
+      consumer.on('consumer:group:leave', () => now([]))
+      consumer.on('consumer:heartbeat:error', ({ error }) => emit(stream, 'failed', error))
+      consumer.on('error', error => emit(stream, 'failed', error))
+      deliver(await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' }), { stream })
+      return { consumer, close: () => consumer.close(true) }
+    },
+
+    commit({ topic, partition, offset }, { consumer }) {
+      return consumer.commit({ offsets: [{ topic, partition, offset: BigInt(offset), leaderEpoch: -1 }] })
+    },
+
+    async createTopic({ topic, partitions, configs }) {
+      const all = Object.entries(configs).map(([name, value]) => ({ name, value }))
+      await admin.createTopics({ topics: [topic], partitions, replicas: 1, configs: all })
+    },
+    async createPartitions({ topic, total }) {
+      await admin.createPartitions({ topics: [{ name: topic, count: total, assignments: null }] })
+    },
+    async deleteTopic({ topic }) {
+      await admin.deleteTopics({ topics: [topic] })
+    },
+    async leaders({ topic }) {
+      const metadata = await admin.metadata({ topics: [topic], forceUpdate: true, autocreateTopics: false }).catch(error => {
+        // What the node refuses, the library says in its own words.
+        throw /unknown topic/i.test(error.message) ? refusal(error.message, UNKNOWN_TOPIC_OR_PARTITION) : error
+      })
+      return metadata.topics.get(topic).partitions.map(({ leader }) => leader)
+    },
+    async offset({ topic, partition, at }) {
+      const partitions = [{ partitionIndex: partition, timestamp: BigInt(at) }]
+      const [found] = await admin.listOffsets({ topics: [{ name: topic, partitions }] })
+      return Number(found.partitions[0].offset)
+    },
+    async deleteRecords({ topic, partition, before }) {
+      const partitions = [{ partition, offset: BigInt(before) }]
+      const [deleted] = await admin.deleteRecords({ topics: [{ name: topic, partitions }] })
+      return Number(deleted.partitions[0].lowWatermark)
+    },
+
+    groups: async () => [...(await admin.listGroups()).keys()],
+    async describeGroup({ group }) {
+      const found = (await admin.describeGroups({ groups: [group] })).get(group)
+      const members = [...found.members.values()].map(member => ({
+        clientId: member.clientId,
+        partitions: [...(member.assignments ?? new Map()).values()].flatMap(({ partitions }) => partitions),
+      }))
+      const state = found.state[0] + found.state.slice(1).toLowerCase()
+      return { state, strategy: '', members }
+    },
+    async deleteGroup({ group }) {
+      await admin.deleteGroups({ groups: [group] })
+    },
+    async committed({ group, topic, partition }) {
+      const asked = { groupId: group, topics: [{ name: topic, partitionIndexes: [partition] }] }
+      const [{ topics }] = await admin.listConsumerGroupOffsets({ groups: [asked] })
+      const found = topics[0].partitions[0]
+      return { offset: Number(found.committedOffset), metadata: found.metadata }
+    },
+
+    async describeConfigs({ kind, name }) {
+      const resourceType = ConfigResourceTypes[kind.toUpperCase()]
+      const asked = { resourceType, resourceName: name, configurationKeys: null }
+      const [found] = await admin.describeConfigs({ resources: [asked] })
+      return Object.fromEntries(
+        found.configs.map(({ name, value, configSource }) => [name, { value: value ?? '', source: configSource }])
+      )
+    },
+    async alterConfig({ topic, key, value }) {
+      const config = value === null ? { name: key, configOperation: DELETE } : { name: key, configOperation: SET, value }
+      const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic, configs: [config] }
+      await admin.incrementalAlterConfigs({ resources: [resource] })
+    },
+    async describeCluster() {
+      const { id, brokers, controllerId } = await admin.metadata({ topics: [], forceUpdate: true })
+      return { id, brokers: [...brokers.keys()], controller: controllerId }
+    },
+  }
+}
+
+function messageOf(topic, { partition, key, value, headers, timestamp }) {
+  const all = new Map((headers ?? []).map(header => [Buffer.from(header.key), bytes(header.value)]))
+  const when = timestamp ? { timestamp: BigInt(timestamp) } : {}
+  return { topic, partition, key: bytes(key) ?? undefined, value: bytes(value) ?? undefined, headers: all, ...when }
+}
+
+function recordOf({ partition, offset, key, value, headerEntries, timestamp }) {
+  const headers = headerEntries.map(([key, value]) => ({ key: String(key), value: text(value) }))
+  return { partition, offset: Number(offset), key: text(key), value: text(value), headers, timestamp: Number(timestamp) }
+}
+
+drive({ lacks: { scenarios: ['static-membership'], metadata: true, strategy: true }, codeOf, open })
