@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import {
-  Admin, ConfigResourceTypes, Consumer, Producer, cooperativeStickyAssigner, roundRobinAssigner,
+  Admin, ConfigResourceTypes, Consumer, consumerHeartbeatChannel, cooperativeStickyAssigner, Producer, roundRobinAssigner,
 } from '@platformatic/kafka'
 import { bytes, chunks, drive, END, refusal, text } from '../driver.mjs'
 
@@ -74,18 +74,29 @@ function open(bootstrap, emit) {
       let owned = []
       const now = assignments => {
         const next = (assignments ?? []).find(mine => mine.topic === topic)?.partitions ?? []
-        const lost = owned.filter(partition => !next.includes(partition))
-        const won = next.filter(partition => !owned.includes(partition))
+        const kept = bySteps ? owned.filter(partition => next.includes(partition)) : []
+        emit(stream, 'revoked', owned.filter(partition => !kept.includes(partition)))
+        emit(stream, 'assigned', next.filter(partition => !kept.includes(partition)))
         owned = next
-        lost.length && emit(stream, 'revoked', lost)
-        won.length && emit(stream, 'assigned', won)
       }
       consumer.on('consumer:group:join', () => now(consumer.assignments))
       consumer.on('consumer:group:leave', () => now([]))
-      consumer.on('consumer:heartbeat:error', ({ error }) => emit(stream, 'failed', error))
+      // Of a member that must join anew, as one that was fenced, nothing else tells: it does so by itself.
+      const heard = ({ client, error }) => client === consumer && emit(stream, 'failed', error)
+      consumerHeartbeatChannel.error.subscribe(heard)
       consumer.on('error', error => emit(stream, 'failed', error))
-      deliver(await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' }), { stream })
-      return { consumer, close: () => consumer.close(true) }
+      const messages = await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' })
+      deliver(messages, { stream })
+      async function close() {
+        consumerHeartbeatChannel.error.unsubscribe(heard)
+        if (instance) {
+          // It would leave; a static member lets its session go on.
+          await messages.close()
+          consumer.memberId = null
+        }
+        await consumer.close(true)
+      }
+      return { consumer, close }
     },
 
     commit({ topic, partition, offset }, { consumer }) {
@@ -171,4 +182,4 @@ function recordOf({ partition, offset, key, value, headerEntries, timestamp }) {
   return { partition, offset: Number(offset), key: text(key), value: text(value), headers, timestamp: Number(timestamp) }
 }
 
-drive({ lacks: { scenarios: ['static-membership'], metadata: true, strategy: true }, codeOf, open })
+drive({ lacks: { metadata: true, strategy: true }, codeOf, open })
