@@ -35,8 +35,12 @@ def refused(error):
 
 def code_of(error):
     """The node's error code; what the libraries find wrong themselves has none, or a negative one."""
-    code = getattr(error, "errno", 0)
-    return code if isinstance(code, int) and code > 0 else 0
+    while error is not None:
+        code = getattr(error, "errno", 0)
+        if isinstance(code, int) and code > 0:
+            return code
+        error = error.__cause__
+    return 0
 
 
 def decoded(text):

@@ -54,6 +54,11 @@ const CLIENTS: &[Client] = &[
         library: "kafka-python 3.0.12",
         kind: Kind::PythonDriver("python-drivers/kafka_python.py"),
     },
+    Client {
+        name: "aiokafka",
+        library: "aiokafka 0.14.0",
+        kind: Kind::PythonDriver("python-drivers/aio_kafka.py"),
+    },
     Client { name: "ottla", library: "ottla-client, this repository's own", kind: Kind::Rust },
 ];
 

@@ -62,6 +62,8 @@ type Lacks struct {
 	NullHeader bool `json:"nullHeader"`
 	// NullRecord has neither key nor value.
 	NullRecord bool `json:"nullRecord"`
+	// Instance ids where a member can be fenced: its older holder is one that nobody knows any more.
+	Instance bool `json:"instance"`
 	// Metadata of a commit.
 	Metadata bool `json:"metadata"`
 	// Strategy of a described group.

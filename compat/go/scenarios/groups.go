@@ -17,6 +17,7 @@ import (
 const (
 	groupPartitions = 6
 
+	unknownMemberID  = 25
 	fencedInstanceID = 82
 )
 
@@ -271,12 +272,16 @@ func staticMembership(n *node) {
 
 	_, usurper := n.join(named("restarts"))
 	defer usurper.Leave()
+	fenced := int16(fencedInstanceID)
+	if n.Lacks().Instance {
+		fenced = unknownMemberID
+	}
 	// Some libraries only say it of a commit.
 	n.until("the older holder of the id to be fenced", func() bool {
-		if n.Code(again.Commit(n.ctx, before[0], Commit{})) == fencedInstanceID {
+		if n.Code(again.Commit(n.ctx, before[0], Commit{})) == fenced {
 			return true
 		}
-		return slices.ContainsFunc(back.errors(), func(err error) bool { return n.Code(err) == fencedInstanceID })
+		return slices.ContainsFunc(back.errors(), func(err error) bool { return n.Code(err) == fenced })
 	})
 }
 

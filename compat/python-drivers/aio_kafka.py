@@ -1,0 +1,253 @@
+"""The scenarios through aiokafka."""
+
+import asyncio
+import sys
+import threading
+import uuid
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition, errors
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.protocol.admin import DeleteGroupsRequest
+from driver import END, START, decoded, drive, failed, record_of, say
+
+ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
+POLL_MS = 50
+DEADLINE_SECONDS = 40
+DYNAMIC_TOPIC_CONFIG = 1
+
+
+class Stream(ConsumerRebalanceListener):
+    """A consumer and the task that reads from it."""
+
+    def __init__(self, number, **settings):
+        self.number = number
+        self.consumer = AIOKafkaConsumer(
+            enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100, **settings
+        )
+
+    def begin(self):
+        self.reading = asyncio.create_task(self._read())
+
+    async def _read(self):
+        while True:
+            try:
+                polled = await self.consumer.getmany(timeout_ms=POLL_MS)
+            except errors.ConsumerStoppedError:
+                return
+            except Exception as error:
+                failed(self.number, error)
+                continue
+            for records in polled.values():
+                for record in records:
+                    say({"stream": self.number, "event": "record", "value": record_of(record)})
+
+    async def close(self):
+        await self.consumer.stop()
+        await self.reading
+
+    def on_partitions_assigned(self, assigned):
+        self._tell("assigned", assigned)
+
+    def on_partitions_revoked(self, revoked):
+        self._tell("revoked", revoked)
+
+    def _tell(self, event, places):
+        say({"stream": self.number, "event": event, "value": [place.partition for place in places]})
+
+
+class Client:
+    def __init__(self, bootstrap):
+        self.settings = {"bootstrap_servers": bootstrap}
+        self.streams = {}
+
+    async def start(self):
+        self.admin = AIOKafkaAdminClient(**self.settings)
+        self.looker = AIOKafkaConsumer(**self.settings)
+        await self.admin.start()
+        await self.looker.start()
+
+    async def produce(self, topic, how, records):
+        producer = AIOKafkaProducer(
+            **self.settings,
+            acks="all",
+            linger_ms=5,
+            enable_idempotence=how["idempotent"],
+            compression_type=None if how["codec"] in ("", "none") else how["codec"],
+            max_batch_size=512 if how["smallBatches"] else 16_384,
+            max_request_size=(2 if how["large"] else 1) << 20,
+        )
+        await producer.start()
+        try:
+            sent = [
+                await producer.send(
+                    topic,
+                    value=decoded(record["value"]),
+                    key=decoded(record["key"]),
+                    headers=[(header["key"], decoded(header["value"])) for header in record["headers"] or []],
+                    partition=record["partition"],
+                    timestamp_ms=record["timestamp"] or None,
+                )
+                for record in records
+            ]
+            return [acknowledged.offset for acknowledged in await asyncio.gather(*sent)]
+        finally:
+            await producer.stop()
+
+    async def read(self, stream, topic, partition, **at):
+        place = TopicPartition(topic, partition)
+        reader = Stream(stream, **self.settings)
+        reader.consumer.assign([place])
+        await reader.consumer.start()
+        if at["from"] >= 0:
+            reader.consumer.seek(place, at["from"])
+        elif at["from"] == START:
+            await reader.consumer.seek_to_beginning(place)
+        else:
+            await reader.consumer.seek_to_end(place)
+        reader.begin()
+        self.streams[stream] = reader
+
+    async def join(self, stream, topic, group, strategy, clientId, instance, session, heartbeat):
+        member = Stream(
+            stream,
+            **self.settings,
+            group_id=group,
+            client_id=clientId or f"driver-{uuid.uuid4().hex[:8]}",
+            group_instance_id=instance or None,
+            session_timeout_ms=session,
+            heartbeat_interval_ms=heartbeat,
+            partition_assignment_strategy=[ASSIGNORS[strategy]],
+        )
+        member.consumer.subscribe([topic], listener=member)
+        await member.consumer.start()
+        member.begin()
+        self.streams[stream] = member
+
+    async def commit(self, stream, topic, partition, offset, metadata):
+        await self.streams[stream].consumer.commit({TopicPartition(topic, partition): (offset, metadata)})
+
+    async def close(self, stream):
+        await self.streams.pop(stream).close()
+
+    async def createTopic(self, topic, partitions, configs):
+        created = await self.admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+        refuse(created.topic_errors[0][1])
+
+    async def createPartitions(self, topic, total):
+        await self.admin.create_partitions({topic: NewPartitions(total)})
+
+    async def deleteTopic(self, topic):
+        deleted = await self.admin.delete_topics([topic])
+        refuse(deleted.topic_error_codes[0][1])
+
+    async def leaders(self, topic):
+        # Asked of all, for asking for one creates it.
+        for found in await self.admin.describe_topics():
+            if found["topic"] == topic:
+                refuse(found["error_code"])
+                return [partition["leader"] for partition in sorted(found["partitions"], key=number_of)]
+        raise errors.UnknownTopicOrPartitionError(topic)
+
+    async def offset(self, topic, partition, at):
+        place = TopicPartition(topic, partition)
+        if at == START:
+            return (await self.looker.beginning_offsets([place]))[place]
+        if at == END:
+            return (await self.looker.end_offsets([place]))[place]
+        found = (await self.looker.offsets_for_times({place: at}))[place]
+        return -1 if found is None else found.offset
+
+    async def deleteRecords(self, topic, partition, before):
+        place = TopicPartition(topic, partition)
+        return (await self.admin.delete_records({place: RecordsToDelete(before)}))[place]
+
+    async def groups(self):
+        return [group for group, *_ in await self.admin.list_consumer_groups()]
+
+    async def describeGroup(self, group):
+        [answer] = await self.admin.describe_consumer_groups([group])
+        code, _, state, _, strategy, members, *_ = answer.groups[0]
+        refuse(code)
+        return {"state": state, "strategy": strategy, "members": [member_of(*member) for member in members]}
+
+    async def deleteGroup(self, group):
+        # Its admin client has no call for it, its protocol has.
+        coordinator = await self.admin.find_coordinator(group)
+        answer = await self.admin._send_request(DeleteGroupsRequest([group]), coordinator)
+        refuse(answer.results[0][1])
+
+    async def committed(self, group, topic, partition):
+        place = TopicPartition(topic, partition)
+        found = (await self.admin.list_consumer_group_offsets(group, partitions=[place]))[place]
+        return {"offset": found.offset, "metadata": found.metadata}
+
+    async def describeConfigs(self, kind, name):
+        [answer] = await self.admin.describe_configs([ConfigResource(ConfigResourceType[kind.upper()], name)])
+        code, _, _, _, entries = answer.resources[0]
+        refuse(code)
+        return {
+            key: {"value": value or "", "source": source, "readOnly": read_only}
+            for key, value, read_only, source, *_ in entries
+        }
+
+    async def alterConfig(self, topic, key, value):
+        """It only knows how to set all keys of a resource at once."""
+        described = await self.describeConfigs("topic", topic)
+        own = {name: entry["value"] for name, entry in described.items() if entry["source"] == DYNAMIC_TOPIC_CONFIG}
+        own.pop(key, None)
+        if value is not None:
+            own[key] = value
+        [answer] = await self.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, own)])
+        refuse(answer.resources[0][0])
+
+    async def describeCluster(self):
+        cluster = await self.admin.describe_cluster()
+        return {
+            "id": cluster["cluster_id"],
+            "brokers": [broker["node_id"] for broker in cluster["brokers"]],
+            "controller": cluster["controller_id"],
+        }
+
+
+def number_of(partition):
+    return partition["partition"]
+
+
+def member_of(_member, client_id, _host, _metadata, assignment):
+    assigned = ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else []
+    return {"clientId": client_id, "partitions": [place.partition for place in assigned]}
+
+
+def refuse(code):
+    if code:
+        raise errors.for_code(code)()
+
+
+def main():
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+
+    def wait(task):
+        return asyncio.run_coroutine_threadsafe(task, loop).result(DEADLINE_SECONDS)
+
+    async def opened(bootstrap):
+        client = Client(bootstrap)
+        await client.start()
+        return client
+
+    client = wait(opened(sys.argv[1]))
+    lacks = {
+        "scenarios": ["cooperative-rebalance"],
+        "maxTimestamp": True,
+        "nullRecord": True,
+        "instance": True,
+    }
+    drive(lacks, lambda call, asked: wait(getattr(client, call)(**asked)))
+
+
+if __name__ == "__main__":
+    main()
