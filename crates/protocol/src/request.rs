@@ -137,12 +137,17 @@ macro_rules! for_each_generated_api {
             AlterConfigs, AlterConfigsRequest, AlterConfigsResponse;
             CreatePartitions, CreatePartitionsRequest, CreatePartitionsResponse;
             DeleteGroups, DeleteGroupsRequest, DeleteGroupsResponse;
+            ElectLeaders, ElectLeadersRequest, ElectLeadersResponse;
             IncrementalAlterConfigs, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+            AlterPartitionReassignments, AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+            ListPartitionReassignments, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
             OffsetDelete, OffsetDeleteRequest, OffsetDeleteResponse;
             DescribeClientQuotas, DescribeClientQuotasRequest, DescribeClientQuotasResponse;
             AlterClientQuotas, AlterClientQuotasRequest, AlterClientQuotasResponse;
+            DescribeQuorum, DescribeQuorumRequest, DescribeQuorumResponse;
             UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse;
             DescribeCluster, DescribeClusterRequest, DescribeClusterResponse;
+            DescribeProducers, DescribeProducersRequest, DescribeProducersResponse;
             DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;
             ListConfigResources, ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;

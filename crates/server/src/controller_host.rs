@@ -25,7 +25,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::quorum::{
-    CommittedBatch, MetadataApplier, MetadataQuorum, ProposeError, QuorumError, QuorumOptions,
+    CommittedBatch, MetadataApplier, MetadataQuorum, ProposeError, QuorumDescription, QuorumError,
+    QuorumOptions,
 };
 
 /// Told of every change of the image, in order, before readers see the new one.
@@ -137,6 +138,11 @@ impl ControllerHost {
     /// The active controller.
     pub(crate) fn leader(&self) -> Option<BrokerId> {
         self.quorum.leader().borrow().leader.map(BrokerId)
+    }
+
+    /// The metadata quorum as this node knows it.
+    pub(crate) fn describe_quorum(&self) -> QuorumDescription {
+        self.quorum.describe()
     }
 
     /// Calls `listener` with everything there is, then with every change.

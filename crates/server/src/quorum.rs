@@ -223,7 +223,6 @@ pub(crate) struct LeaderAndEpoch {
 }
 
 /// What `DescribeQuorum` tells of one voter (KIP-836).
-#[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VoterState {
     /// Its `node.id`.
@@ -233,7 +232,6 @@ pub(crate) struct VoterState {
 }
 
 /// What `DescribeQuorum` tells (KIP-595, KIP-836).
-#[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QuorumDescription {
     /// Leader and epoch.
@@ -255,7 +253,6 @@ pub(crate) struct MetadataQuorum {
     env: Env,
     core: Core,
     storage: LogStorage,
-    #[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
     progress: Arc<Progress>,
     leader: watch::Receiver<LeaderAndEpoch>,
     keeper: TaskHandle,
@@ -371,7 +368,6 @@ impl MetadataQuorum {
     }
 
     /// The state of the quorum as this node knows it.
-    #[allow(dead_code, reason = "for DescribeQuorum, which is not served yet")]
     pub(crate) fn describe(&self) -> QuorumDescription {
         let (log_start_offset, log_end_offset) = self.storage.offsets();
         let node_id = self.storage.owner().node_id;

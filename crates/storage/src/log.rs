@@ -28,7 +28,7 @@ use crate::cleaner::CleaningState;
 use crate::leader_epoch_cache::LeaderEpochCache;
 use crate::log_dir::{LogDir, LogDirFailure};
 use crate::log_segment::LogSegment;
-use crate::producer_state::ProducerStates;
+use crate::producer_state::{ProducerStates, SnapshotEntry};
 
 pub(crate) use append::note_producer;
 pub(crate) use flush::Unsynced;
@@ -120,6 +120,11 @@ impl Log {
     /// The topic's id, once it is known (KIP-516).
     pub fn topic_id(&self) -> Option<TopicId> {
         self.writer.lock().topic_id
+    }
+
+    /// The producers that it remembers (KIP-664), by id.
+    pub fn producers(&self) -> Vec<SnapshotEntry> {
+        self.writer.lock().producers.entries().collect()
     }
 
     /// The configuration in force.

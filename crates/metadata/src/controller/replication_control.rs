@@ -6,4 +6,7 @@ mod assignment;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod elect_leaders;
 mod leader_election;
+mod partition_change;
+mod reassignment;

@@ -104,6 +104,11 @@ impl PartitionRegistration {
         (!is_reserved_directory(dir)).then_some(*dir)
     }
 
+    /// Whether it is on its way to other replicas (KIP-455).
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding_replicas.is_empty() || !self.removing_replicas.is_empty()
+    }
+
     /// The record that brings this partition about.
     pub fn to_record(&self, topic_id: TopicId, partition_id: i32) -> PartitionRecord {
         let unless_empty = |ids: &Vec<BrokerId>| (!ids.is_empty()).then(|| ids.clone());

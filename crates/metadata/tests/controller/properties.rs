@@ -50,6 +50,13 @@ fn command() -> impl Strategy<Value = String> {
                 format!("isr {leader} {topic}-0 {} {epoch}", isr.join(","))
             }
         ),
+        2 => (topic.clone(), vec(broker.clone(), 1..4)).prop_map(|(topic, ids)| {
+            let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            format!("reassign {topic}-0={}", ids.join(","))
+        }),
+        1 => topic.clone().prop_map(|topic| format!("reassign {topic}-0=cancel")),
+        1 => (topic, select(vec!["preferred", "unclean"]))
+            .prop_map(|(topic, how)| format!("elect {how} {topic}-0")),
         1 => Just(String::from("failover")),
     ]
 }

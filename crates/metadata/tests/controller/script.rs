@@ -17,6 +17,9 @@
 //! quotas [user=a] [user=<default>] [client-id] … [strict]        which are set; without a name, any
 //! features name=level [type=1|2|3] [downgrade] [by-feature] [validate]
 //! isr 1 a-0 1,2@7 [leader-epoch=n] [version=n] [recovering]      leader 1 wants it so; broker 2 was seen with epoch 7
+//! elect preferred a-0 | a-1 …                                    or unclean, or a number; all without partitions
+//! reassign a-0=1,2 | a-1=cancel [same-factor]                    to brokers 1 and 2; back again
+//! reassigning [a-0 …]                                            the moves under way
 //! producer-ids 1
 //! failover [key=value …]                                         another node is the controller, configured so
 //! topics, brokers, configs                                       what the image says
@@ -39,6 +42,9 @@ use ottla_protocol::messages::alter_client_quotas_request::{
 use ottla_protocol::messages::alter_configs_request::{
     AlterConfigsResource as ReplacedResource, AlterableConfig as ReplacingConfig,
 };
+use ottla_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
 use ottla_protocol::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use ottla_protocol::messages::assign_replicas_to_dirs_request::{
     DirectoryData as AssignedDirectory, PartitionData as AssignedPartition,
@@ -53,15 +59,18 @@ use ottla_protocol::messages::create_topics_request::{
 };
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 use ottla_protocol::messages::describe_client_quotas_request::ComponentData;
+use ottla_protocol::messages::elect_leaders_request::TopicPartitions;
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
+use ottla_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::{
     AllocateProducerIdsRequest, AlterClientQuotasRequest, AlterConfigsRequest,
-    AlterPartitionRequest, AssignReplicasToDirsRequest, BrokerHeartbeatRequest,
-    BrokerRegistrationRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeClientQuotasRequest, IncrementalAlterConfigsRequest, UpdateFeaturesRequest,
+    AlterPartitionReassignmentsRequest, AlterPartitionRequest, AssignReplicasToDirsRequest,
+    BrokerHeartbeatRequest, BrokerRegistrationRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeClientQuotasRequest, ElectLeadersRequest,
+    IncrementalAlterConfigsRequest, ListPartitionReassignmentsRequest, UpdateFeaturesRequest,
 };
 use ottla_protocol::{BrokerId, LeaderEpoch, Monotonic, Uuid, message};
 
@@ -144,6 +153,9 @@ impl Cluster {
             "quota" => self.quota(rest),
             "quotas" => self.quotas(rest),
             "isr" => self.isr(rest),
+            "elect" => self.elect(rest),
+            "reassign" => self.reassign(rest),
+            "reassigning" => self.reassigning(rest),
             "failover" => self.failover(rest),
             "topics" => show::topics(self.controller.image()),
             "brokers" => show::brokers(self.controller.image()),
@@ -507,6 +519,65 @@ impl Cluster {
         let mut lines = answer::isr(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines
+    }
+
+    fn elect(&mut self, words: &[&str]) -> Vec<String> {
+        let (election, partitions) = words.split_first().unwrap();
+        let named = partitions.iter().map(|partition| {
+            let (topic, index) = partition.rsplit_once('-').unwrap();
+            message!(TopicPartitions {
+                topic: topic.into(),
+                partitions: vec![index.parse().unwrap()],
+            })
+        });
+        let named: Vec<_> = named.collect();
+        let request = message!(ElectLeadersRequest {
+            election_type: match *election {
+                "preferred" => 0,
+                "unclean" => 1,
+                other => other.parse().unwrap(),
+            },
+            topic_partitions: (!named.is_empty()).then_some(named),
+        });
+        let outcome = self.controller.elect_leaders(&request);
+        let mut lines = answer::elected(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn reassign(&mut self, words: &[&str]) -> Vec<String> {
+        let moves = words.iter().filter_map(|word| {
+            let (partition, replicas) = word.split_once('=')?;
+            let (topic, index) = partition.rsplit_once('-').unwrap();
+            let moved = message!(ReassignablePartition {
+                partition_index: index.parse().unwrap(),
+                replicas: (replicas != "cancel").then(|| ids(replicas)),
+            });
+            Some(message!(ReassignableTopic { name: topic.into(), partitions: vec![moved] }))
+        });
+        let request = message!(AlterPartitionReassignmentsRequest {
+            topics: moves.collect(),
+            allow_replication_factor_change: !words.contains(&"same-factor"),
+        });
+        let outcome = self.controller.alter_partition_reassignments(&request);
+        let mut lines = answer::reassigned(&outcome.answer);
+        lines.extend(self.commit(outcome.records));
+        lines
+    }
+
+    fn reassigning(&mut self, words: &[&str]) -> Vec<String> {
+        let named = words.iter().map(|partition| {
+            let (topic, index) = partition.rsplit_once('-').unwrap();
+            message!(ListPartitionReassignmentsTopics {
+                name: topic.into(),
+                partition_indexes: vec![index.parse().unwrap()],
+            })
+        });
+        let named: Vec<_> = named.collect();
+        let request = message!(ListPartitionReassignmentsRequest {
+            topics: (!named.is_empty()).then_some(named),
+        });
+        answer::reassigning(&self.image().partition_reassignments(&request))
     }
 
     fn producer_ids(&mut self, words: &[&str]) -> Vec<String> {

@@ -20,7 +20,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: &DeleteGroupsRequest) -> Ans
         });
         match deleted {
             Ok(Decided { answer, on_disk }) => {
-                results.extend(answer);
+                results.extend(answer.into_iter().map(explained));
                 pending.extend(on_disk);
             }
             Err(error) => results.push(refuse(group_id, error)),
@@ -35,5 +35,15 @@ pub(super) fn handle(broker: &Arc<Broker>, request: &DeleteGroupsRequest) -> Ans
 }
 
 fn refuse(group_id: &StrBytes, error: ErrorCode) -> DeletableGroupResult {
-    message!(DeletableGroupResult { group_id: group_id.clone(), error_code: error.code() })
+    explained(message!(DeletableGroupResult {
+        group_id: group_id.clone(),
+        error_code: error.code(),
+    }))
+}
+
+/// With the words of its error, which clients are told from version 3 on.
+fn explained(mut result: DeletableGroupResult) -> DeletableGroupResult {
+    let error = ErrorCode::from_wire(result.error_code);
+    result.error_message = (!error.is_none()).then(|| StrBytes::from(error.message()));
+    result
 }

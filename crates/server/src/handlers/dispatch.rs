@@ -90,6 +90,17 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::AlterConfigs(request) => super::alter_configs::handle(broker, request),
         Request::CreatePartitions(request) => super::create_partitions::handle(broker, request),
         Request::DeleteGroups(request) => super::delete_groups::handle(broker, &request),
+        Request::ElectLeaders(request) => super::elect_leaders::handle(broker, request),
+        Request::AlterPartitionReassignments(request) => {
+            super::alter_partition_reassignments::handle(broker, request)
+        }
+        Request::ListPartitionReassignments(request) => {
+            super::list_partition_reassignments::handle(broker, &request)
+        }
+        Request::DescribeQuorum(request) => {
+            super::describe_quorum::handle(broker, context, &request)
+        }
+        Request::DescribeProducers(request) => super::describe_producers::handle(broker, &request),
         Request::IncrementalAlterConfigs(request) => {
             super::incremental_alter_configs::handle(broker, request)
         }

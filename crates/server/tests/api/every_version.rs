@@ -3,6 +3,7 @@
 mod configs;
 mod groups;
 mod log;
+mod partitions;
 mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +98,7 @@ async fn every_version_of_every_api_is_answered() {
     tour.every(api_versions, |_, answer| assert_eq!(rows(&answer), everything)).await;
     log::ask_plainly(&mut tour).await;
     topics::ask_plainly(&mut tour).await;
+    partitions::ask_plainly(&mut tour).await;
     groups::ask_plainly(&mut tour).await;
     configs::ask_plainly(&mut tour).await;
     let cluster_id = node.cluster_id();
@@ -134,6 +136,7 @@ async fn every_version_of_every_api_has_an_answer_to_a_request_for_nothing() {
     let mut tour = Tour::begin(&node).await;
     log::ask_for_nothing(&mut tour).await;
     topics::ask_for_nothing(&mut tour).await;
+    partitions::ask_for_nothing(&mut tour).await;
     groups::ask_for_nothing(&mut tour).await;
     configs::ask_for_nothing(&mut tour).await;
     tour.every(
@@ -167,6 +170,7 @@ async fn every_version_has_an_answer_about_what_is_not_there() {
     let mut tour = Tour::begin(&node).await;
     log::ask_for_the_missing(&mut tour).await;
     topics::ask_for_the_missing(&mut tour).await;
+    partitions::ask_for_the_missing(&mut tour).await;
     groups::ask_for_the_missing(&mut tour).await;
     configs::ask_for_the_missing(&mut tour).await;
     tour.client.assert_served().await;

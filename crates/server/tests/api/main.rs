@@ -24,6 +24,7 @@ mod groups;
 mod lifecycle;
 mod long_logs;
 mod offsets;
+mod partitions;
 mod producers;
 mod producing;
 mod slow_readers;

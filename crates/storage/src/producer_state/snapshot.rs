@@ -55,6 +55,17 @@ pub struct SnapshotEntry {
 }
 
 impl SnapshotEntry {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.put_i64(self.producer_id.0);
+        out.put_i16(self.epoch.0);
+        out.put_i32(self.last_sequence);
+        out.put_i64(self.last_offset.0);
+        out.put_i32(self.offset_delta);
+        out.put_i64(self.last_timestamp.0);
+        out.put_i32(self.coordinator_epoch);
+        out.put_i64(self.current_txn_first_offset.map_or(NO_OFFSET, |first| first.0));
+    }
+
     /// Reads one entry from exactly [`ENTRY_LEN`] bytes.
     fn read(mut bytes: &[u8]) -> Self {
         Self {
@@ -92,20 +103,29 @@ pub fn snapshot_entries(
 }
 
 impl ProducerStates {
+    /// What a snapshot says of each producer, by id.
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = SnapshotEntry> {
+        self.producers.iter().map(|(producer_id, entry)| {
+            let last = entry.batches().last();
+            SnapshotEntry {
+                producer_id: ProducerId(*producer_id),
+                epoch: ProducerEpoch(entry.epoch),
+                last_sequence: last.map_or(NO_SEQUENCE, |batch| batch.last_sequence),
+                last_offset: Offset(last.map_or(NO_OFFSET, |batch| batch.last_offset)),
+                offset_delta: last.map_or(0, |batch| batch.offset_delta),
+                last_timestamp: Timestamp(entry.last_timestamp),
+                coordinator_epoch: entry.coordinator_epoch,
+                current_txn_first_offset: entry.current_txn_first_offset.map(Offset),
+            }
+        })
+    }
+
     /// The snapshot's bytes. The caller writes them as `<log end offset>.snapshot`.
     pub(crate) fn to_snapshot(&self) -> Vec<u8> {
         let mut entries = Vec::with_capacity(4 + self.producers.len() * ENTRY_LEN);
         entries.put_i32(i32::try_from(self.producers.len()).unwrap_or(i32::MAX));
-        for (producer_id, entry) in &self.producers {
-            let last = entry.batches().last();
-            entries.put_i64(*producer_id);
-            entries.put_i16(entry.epoch);
-            entries.put_i32(last.map_or(NO_SEQUENCE, |batch| batch.last_sequence));
-            entries.put_i64(last.map_or(NO_OFFSET, |batch| batch.last_offset));
-            entries.put_i32(last.map_or(0, |batch| batch.offset_delta));
-            entries.put_i64(entry.last_timestamp);
-            entries.put_i32(entry.coordinator_epoch);
-            entries.put_i64(entry.current_txn_first_offset.unwrap_or(NO_OFFSET));
+        for entry in self.entries() {
+            entry.write(&mut entries);
         }
         let mut bytes = Vec::with_capacity(HEADER_LEN + entries.len());
         bytes.put_i16(VERSION);

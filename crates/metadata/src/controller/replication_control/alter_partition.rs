@@ -6,6 +6,7 @@ use ottla_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse};
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, TopicId, message};
 
 use super::super::{Controller, Outcome};
+use super::partition_change::PartitionTarget;
 use crate::BrokerEpoch;
 use crate::image::{LeaderRecoveryState, PartitionRegistration};
 use crate::record::{MetadataRecord, PartitionChangeRecord};
@@ -69,7 +70,14 @@ impl Controller {
                 answer.partitions.push(match decided {
                     Ok((change, partition)) => {
                         outcome.records.extend(change.map(MetadataRecord::PartitionChange));
-                        altered_partition(number, &partition)
+                        match partition.leader == Some(leader) {
+                            true => altered_partition(number, &partition),
+                            // A reassignment is complete by it, and its leader was to go.
+                            false => message!(PartitionData {
+                                partition_index: number,
+                                error_code: ErrorCode::NewLeaderElected.code(),
+                            }),
+                        }
                     }
                     Err(error) => message!(PartitionData {
                         partition_index: number,
@@ -94,19 +102,19 @@ impl Controller {
             topic.partition(asked.partition_index).ok_or(AlterPartitionError::UnknownPartition)?;
         check_epochs(leader, partition, asked)?;
         let isr = self.check_isr(leader, partition, asked)?;
-        let mut change = PartitionChangeRecord::new(topic_id, asked.partition_index);
-        if isr != partition.isr {
-            change.isr = Some(isr);
-        }
-        if asked.leader_recovery_state != partition.leader_recovery_state.value() {
-            change.leader_recovery_state = asked.leader_recovery_state;
-        }
+        let mut target = PartitionTarget::of(topic, asked.partition_index, partition);
+        target.isr = isr;
+        target.leader_recovery_state = asked.leader_recovery_state;
+        target.election = self.election_of(topic);
+        let change = target.change(
+            |broker| self.may_lead(broker, partition),
+            |broker| self.default_directory(broker),
+        );
         let mut after = PartitionRegistration::clone(partition);
-        if change == PartitionChangeRecord::new(topic_id, asked.partition_index) {
-            return Ok((None, after));
+        if let Some(change) = &change {
+            after.change(change);
         }
-        after.change(&change);
-        Ok((Some(change), after))
+        Ok((change, after))
     }
 
     /// The ISR asked for, in the order of the replicas.

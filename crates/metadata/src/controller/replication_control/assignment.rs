@@ -79,11 +79,29 @@ impl Controller {
         replicas: &[i32],
         factor: Option<usize>,
     ) -> Result<PartitionRegistration, AssignmentError> {
+        let replicas = self.check_replicas(partition, replicas)?;
+        match factor {
+            Some(expected) if expected != replicas.len() => {
+                Err(AssignmentError::OtherFactor { partition, given: replicas.len(), expected })
+            }
+            Some(_) | None => {
+                self.new_partition(replicas).ok_or(AssignmentError::NoneActive(partition))
+            }
+        }
+    }
+
+    /// The replicas that a request names: some, all registered, none twice.
+    pub(super) fn check_replicas(
+        &self,
+        partition: usize,
+        replicas: &[i32],
+    ) -> Result<Vec<BrokerId>, AssignmentError> {
         if replicas.is_empty() {
             return Err(AssignmentError::Empty(partition));
         }
+        let replicas: Vec<BrokerId> = replicas.iter().copied().map(BrokerId).collect();
         let mut seen = BTreeSet::new();
-        for broker in replicas.iter().copied().map(BrokerId) {
+        for broker in replicas.iter().copied() {
             if self.image.broker(broker).is_none() {
                 return Err(AssignmentError::UnknownBroker { partition, broker });
             }
@@ -91,15 +109,7 @@ impl Controller {
                 return Err(AssignmentError::Duplicate { partition, broker });
             }
         }
-        match factor {
-            Some(expected) if expected != replicas.len() => {
-                Err(AssignmentError::OtherFactor { partition, given: replicas.len(), expected })
-            }
-            Some(_) | None => {
-                let replicas = replicas.iter().copied().map(BrokerId).collect();
-                self.new_partition(replicas).ok_or(AssignmentError::NoneActive(partition))
-            }
-        }
+        Ok(replicas)
     }
 
     /// Places partitions on the brokers that are active, and only if they are too few for the
@@ -152,7 +162,7 @@ impl Controller {
 
     /// A broker with one log directory leaves no choice; one with several chooses itself and says
     /// so later (KIP-858).
-    fn default_directory(&self, broker: BrokerId) -> Uuid {
+    pub(super) fn default_directory(&self, broker: BrokerId) -> Uuid {
         match self.image.broker(broker).map(|broker| broker.log_dirs.as_slice()) {
             Some([only]) => *only,
             Some(_) | None => Uuid::ZERO,

@@ -1,15 +1,15 @@
 //! Who leads a partition when brokers come and go.
 //!
-//! The seam for what a cluster needs beyond this: eligible leader replicas (KIP-966), preferred
-//! leader election (KIP-460), reassignment (KIP-455).
+//! The seam for what a cluster needs beyond this: eligible leader replicas (KIP-966).
 
 use std::sync::Arc;
 
 use ottla_protocol::{BrokerId, Uuid};
 
 use super::super::Controller;
-use crate::image::{LeaderRecoveryState, PartitionRegistration, TopicImage};
-use crate::record::{MetadataRecord, NO_LEADER, PartitionChangeRecord};
+use super::partition_change::PartitionTarget;
+use crate::image::{PartitionRegistration, TopicImage};
+use crate::record::{MetadataRecord, PartitionChangeRecord};
 
 /// The broker that goes, the one that comes and the disks that fail, whatever the image still says
 /// of them.
@@ -66,34 +66,18 @@ impl Controller {
         let acceptable = |broker: BrokerId| {
             !is_gone(broker) && (Some(broker) == movement.joining || self.is_active(broker))
         };
+        let mut target = PartitionTarget::of(topic, number, partition);
         // The last member stays in the ISR: it alone has every committed record, so it alone may
         // lead when it is back.
-        let isr: Vec<BrokerId> = match partition.isr.as_slice() {
-            [only] => vec![*only],
-            several => several.iter().copied().filter(|id| !is_gone(*id)).collect(),
-        };
-        let mut change = PartitionChangeRecord::new(topic.id, number);
-        if isr != partition.isr {
-            change.isr = Some(isr.clone());
+        if partition.isr.len() > 1 {
+            target.isr.retain(|id| !is_gone(*id));
         }
-        if partition.leader.is_none_or(|leader| !acceptable(leader)) {
-            let clean = partition.replicas.iter().find(|id| isr.contains(id) && acceptable(**id));
-            let unclean = || partition.replicas.iter().find(|id| acceptable(**id));
-            if let Some(leader) = clean {
-                change.leader = *leader;
-            } else if let Some(leader) = unclean().filter(|_| self.may_elect_uncleanly(topic)) {
-                change.leader = *leader;
-                change.isr = Some(vec![*leader]);
-                change.leader_recovery_state = LeaderRecoveryState::Recovering.value();
-            } else if partition.leader.is_some() {
-                change.leader = NO_LEADER;
-            }
-        }
-        (change != PartitionChangeRecord::new(topic.id, number)).then_some(change)
+        target.election = self.election_of(topic);
+        target.change(acceptable, |broker| self.default_directory(broker))
     }
 
     /// Whether the log directory of a replica works (KIP-858). Who is not registered has no say.
-    fn has_disk(
+    pub(super) fn has_disk(
         &self,
         broker: BrokerId,
         partition: &PartitionRegistration,
@@ -104,7 +88,7 @@ impl Controller {
     }
 
     /// Whether the topic rather loses records than waits for the replicas that have them.
-    fn may_elect_uncleanly(&self, topic: &TopicImage) -> bool {
+    pub(super) fn may_elect_uncleanly(&self, topic: &TopicImage) -> bool {
         let configured = self
             .image
             .topic_config(&topic.name)

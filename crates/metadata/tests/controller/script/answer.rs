@@ -3,10 +3,10 @@
 use ottla_metadata::RegistrationError;
 use ottla_protocol::messages::{
     AllocateProducerIdsResponse, AlterClientQuotasResponse, AlterConfigsResponse,
-    AlterPartitionResponse, AssignReplicasToDirsResponse, BrokerHeartbeatResponse,
-    BrokerRegistrationResponse, CreatePartitionsResponse, CreateTopicsResponse,
-    DeleteTopicsResponse, DescribeClientQuotasResponse, IncrementalAlterConfigsResponse,
-    UpdateFeaturesResponse,
+    AlterPartitionReassignmentsResponse, AlterPartitionResponse, AssignReplicasToDirsResponse,
+    BrokerHeartbeatResponse, BrokerRegistrationResponse, CreatePartitionsResponse,
+    CreateTopicsResponse, DeleteTopicsResponse, DescribeClientQuotasResponse, ElectLeadersResponse,
+    IncrementalAlterConfigsResponse, ListPartitionReassignmentsResponse, UpdateFeaturesResponse,
 };
 use ottla_protocol::{ErrorCode, StrBytes};
 
@@ -125,6 +125,46 @@ pub(super) fn features(answer: &UpdateFeaturesResponse) -> Vec<String> {
         format!("{}: {}", result.feature, verdict(result.error_code, &result.error_message))
     }));
     lines
+}
+
+pub(super) fn elected(answer: &ElectLeadersResponse) -> Vec<String> {
+    let mut lines = Vec::new();
+    if answer.error_code != 0 {
+        lines.push(name(answer.error_code).into());
+    }
+    for topic in &answer.replica_election_results {
+        lines.extend(topic.partition_result.iter().map(|part| {
+            let verdict = verdict(part.error_code, &part.error_message);
+            format!("{}-{}: {verdict}", topic.topic, part.partition_id)
+        }));
+    }
+    lines
+}
+
+pub(super) fn reassigned(answer: &AlterPartitionReassignmentsResponse) -> Vec<String> {
+    let topics = answer.responses.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|part| {
+            let verdict = verdict(part.error_code, &part.error_message);
+            format!("{}-{}: {verdict}", topic.name, part.partition_index)
+        })
+    });
+    topics.collect()
+}
+
+pub(super) fn reassigning(answer: &ListPartitionReassignmentsResponse) -> Vec<String> {
+    let topics = answer.topics.iter().flat_map(|topic| {
+        topic.partitions.iter().map(|part| {
+            format!(
+                "{}-{} replicas={:?} adding={:?} removing={:?}",
+                topic.name,
+                part.partition_index,
+                part.replicas,
+                part.adding_replicas,
+                part.removing_replicas
+            )
+        })
+    });
+    topics.collect()
 }
 
 pub(super) fn isr(answer: &AlterPartitionResponse) -> Vec<String> {

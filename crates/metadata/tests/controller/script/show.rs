@@ -89,6 +89,18 @@ pub(super) fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
 
 fn change(record: &PartitionChangeRecord) -> String {
     let mut text = String::new();
+    let replicas = [
+        (" replicas", &record.replicas),
+        (" adding", &record.adding_replicas),
+        (" removing", &record.removing_replicas),
+    ];
+    for (what, ids) in replicas {
+        match ids.as_deref() {
+            None => {}
+            Some([]) => text += &format!("{what}=none"),
+            Some(ids) => text += &format!("{what}={}", list(ids)),
+        }
+    }
     if let Some(isr) = &record.isr {
         text += &format!(" isr={}", list(isr));
     }

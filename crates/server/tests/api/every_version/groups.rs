@@ -96,6 +96,9 @@ async fn delete_and_forget(tour: &mut Tour) {
         tour.client.call(9, &request).await;
         let answer = tour.client.call(version, &delete(&group)).await;
         assert_eq!(answer.results[0].error_code, 0, "version {version}");
+        let again = tour.client.call(version, &delete(&group)).await.results.remove(0);
+        assert_eq!(again.error_code, ErrorCode::GroupIdNotFound.code(), "version {version}");
+        assert_eq!(again.error_message.is_some(), version >= 3, "version {version}");
     }
     for version in tour.versions(ApiKey::OffsetDelete) {
         let group = format!("forgets-{version}");

@@ -1,0 +1,108 @@
+//! DescribeQuorum: who agrees on the metadata log, and how far each has come (KIP-595, KIP-836, KIP-853).
+
+use std::sync::Arc;
+
+use ottla_protocol::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
+use ottla_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
+use ottla_protocol::topic_name::CLUSTER_METADATA_TOPIC;
+use ottla_protocol::{BrokerId, ErrorCode, StrBytes, Timestamp, Uuid, message};
+
+use super::{Answer, RequestContext};
+use crate::broker::Broker;
+use crate::quorum::{QuorumDescription, VoterState};
+
+/// From this version on voters are told with their directories and addresses (KIP-853).
+const FIRST_VERSION_WITH_PLACES: i16 = 2;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: &DescribeQuorumRequest,
+) -> Answer {
+    let quorum = broker.controller().describe_quorum();
+    let response = if !asks_for_the_quorum(request) {
+        refuse(request, ErrorCode::UnknownTopicOrPartition)
+    } else if quorum.leader.leader != Some(broker.id().0) {
+        refuse(request, ErrorCode::NotLeaderOrFollower)
+    } else {
+        describe(broker, &quorum, context.version() >= FIRST_VERSION_WITH_PLACES)
+    };
+    Answer::now(response)
+}
+
+/// There is one log to ask for, and nothing may be asked for beside it.
+fn asks_for_the_quorum(request: &DescribeQuorumRequest) -> bool {
+    let [topic] = &request.topics[..] else { return false };
+    let [partition] = &topic.partitions[..] else { return false };
+    topic.topic_name.as_str() == CLUSTER_METADATA_TOPIC && partition.partition_index == 0
+}
+
+fn describe(
+    broker: &Broker,
+    quorum: &QuorumDescription,
+    with_places: bool,
+) -> DescribeQuorumResponse {
+    let image = broker.image();
+    let metadata_log_dir = &broker.config().node.metadata_log_dir;
+    let dir = broker.logs().dirs().find(|dir| with_places && dir.path() == metadata_log_dir);
+    let dir_id = dir.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO);
+    // The leader does not fetch: it has all there is, now.
+    let now = broker.wall();
+    let voters = quorum.voters.iter().map(|voter| replica(voter, dir_id, now));
+    let nodes = quorum.voters.iter().filter(|_| with_places).map(|voter| {
+        // A voter takes requests for the controller where it takes all others.
+        let registered = image.broker(BrokerId(voter.node_id));
+        let listeners = registered.iter().flat_map(|broker| &broker.listeners).map(|listener| {
+            message!(Listener {
+                name: StrBytes::from(&*listener.name),
+                host: StrBytes::from(&*listener.host),
+                port: listener.port,
+            })
+        });
+        message!(Node { node_id: voter.node_id, listeners: listeners.collect() })
+    });
+    let partition = message!(PartitionData {
+        error_message: None,
+        leader_id: quorum.leader.leader.unwrap_or(-1),
+        leader_epoch: quorum.leader.epoch,
+        high_watermark: quorum.high_watermark,
+        current_voters: voters.collect(),
+    });
+    message!(DescribeQuorumResponse {
+        error_message: None,
+        topics: vec![message!(TopicData {
+            topic_name: StrBytes::from(CLUSTER_METADATA_TOPIC),
+            partitions: vec![partition],
+        })],
+        nodes: nodes.collect(),
+    })
+}
+
+fn replica(voter: &VoterState, dir: Uuid, caught_up: Timestamp) -> ReplicaState {
+    message!(ReplicaState {
+        replica_id: voter.node_id,
+        replica_directory_id: dir,
+        log_end_offset: voter.log_end_offset,
+        last_fetch_timestamp: caught_up.0,
+        last_caught_up_timestamp: caught_up.0,
+    })
+}
+
+fn refuse(request: &DescribeQuorumRequest, error: ErrorCode) -> DescribeQuorumResponse {
+    let topics = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            message!(PartitionData {
+                partition_index: partition.partition_index,
+                error_code: error.code(),
+                error_message: Some(StrBytes::from(error.message())),
+            })
+        });
+        message!(TopicData {
+            topic_name: topic.topic_name.clone(),
+            partitions: partitions.collect()
+        })
+    });
+    message!(DescribeQuorumResponse { error_message: None, topics: topics.collect() })
+}
