@@ -117,6 +117,10 @@ impl Processor {
             }
             watchdog.until_idle(responses.write_ready(stream.as_mut())).await??;
             let room = responses.room(config.queued_max_requests);
+            if room && frames.has_arrived()? {
+                // What left made room for a request that nothing may ever follow.
+                continue;
+            }
             tokio::select! {
                 biased;
                 ready = responses.head_ready() => {
@@ -242,6 +246,11 @@ impl<'a> FrameReader<'a> {
             Ok(len) if len <= max => Ok(Some(len)),
             Ok(_) | Err(_) => Err(ConnectionError::FrameLength { len, max }),
         }
+    }
+
+    /// Whether all of the next frame is there.
+    fn has_arrived(&self) -> Result<bool, ConnectionError> {
+        Ok(self.frame_len()?.is_some_and(|len| self.buffer.len() >= LENGTH_PREFIX + len))
     }
 
     /// The next frame, if all of it has arrived.

@@ -161,6 +161,32 @@ async fn a_held_request_is_not_overtaken() {
 }
 
 #[tokio::test]
+async fn requests_that_had_to_wait_are_handled_though_no_byte_follows() {
+    let large = Bytes::from(frame(&vec![7; 1 << 20]));
+    let (env, server, address) = serve(&config(), move |context, body| match body.as_ref() {
+        // It holds the others up, and is answered when it is first asked for.
+        b"create" => Reply::Held(Box::pin(std::future::ready(Ok(vec![Part::Bytes(
+            frame(b"created").into(),
+        )])))),
+        b"read" => Reply::Ready(vec![Part::Bytes(large.clone())]),
+        _ => echo(context, body),
+    })
+    .await;
+    let mut stream = connect(&env, address).await;
+    let requests = ["create", "create", "list", "read", "read", "list"];
+    let all: Vec<u8> = requests.iter().flat_map(|it| frame(it.as_bytes())).collect();
+    stream.write_all(&all).await.unwrap();
+    for expected in [&b"created"[..], b"created", b"list"] {
+        assert_eq!(receive(&mut stream).await, expected);
+    }
+    for _ in 0..2 {
+        assert_eq!(receive(&mut stream).await.len(), 1 << 20);
+    }
+    assert_eq!(receive(&mut stream).await, b"list");
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn small_requests_do_not_pile_large_responses_up() {
     let handled = Arc::new(Mutex::new(0));
     let count = Arc::clone(&handled);
