@@ -2,6 +2,7 @@
 //!
 //! - `kafka-dump-log` reads every kind of file that Ottla wrote, and says what `ottla log dump` says.
 //! - What a real Kafka wrote, stopped cleanly or killed, is served by Ottla as Kafka served it.
+//! - `ottla`'s scripts by Kafka's names print what Kafka's own print.
 //! - What Ottla wrote, compaction included, is served by Kafka as Ottla serves it.
 //!
 //! Topics move without the metadata log: they are created on the other side, and the directories of their
@@ -11,6 +12,7 @@ mod dump_log;
 mod jvm;
 mod kafka;
 mod records;
+mod scripts;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,7 +48,8 @@ const CHECKPOINTS: [&str; 4] = [
     "cleaner-offset-checkpoint",
 ];
 
-pub(crate) fn run(tally: &mut Tally) -> Result<()> {
+/// Runs all of it, or the sessions of scripts alone.
+pub(crate) fn run(tally: &mut Tally, only_scripts: bool) -> Result<()> {
     let jvm = match Jvm::prepare()? {
         Ok(jvm) => jvm,
         Err(missing) => {
@@ -56,7 +59,7 @@ pub(crate) fn run(tally: &mut Tally) -> Result<()> {
     };
     let scratch = Scratch::new(NAME)?;
     let interop = Interop { jvm, root: scratch.path().to_owned() };
-    let outcome = interop.run(tally);
+    let outcome = interop.run(tally, only_scripts);
     if let Err(error) = outcome {
         tally.fail(NAME, &format!("{error:#}"));
     }
@@ -69,12 +72,16 @@ struct Interop {
 }
 
 impl Interop {
-    fn run(&self, tally: &mut Tally) -> Result<()> {
-        let written = self.written_by_ottla()?;
+    fn run(&self, tally: &mut Tally, only_scripts: bool) -> Result<()> {
         let mut check = |name: &str, outcome: Result<String>| match outcome {
             Ok(what) => tally.pass(&format!("{NAME}: {name}: {what}")),
             Err(error) => tally.fail(&format!("{NAME}: {name}"), &format!("{error:#}")),
         };
+        check("ottla's scripts say what Kafka's say", scripts::compare(&self.jvm, &self.root));
+        if only_scripts {
+            return Ok(());
+        }
+        let written = self.written_by_ottla()?;
         check("kafka-dump-log reads Ottla's files", dump_log::compare(&self.jvm, &written));
         let node = self.root.join("wire");
         check("kafka-dump-log reads a node's files", self.dump_node(&node));

@@ -30,7 +30,7 @@ cargo xtask test [--require-all]      all checks, tests and stock clients; skips
 cargo xtask tidy                      crate graph, file lengths, names, paths in the documents
 cargo xtask compat [CLIENT [SCENARIO]] [--table] [--require-all]
                                       stock clients against a node; --table prints what passed as markdown
-cargo xtask interop                   Apache Kafka on Ottla's files, and Ottla on Kafka's
+cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask fuzz [TARGET [SECONDS]]   one fuzz target, or all in turn
 cargo xtask bench [ARGUMENT...]       `ottla bench` against a fresh release node; without arguments every load
@@ -77,7 +77,8 @@ fn run(arguments: Vec<String>) -> Result<bool> {
             }
         }
         ("seeds-in-this-network", []) => return seeds::run_here(),
-        ("interop", []) => interop::run(&mut tally)?,
+        ("interop", []) => interop::run(&mut tally, false)?,
+        ("interop", ["scripts"]) => interop::run(&mut tally, true)?,
         ("kill9", []) => kill9::run(&mut tally, kill9::ROUNDS)?,
         ("kill9", [rounds]) => kill9::run(&mut tally, rounds.parse().context("ROUNDS")?)?,
         ("fuzz", []) => fuzz::run(&mut tally, None, fuzz::SECONDS)?,
@@ -101,7 +102,7 @@ fn test(tally: &mut Tally) -> Result<()> {
         return Ok(());
     }
     compat::run(tally, None, None)?;
-    interop::run(tally)?;
+    interop::run(tally, false)?;
     kill9::run(tally, kill9::ROUNDS)
 }
 

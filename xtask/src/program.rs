@@ -53,6 +53,14 @@ impl Running {
         Ok(Self { child, lines: lines_of(stdout) })
     }
 
+    /// Like [`Running::start`], but what it writes goes where the command says.
+    pub(crate) fn silent(command: &mut Command) -> Result<Self> {
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
+        Ok(Self { child, lines: mpsc::channel().1 })
+    }
+
     pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }

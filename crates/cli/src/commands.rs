@@ -17,7 +17,7 @@ pub(crate) mod quota;
 mod session;
 pub(crate) mod start;
 mod text;
-mod time;
+pub(crate) mod time;
 pub(crate) mod topic;
 
 /// `KEY=VALUE`, for arguments.

@@ -3,6 +3,7 @@
 
 mod commands;
 mod failure;
+mod scripts;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,8 @@ enum Command {
     Bench(bench::Options),
     /// Look at the files of a stopped node: print, check, put right, count.
     Log(log::Options),
+    /// Write links kafka-topics.sh and so on: Kafka's scripts by name, with their flags and output.
+    InstallScripts(scripts::LinkOptions),
     /// Print completions for a shell.
     Completions(completions::Completions),
     /// Print the manual page, or write one for each command.
@@ -62,6 +65,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|it| it.to_string_lossy().into_owned()).collect();
+    if let Some(end) = scripts::run_by_name(&arguments) {
+        return end;
+    }
     let result = match Cli::parse().command {
         Command::Start(options) => start::run(&options),
         Command::Topic(options) => topic::run(&options),
@@ -76,6 +84,7 @@ fn main() -> ExitCode {
         Command::Profile(options) => profile::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Log(options) => return log::run(&options),
+        Command::InstallScripts(options) => scripts::link(&options),
         Command::Completions(options) => completions::completions(&options, Cli::command()),
         Command::Man(options) => completions::man(&options, Cli::command()),
     };

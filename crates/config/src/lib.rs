@@ -56,4 +56,5 @@ pub use log_config::{
 };
 pub use problem::{ConfigError, ConfigProblem, ConfigWarning};
 pub use reference::{client_reference, reference};
+pub use settings::read_properties;
 pub use values::Values;

@@ -32,7 +32,7 @@ pub(crate) struct Findings {
 }
 
 /// The keys and values of a properties text, in order.
-pub(crate) fn read_properties(text: &str) -> Result<Vec<(String, String)>, ConfigProblem> {
+pub fn read_properties(text: &str) -> Result<Vec<(String, String)>, ConfigProblem> {
     let mut pairs = Vec::new();
     PropertiesIter::new(escape_non_ascii(text).as_bytes())
         .read_into(|key, value| pairs.push((key, value)))

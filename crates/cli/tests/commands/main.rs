@@ -391,3 +391,32 @@ fn completions_and_man_pages_are_made() {
     let page = std::fs::read_to_string(dir.path().join("ottla-group-reset-offsets.1")).unwrap();
     assert!(page.contains("to\\-datetime"), "{page}");
 }
+
+#[test]
+fn kafkas_scripts_run_by_their_names() {
+    let node = Node::start();
+    let at = ["--bootstrap-server", node.address()];
+    let folder = node.file("bin", "");
+    std::fs::remove_file(&folder).unwrap();
+    assert_eq!(code(&node.ottla(&["install-scripts", &folder])), 0);
+    let again = node.ottla(&["install-scripts", &folder]);
+    assert_eq!(code(&again), 0, "links are replaced: {}", stderr(&again));
+
+    let linked = std::process::Command::new(format!("{folder}/kafka-topics.sh"))
+        .args(at)
+        .args(["--create", "--topic", "orders", "--partitions", "2"])
+        .output()
+        .unwrap();
+    assert_eq!((code(&linked), &*stdout(&linked)), (0, "Created topic orders.\n"));
+    let offsets = node.ottla(&["kafka-get-offsets", at[0], at[1], "--topic", "orders"]);
+    assert_eq!((code(&offsets), &*stdout(&offsets)), (0, "orders:0:0\norders:1:0\n"));
+    let wrong = node.ottla(&["kafka-topics", at[0], at[1], "--create"]);
+    assert_eq!((code(&wrong), &*stdout(&wrong)), (1, ""));
+    let first = "Missing required argument \"[topic]\"";
+    assert_eq!(stderr(&wrong).lines().next(), Some(first));
+
+    let own = format!("{folder}/kafka-topics.sh");
+    std::fs::remove_file(&own).unwrap();
+    std::fs::write(&own, "Kafka's own").unwrap();
+    assert_eq!(code(&node.ottla(&["install-scripts", &folder])), 1, "a file is not replaced");
+}

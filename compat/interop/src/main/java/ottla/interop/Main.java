@@ -15,6 +15,7 @@ public final class Main {
             case "commit" -> Writing.commitOffsets(args[1], rest);
             case "create" -> Writing.create(args[1], rest);
             case "read" -> Reading.everything(args[1], rest);
+            case "scripts" -> Scripts.run();
             default -> throw new IllegalArgumentException(args[0]);
         }
         // A transaction may be open on purpose: nothing is closed.

@@ -1,0 +1,288 @@
+//! `kafka-console-consumer`.
+
+mod formatter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use ottla_client::{Consumer, ConsumerConfig, ConsumerError, OffsetSpec};
+use ottla_env::Env;
+use ottla_protocol::{Offset, TopicPartition};
+
+use self::formatter::Formatter;
+use super::options::{Grammar, Options, flag, value};
+use super::{Outcome, Stop, say, target, warn};
+
+static GRAMMAR: Grammar = Grammar {
+    about: "This tool helps to read data from Kafka topics and outputs it to standard output.",
+    known: &[
+        value(&["topic"], "topic", "The topic to read."),
+        value(&["include"], "regex", "A regular expression of topics to read."),
+        value(
+            &["partition"],
+            "partition",
+            "The partition to read, from its end unless --offset says otherwise.",
+        ),
+        value(&["offset"], "offset", "Where to begin: a number, earliest, or latest."),
+        value(&["consumer-property"], "key=value", "Deprecated: --command-property."),
+        value(&["command-property"], "key=value", "A key of the consumer's configuration."),
+        value(&["consumer.config"], "file", "Deprecated: --command-config."),
+        value(&["command-config"], "file", "A properties file for the consumer."),
+        value(
+            &["formatter"],
+            "class",
+            "How records are printed: Kafka's DefaultMessageFormatter, LoggingMessageFormatter or NoOpMessageFormatter.",
+        ),
+        value(&["property"], "key=value", "Deprecated: --formatter-property."),
+        value(
+            &["formatter-property"],
+            "key=value",
+            "What is printed: print.timestamp, print.key, print.offset, print.epoch, print.partition, print.headers, print.value, key.separator, line.separator, headers.separator, null.literal, key.deserializer, value.deserializer, headers.deserializer.",
+        ),
+        value(&["formatter-config"], "file", "The same in a properties file."),
+        flag(
+            &["from-beginning"],
+            "Begin with the first record where the group has committed nothing.",
+        ),
+        value(&["max-messages"], "number", "End after so many records."),
+        value(&["timeout-ms"], "ms", "End if there was no record for so long."),
+        flag(&["skip-message-on-error"], "Go on behind a record that cannot be printed."),
+        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
+        value(&["key-deserializer"], "class", "How keys are read."),
+        value(&["value-deserializer"], "class", "How values are read."),
+        flag(&["enable-systest-events"], "Say at the end that it ended."),
+        value(&["isolation-level"], "level", "read_committed or read_uncommitted, the default."),
+        value(&["group"], "group", "The group to read in; else one of its own."),
+    ],
+};
+
+/// How long a poll waits at most.
+const POLL: Duration = Duration::from_secs(1);
+const CLOSE: Duration = Duration::from_secs(30);
+
+pub(super) fn run(arguments: &[String]) -> Outcome {
+    let options = GRAMMAR.parse(arguments).map_err(|stop| GRAMMAR.usage_error(&stop))?;
+    options.help_or_version()?;
+    check(&options)?;
+    let offset = offset(&options)?;
+    target::block_on(async |env| {
+        let config = config(&env, &options)?;
+        let formatter = formatter(&env, &options)?;
+        let mut consumer = Consumer::connect(&env, &config).await?;
+        begin(&options, &mut consumer, offset)?;
+        let mut count = 0;
+        let read = read(&env, &options, &mut consumer, &formatter, &mut count).await;
+        if let Err(error) = consumer.close(CLOSE).await {
+            warn(error.to_string());
+        }
+        warn(format!("Processed a total of {count} messages"));
+        read
+    })
+}
+
+fn check(options: &Options) -> Outcome {
+    options.require_one_of(&["topic", "include"])?;
+    if options.number::<i32>("partition")?.is_some() {
+        if !options.has("topic") {
+            return Err(options.usage("The topic is required when partition is specified."));
+        }
+        if options.has("from-beginning") && options.has("offset") {
+            return Err(
+                options.usage("Options from-beginning and offset cannot be specified together.")
+            );
+        }
+    } else if options.has("offset") {
+        return Err(options.usage("The partition is required when offset is specified."));
+    }
+    options.require(&["bootstrap-server"])?;
+    for (old, new) in
+        [("consumer-property", "command-property"), ("consumer.config", "command-config")]
+    {
+        if options.has(old) && options.has(new) {
+            return Err(
+                options.usage(format!("Options --{old} and --{new} cannot be specified together."))
+            );
+        }
+    }
+    for (old, new) in
+        [("consumer-property", "command-property"), ("consumer.config", "command-config")]
+    {
+        if options.has(old) {
+            say(format!(
+                "Option --{old} is deprecated and will be removed in a future version. Use --{new} instead."
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn config(env: &Env, options: &Options) -> Outcome<ConsumerConfig> {
+    let file = options.value("command-config")?.or(options.value("consumer.config")?);
+    let mut pairs = target::properties(env, file)?;
+    pairs.extend(target::pairs(&options.values("command-property")));
+    pairs.extend(target::pairs(&options.values("consumer-property")));
+    // Bytes are read as they are.
+    pairs.retain(|(key, _)| !key.ends_with(".deserializer"));
+    let find = |key: &str| pairs.iter().rev().find(|(it, _)| it == key).map(|(_, value)| value);
+    let mut groups: BTreeSet<&str> =
+        pairs.iter().filter(|(it, _)| it == "group.id").map(|(_, id)| id.as_str()).collect();
+    groups.extend(options.value("group")?);
+    if groups.len() > 1 {
+        let groups: Vec<String> = groups.iter().map(|id| format!("'{id}'")).collect();
+        let groups = groups.join(", ");
+        return Err(options.usage(format!(
+            "The group ids provided in different places (directly using '--group', via '--consumer-property', or via '--consumer.config') do not match. Detected group ids: {groups}"
+        )));
+    }
+    if !groups.is_empty() && options.has("partition") {
+        return Err(options.usage("Options group and partition cannot be specified together."));
+    }
+    let mut set: Vec<(&str, String)> = Vec::new();
+    match find("auto.offset.reset") {
+        Some(policy) if options.has("from-beginning") && policy != "earliest" => {
+            return Err(Stop::failed(format!(
+                "Can't simultaneously specify --from-beginning and 'auto.offset.reset={policy}', please remove one option"
+            )));
+        }
+        Some(_) => {}
+        None if options.has("from-beginning") => {
+            set.push(("auto.offset.reset", "earliest".to_owned()))
+        }
+        None => set.push(("auto.offset.reset", "latest".to_owned())),
+    }
+    let servers = options.value("bootstrap-server")?.unwrap_or_default();
+    set.push(("bootstrap.servers", servers.to_owned()));
+    if find("client.id").is_none() {
+        set.push(("client.id", "console-consumer".to_owned()));
+    }
+    if let Some(level) = options.value("isolation-level")? {
+        set.push(("isolation.level", level.to_owned()));
+    }
+    match groups.first() {
+        Some(id) => set.push(("group.id", (*id).to_owned())),
+        None => {
+            set.push(("group.id", format!("console-consumer-{}", env.rng.next_u64() % 100_000)));
+            if find("enable.auto.commit").is_none() {
+                set.push(("enable.auto.commit", "false".to_owned()));
+            }
+        }
+    }
+    pairs.extend(set.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let (config, warnings) =
+        ConsumerConfig::from_properties(pairs).map_err(|error| Stop::failed(error.to_string()))?;
+    warnings.iter().for_each(|warning| warn(warning.to_string()));
+    Ok(config)
+}
+
+fn formatter(env: &Env, options: &Options) -> Outcome<Formatter> {
+    if options.has("property") && options.has("formatter-property") {
+        return Err(options
+            .usage("Options --property and --formatter-property cannot be specified together."));
+    }
+    if options.has("property") {
+        say(
+            "Option --property is deprecated and will be removed in a future version. Use --formatter-property instead.",
+        )?;
+    }
+    let mut pairs = target::properties(env, options.value("formatter-config")?)?;
+    for name in ["key-deserializer", "value-deserializer"] {
+        if let Some(class) = options.value(name)?.filter(|class| !class.is_empty()) {
+            pairs.push((name.replace('-', "."), class.to_owned()));
+        }
+    }
+    pairs.extend(target::pairs(&options.values("formatter-property")));
+    pairs.extend(target::pairs(&options.values("property")));
+    Formatter::new(options.value("formatter")?, &pairs).map_err(|why| options.usage(why))
+}
+
+/// Where `--partition` begins.
+enum Start {
+    Offset(Offset),
+    End(OffsetSpec),
+}
+
+fn offset(options: &Options) -> Outcome<Start> {
+    let Some(text) = options.value("offset")? else {
+        let from_beginning = options.has("from-beginning");
+        let end = if from_beginning { OffsetSpec::Earliest } else { OffsetSpec::Latest };
+        return Ok(Start::End(end));
+    };
+    match (text.to_lowercase().as_str(), text.parse()) {
+        ("earliest", _) => Ok(Start::End(OffsetSpec::Earliest)),
+        ("latest", _) => Ok(Start::End(OffsetSpec::Latest)),
+        (_, Ok(offset @ 0..)) => Ok(Start::Offset(Offset(offset))),
+        (_, Ok(_) | Err(_)) => Err(options.usage(format!(
+            "The provided offset value '{text}' is incorrect. Valid values are 'earliest', 'latest', or a non-negative long."
+        ))),
+    }
+}
+
+fn begin(options: &Options, consumer: &mut Consumer, offset: Start) -> Outcome {
+    let failed = |error: ConsumerError| Stop::failed(error.to_string());
+    if let Some(include) = options.value("include")? {
+        return consumer.subscribe_pattern(include).map_err(failed);
+    }
+    let topic = options.value("topic")?.unwrap_or_default();
+    let Some(partition) = options.number("partition")? else {
+        return consumer.subscribe([topic]).map_err(failed);
+    };
+    let partition = TopicPartition::new(topic, partition);
+    consumer.assign([partition.clone()]).map_err(failed)?;
+    match offset {
+        Start::Offset(offset) => consumer.seek(&partition, offset),
+        Start::End(spec) => consumer.seek_to(&partition, spec),
+    }
+    .map_err(failed)
+}
+
+async fn read(
+    env: &Env,
+    options: &Options,
+    consumer: &mut Consumer,
+    formatter: &Formatter,
+    count: &mut u64,
+) -> Outcome {
+    let most = options.number::<i64>("max-messages")?.and_then(|most| u64::try_from(most).ok());
+    let patience = options.number::<i64>("timeout-ms")?.and_then(|ms| u64::try_from(ms).ok());
+    let patience = patience.map(Duration::from_millis);
+    let mut last = env.clock.now();
+    let mut stdout = io::stdout().lock();
+    while most.is_none_or(|most| *count < most) {
+        let records = match consumer.poll(patience.map_or(POLL, |it| it.min(POLL))).await {
+            Ok(records) => records,
+            // Kafka's script ends well, whatever ended the reading.
+            Err(error) => {
+                warn(format!("Error processing message, terminating consumer process: {error}"));
+                return Ok(());
+            }
+        };
+        let now = env.clock.now();
+        if records.is_empty() && patience.is_some_and(|it| now.since(last) > it) {
+            warn("Error processing message, terminating consumer process: nothing came in time");
+            return Ok(());
+        }
+        let mut unread = BTreeMap::new();
+        for record in records.iter() {
+            last = now;
+            if most.is_some_and(|most| *count >= most) {
+                unread.entry(record.partition.clone()).or_insert(record.offset);
+                continue;
+            }
+            *count += 1;
+            if let Err(why) = formatter.write(&record, &mut stdout)? {
+                warn(format!("Error processing message: {why}"));
+                if !options.has("skip-message-on-error") {
+                    return Err(Stop::silent());
+                }
+            }
+        }
+        stdout.flush()?;
+        // What was not printed is not committed.
+        for (partition, offset) in unread {
+            consumer.seek(&partition, offset).map_err(|error| Stop::failed(error.to_string()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Kafka's scripts and `ottla`'s of the same names: the sessions in `compat/interop/sessions.txt`, run by
+//! Kafka's tools on one node and by `ottla` on another, have to print the same and to end the same.
+//!
+//! What may differ is masked: addresses, directories, ids that are drawn at random, times, and what was measured.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::jvm::Jvm;
+use crate::node::{Node, Settings, binary};
+use crate::program::{Running, within};
+
+const COMMAND_SECONDS: u64 = 90;
+/// Files that sessions read.
+const FILES: [(&str, &str); 5] = [
+    ("plan.csv", "orders,0,1\norders,1,0\n"),
+    ("plans.csv", "billing,orders,0,2\nnewcomer,orders,1,1\n"),
+    (
+        "offsets.json",
+        r#"{"partitions": [{"topic": "orders", "partition": 0, "offset": 2},
+            {"topic": "orders", "partition": 1, "offset": -1},
+            {"topic": "orders", "partition": 2, "offset": 9}], "version": 1}"#,
+    ),
+    ("no.json", "{partitions"),
+    ("topic.properties", "segment.ms=100000\nmin.insync.replicas=1\n"),
+];
+
+/// A line of a session.
+struct Step {
+    line: usize,
+    text: String,
+    words: Vec<String>,
+    input: Option<String>,
+}
+
+/// What a command came to.
+#[derive(PartialEq, Eq)]
+struct End {
+    code: i32,
+    said: String,
+}
+
+pub(super) fn compare(jvm: &Jvm, root: &Path) -> Result<String> {
+    let sessions =
+        read(&std::fs::read_to_string(crate::root().join("compat/interop/sessions.txt"))?)?;
+    let files = root.join("files");
+    std::fs::create_dir_all(&files)?;
+    for (name, text) in FILES {
+        std::fs::write(files.join(name), text)?;
+    }
+    let by_kafka = Side::start(root, "by-kafka", &files)?;
+    let by_ottla = Side::start(root, "by-ottla", &files)?;
+    let mut tools = Tools::start(jvm, &files)?;
+    let mut commands = 0;
+    let mut wrong = Vec::new();
+    for (title, steps) in &sessions {
+        for step in steps {
+            let place = || format!("{title}, line {}: {}", step.line, step.text);
+            if step.words.first().is_some_and(|word| word == "ottla") {
+                for side in [&by_kafka, &by_ottla] {
+                    let end = side.prepare(step).with_context(place)?;
+                    ensure!(end.code == 0, "{}: ended with {}", place(), end.code);
+                }
+                continue;
+            }
+            let kafka = tools.run(&by_kafka, step).with_context(place)?;
+            let ottla = by_ottla.run(step).with_context(place)?;
+            commands += 1;
+            if kafka != ottla {
+                wrong.push(format!("{}\n{}", place(), difference(&kafka, &ottla)));
+            }
+        }
+    }
+    by_kafka.node.stop()?;
+    by_ottla.node.stop()?;
+    ensure!(
+        wrong.is_empty(),
+        "{} of {commands} commands end differently:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(format!("{} sessions, {commands} commands", sessions.len()))
+}
+
+fn difference(kafka: &End, ottla: &End) -> String {
+    let shown = |who: &str, end: &End| -> String {
+        let lines = end.said.lines().map(|line| format!("    {line}\n"));
+        format!("  {who} ended with {}:\n{}", end.code, lines.collect::<String>())
+    };
+    shown("Kafka", kafka) + &shown("Ottla", ottla)
+}
+
+/// Sessions with their titles.
+fn read(text: &str) -> Result<Vec<(String, Vec<Step>)>> {
+    let mut sessions: Vec<(String, Vec<Step>)> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        if let Some(title) = line.strip_prefix("== ") {
+            sessions.push((title.to_owned(), Vec::new()));
+        } else if !line.is_empty() && !line.starts_with('#') {
+            let (command, input) = line.split_once(" <<< ").unzip();
+            let command = command.unwrap_or(line);
+            let step = Step {
+                line: at + 1,
+                text: line.to_owned(),
+                words: words(command),
+                input: input.map(|text| text.replace("\\n", "\n").replace("\\t", "\t") + "\n"),
+            };
+            let (_, steps) = sessions.last_mut().context("a command in front of the sessions")?;
+            steps.push(step);
+        }
+    }
+    Ok(sessions)
+}
+
+/// Words with blanks between them, but for those in single quotes.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (at, part) in text.split('\'').enumerate() {
+        if at % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            words.extend(part.split_whitespace().map(ToOwned::to_owned));
+        }
+    }
+    words
+}
+
+/// A node, and how what is said about it is made comparable.
+struct Side {
+    node: Node,
+    folder: PathBuf,
+    files: PathBuf,
+}
+
+impl Side {
+    fn start(root: &Path, name: &str, files: &Path) -> Result<Self> {
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder)?;
+        let mut settings = Settings::default();
+        settings.set.push(("offsets.topic.num.partitions", "3".to_owned()));
+        let node = Node::start(&folder, &settings)?;
+        Ok(Self { node, folder, files: files.to_owned() })
+    }
+
+    fn data(&self) -> String {
+        self.folder.join("data").display().to_string()
+    }
+
+    /// The words of a step with what its placeholders stand for.
+    fn words(&self, step: &Step) -> Vec<String> {
+        let mut words = Vec::new();
+        for word in &step.words {
+            if word == "{at}" {
+                words.extend(["--bootstrap-server".to_owned(), self.node.address().to_owned()]);
+                continue;
+            }
+            let word = word.replace("{data}", &self.data());
+            words.push(word.replace("{files}", &self.files.display().to_string()));
+        }
+        words
+    }
+
+    /// One of `ottla`'s own commands.
+    fn prepare(&self, step: &Step) -> Result<End> {
+        let mut words = self.words(step);
+        words.remove(0);
+        words.extend(["--bootstrap-server".to_owned(), self.node.address().to_owned()]);
+        self.ottla(&words, step)
+    }
+
+    /// One of Kafka's scripts by `ottla`.
+    fn run(&self, step: &Step) -> Result<End> {
+        self.ottla(&self.words(step), step)
+    }
+
+    fn ottla(&self, words: &[String], step: &Step) -> Result<End> {
+        let input = self.folder.join("input");
+        std::fs::write(&input, step.input.as_deref().unwrap_or_default())?;
+        let output = self.folder.join("output");
+        let mut command = Command::new(binary()?);
+        command.args(words).stdin(File::open(&input)?).stdout(File::create(&output)?);
+        let log = File::options().create(true).append(true).open(self.folder.join("ottla.log"))?;
+        let mut running = Running::silent(command.stderr(log))?;
+        let status = running.ended_before(within(COMMAND_SECONDS))?;
+        let code = status.code().context("it was killed")?;
+        Ok(End { code, said: self.masked(&std::fs::read(&output)?) })
+    }
+
+    /// What was said, without what may differ.
+    fn masked(&self, said: &[u8]) -> String {
+        let text = String::from_utf8_lossy(said);
+        let text = text.replace(&self.data(), "DATA").replace(self.node.address(), "ADDRESS");
+        let mut masked = String::new();
+        for line in text.split_inclusive('\n') {
+            masked.push_str(&mask_ids(line));
+        }
+        masked
+    }
+}
+
+/// Ids of topics.
+fn mask_ids(line: &str) -> String {
+    const LENGTH: usize = 22;
+    let Some((before, after)) = line.split_once("TopicId: ") else { return line.to_owned() };
+    format!("{before}TopicId: ID{}", after.get(LENGTH..).unwrap_or_default())
+}
+
+/// Kafka's tools, in one virtual machine.
+struct Tools {
+    running: Running,
+    commands: ChildStdin,
+    files: PathBuf,
+}
+
+impl Tools {
+    fn start(jvm: &Jvm, files: &Path) -> Result<Self> {
+        let mut command = jvm.command("ottla.interop.Main")?;
+        command.args(["scripts", "-"]).stdin(Stdio::piped());
+        let mut running = Running::start(&mut command)?;
+        let commands = running.child().stdin.take().context("its standard input is piped")?;
+        Ok(Self { running, commands, files: files.to_owned() })
+    }
+
+    fn run(&mut self, side: &Side, step: &Step) -> Result<End> {
+        let (output, input) = (self.files.join("output"), self.files.join("input"));
+        let mut parts = vec![output.display().to_string()];
+        match &step.input {
+            Some(text) => {
+                std::fs::write(&input, text)?;
+                parts.push(input.display().to_string());
+            }
+            None => parts.push("-".to_owned()),
+        }
+        parts.extend(side.words(step));
+        writeln!(self.commands, "{}", parts.join("\t"))?;
+        self.commands.flush()?;
+        let code = self.answer()?.parse().context("an exit code")?;
+        ensure!(self.answer()? == "written", "Kafka's tools are out of step");
+        if code < 0 {
+            bail!("Kafka's script did not end");
+        }
+        Ok(End { code, said: side.masked(&std::fs::read(&output)?) })
+    }
+
+    fn answer(&self) -> Result<String> {
+        self.running.line_before(within(COMMAND_SECONDS))?.context("Kafka's tools ended early")
+    }
+}
