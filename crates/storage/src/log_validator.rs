@@ -109,14 +109,16 @@ fn check_batch(
     check_crc(batch)?;
     check_header(batch, rules.origin)?;
     let mut checker = RecordChecker::new(batch, rules);
+    let mut refused = RefusedRecords::default();
     if batch.compression()? == Compression::None {
-        batch.records()?.visit(|record| checker.check(&record))?;
+        batch.records()?.visit(|record| checker.check(&record, &mut refused))?;
     } else {
         batch.visit_records(decompressor.get(), rules.decompressed_limit(), |record| {
-            checker.check(&record)
+            checker.check(&record, &mut refused)
         })?;
     }
-    checker.finish()
+    refused.none()?;
+    Ok(Timestamp(checker.max_timestamp))
 }
 
 fn check_size(size: usize, config: &LogConfig) -> Result<(), AppendError> {
@@ -158,83 +160,100 @@ fn check_header(batch: &RecordBatch<'_>, origin: AppendOrigin) -> Result<(), App
 }
 
 /// Checks the records of a batch one by one: numbered from 0, each one acceptable.
+///
+/// It is never lent to a function that is not inlined: so it stays in registers.
 struct RecordChecker {
     base_timestamp: i64,
-    /// Earliest and latest timestamp, where there are limits.
-    timestamps: Option<(i64, i64)>,
+    earliest: i64,
+    latest: i64,
     key_required: bool,
     checked: i32,
     max_timestamp: i64,
+}
+
+/// The records of a batch that are not acceptable.
+#[derive(Default)]
+struct RefusedRecords {
     untimely: bool,
-    refused_count: usize,
-    /// The first of those refused.
-    refused: Vec<RecordError>,
+    count: usize,
+    /// The first of them.
+    first: Vec<RecordError>,
 }
 
 impl RecordChecker {
     fn new(batch: &RecordBatch<'_>, rules: &ValidationRules<'_>) -> Self {
         let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         let config = rules.config;
-        let limited = rules.origin == AppendOrigin::Client && !rules.stamps_append_time();
-        let earliest = rules.now.0.saturating_sub(millis(config.message_timestamp_before_max));
-        let latest = rules.now.0.saturating_add(millis(config.message_timestamp_after_max));
+        let (earliest, latest) = match rules.origin {
+            AppendOrigin::Client if !rules.stamps_append_time() => (
+                rules.now.0.saturating_sub(millis(config.message_timestamp_before_max)),
+                rules.now.0.saturating_add(millis(config.message_timestamp_after_max)),
+            ),
+            _ => (i64::MIN, i64::MAX),
+        };
         Self {
             base_timestamp: batch.base_timestamp().0,
-            timestamps: limited.then_some((earliest, latest)),
+            earliest,
+            latest,
             key_required: config.cleanup_policy.compact && !batch.is_control(),
             checked: 0,
             max_timestamp: Timestamp::NONE.0,
-            untimely: false,
-            refused_count: 0,
-            refused: Vec::new(),
         }
     }
 
     #[inline(always)]
-    fn check(&mut self, record: &Record<'_>) -> Result<(), AppendError> {
-        if record.offset_delta != self.checked {
-            return Err(self.misnumbered(record.offset_delta));
+    fn check(
+        &mut self,
+        record: &Record<'_>,
+        refused: &mut RefusedRecords,
+    ) -> Result<(), AppendError> {
+        let index = self.checked;
+        if record.offset_delta != index {
+            return Err(misnumbered(index, record.offset_delta));
         }
         if self.key_required && record.key.is_none() {
-            self.refuse("a compacted topic takes no record without a key".to_owned());
+            refused.keyless(index);
         }
         let timestamp = self.base_timestamp.wrapping_add(record.timestamp_delta);
-        if let Some((earliest, latest)) = self.timestamps
-            && timestamp != Timestamp::NONE.0
-            && !(earliest..=latest).contains(&timestamp)
-        {
-            self.refuse_time(timestamp, earliest, latest);
+        if !(self.earliest..=self.latest).contains(&timestamp) && timestamp != Timestamp::NONE.0 {
+            refused.untimely(index, timestamp, (self.earliest, self.latest));
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
-        self.checked += 1;
+        self.checked = index + 1;
         Ok(())
     }
+}
 
+#[cold]
+fn misnumbered(index: i32, offset_delta: i32) -> AppendError {
+    AppendError::invalid(format!("record {index} has the offset delta {offset_delta}"))
+}
+
+impl RefusedRecords {
     #[cold]
-    fn misnumbered(&self, offset_delta: i32) -> AppendError {
-        let index = self.checked;
-        AppendError::invalid(format!("record {index} has the offset delta {offset_delta}"))
+    fn keyless(&mut self, index: i32) {
+        self.add(index, "a compacted topic takes no record without a key".to_owned());
     }
 
     #[cold]
-    fn refuse_time(&mut self, timestamp: i64, earliest: i64, latest: i64) {
+    fn untimely(&mut self, index: i32, timestamp: i64, (earliest, latest): (i64, i64)) {
         self.untimely = true;
-        self.refuse(format!("timestamp {timestamp} is outside the limits {earliest} to {latest}"));
+        let message = format!("timestamp {timestamp} is outside the limits {earliest} to {latest}");
+        self.add(index, message);
     }
 
-    #[cold]
-    fn refuse(&mut self, message: String) {
-        self.refused_count += 1;
-        if self.refused.len() < MAX_RECORD_ERRORS {
-            self.refused.push(RecordError { batch_index: self.checked, message });
+    fn add(&mut self, batch_index: i32, message: String) {
+        self.count += 1;
+        if self.first.len() < MAX_RECORD_ERRORS {
+            self.first.push(RecordError { batch_index, message });
         }
     }
 
-    fn finish(self) -> Result<Timestamp, AppendError> {
-        let Some(first) = self.refused.first() else { return Ok(Timestamp(self.max_timestamp)) };
-        let count = self.refused_count;
-        let message = format!("{count} records were refused, the first: {}", first.message);
-        let record_errors = self.refused;
+    /// The error, if there are any.
+    fn none(self) -> Result<(), AppendError> {
+        let Some(first) = self.first.first() else { return Ok(()) };
+        let message = format!("{} records were refused, the first: {}", self.count, first.message);
+        let record_errors = self.first;
         Err(match self.untimely {
             true => AppendError::InvalidTimestamp { message, record_errors },
             false => AppendError::InvalidRecord { message, record_errors },

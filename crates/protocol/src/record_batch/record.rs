@@ -65,28 +65,46 @@ impl<'a> Header<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads a record from the front of `bytes` if it is as nearly all are: no headers, and no
-    /// number longer than three bytes. `None` says nothing about the record.
+    /// Reads a record from the front of `bytes` if it is as nearly all are: no headers, no number
+    /// longer than three bytes, and [`HEAD`] bytes from its first one on. `None` says nothing about
+    /// the record.
     ///
-    /// A producer's batch holds thousands, and each append looks at all of them: this takes about half
-    /// of the time of [`read`](Self::read), because it looks for the record's end once. Always inlined:
-    /// a record that is handed back through memory takes three times as long.
+    /// A producer's batch holds thousands, and each append looks at all of them: this takes a third
+    /// of the time of [`read`](Self::read), because it loads eight bytes at a time from where they
+    /// are sure to be, and looks for the record's end once. Always inlined: a record that is handed
+    /// back through memory takes three times as long.
     #[inline(always)]
     fn read_plain(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let mut at = 0;
-        let end = plain_length(bytes, &mut at)? + at;
-        let attributes = *bytes.get(at)? as i8;
-        at += 1;
-        let timestamp_delta = zigzag(u64::from(plain_varint(bytes, &mut at)?));
-        let offset_delta = zigzag(u64::from(plain_varint(bytes, &mut at)?)) as i32;
-        let key = plain_nullable(bytes, &mut at)?;
-        let value = plain_nullable(bytes, &mut at)?;
-        if *bytes.get(at)? != 0 || at + 1 != end {
+        let head: &[u8; HEAD] = bytes.first_chunk()?;
+        let (length, mut at) = plain_varint(word_at(head, 0))?;
+        let (record, rest) = bytes.split_at_checked(at + plain_length(length)?)?;
+        let attributes = head[at & 3] as i8;
+        let (timestamp_delta, width) = plain_varint(word_at(head, at + 1))?;
+        at += 1 + width;
+        let word = word_at(head, at);
+        let (offset_delta, width) = plain_varint(word)?;
+        let (key, key_width) = plain_varint(word >> (8 * width))?;
+        at += width + key_width;
+        let mut word = word_at(head, at);
+        let key = if key == NULL {
+            None
+        } else {
+            let from = at;
+            at += plain_length(key)?;
+            word = u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?);
+            Some(record.get(from..at)?)
+        };
+        let (value, width) = plain_varint(word)?;
+        let from = at + width;
+        let to = from + if value == NULL { 0 } else { plain_length(value)? };
+        if to + 1 != record.len() || record[to] != 0 {
             return None;
         }
+        let value = if value == NULL { None } else { Some(record.get(from..to)?) };
+        let timestamp_delta = zigzag(u64::from(timestamp_delta));
+        let offset_delta = zigzag(u64::from(offset_delta)) as i32;
         let headers = Headers::default();
-        let record = Self { attributes, timestamp_delta, offset_delta, key, value, headers };
-        Some((record, bytes.get(end..)?))
+        Some((Self { attributes, timestamp_delta, offset_delta, key, value, headers }, rest))
     }
 
     /// Reads the body of a record, without its length, all of it.
@@ -132,24 +150,25 @@ fn read_nullable<'a>(bytes: &mut &'a [u8]) -> Result<Option<&'a [u8]>, &'static 
     Ok(Some(taken))
 }
 
-/// A length that is not negative. The next record begins where it says, so nothing may be in its
-/// way: the shift undoes the zigzag of all of them.
-#[inline]
-fn plain_length(bytes: &[u8], at: &mut usize) -> Option<usize> {
-    let raw = plain_varint(bytes, at)?;
-    if raw & 1 == 0 { Some(raw as usize >> 1) } else { None }
+/// Enough for the numbers in front of a key, three bytes each, the attributes, and eight bytes from
+/// the length of the value on if there is no key.
+const HEAD: usize = 24;
+
+/// A null key or value, as the length is written.
+const NULL: u32 = 1;
+
+/// Eight bytes from `at` on, which is less than 16: that the mask says so saves looking.
+#[inline(always)]
+fn word_at(head: &[u8; HEAD], at: usize) -> u64 {
+    let at = at & 15;
+    u64::from_le_bytes(*head[at..].first_chunk().unwrap_or(&[0; 8]))
 }
 
-#[inline]
-fn plain_nullable<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Option<&'a [u8]>> {
-    const NULL: u32 = 1;
-    let raw = plain_varint(bytes, at)?;
-    if raw & 1 != 0 {
-        return if raw == NULL { Some(None) } else { None };
-    }
-    let from = *at;
-    *at = from + (raw >> 1) as usize;
-    Some(Some(bytes.get(from..*at)?))
+/// A length that is not negative. The next record begins where it says, so nothing may be in its
+/// way: the shift undoes the zigzag of all of them.
+#[inline(always)]
+fn plain_length(raw: u32) -> Option<usize> {
+    if raw & 1 == 0 { Some(raw as usize >> 1) } else { None }
 }
 
 /// The records of an uncompressed batch, or of one decompressed.

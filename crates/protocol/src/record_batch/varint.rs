@@ -19,25 +19,20 @@ pub(super) fn read_i32(bytes: &mut &[u8]) -> Option<i32> {
     }
 }
 
-/// Reads a number of up to three bytes at `at`, which moves on; its zigzag is not undone.
-#[inline]
-pub(super) fn plain(bytes: &[u8], at: &mut usize) -> Option<u32> {
-    let first = u32::from(*bytes.get(*at)?);
-    if first < 0x80 {
-        *at += 1;
-        return Some(first);
+/// The number of up to three bytes that `word` begins with, and how many those are; its zigzag is
+/// not undone. The bytes come in a register: nothing is loaded or bounded anew for each.
+#[inline(always)]
+pub(super) fn plain(word: u64) -> Option<(u32, usize)> {
+    let groups = [word & 0x7f, word >> 1 & 0x7f << 7, word >> 2 & 0x7f << 14];
+    if word & 0x80 == 0 {
+        Some((groups[0] as u32, 1))
+    } else if word & 0x8000 == 0 {
+        Some(((groups[0] | groups[1]) as u32, 2))
+    } else if word & 0x80_0000 == 0 {
+        Some(((groups[0] | groups[1] | groups[2]) as u32, 3))
+    } else {
+        None
     }
-    let second = u32::from(*bytes.get(*at + 1)?);
-    if second < 0x80 {
-        *at += 2;
-        return Some(second << 7 | first & 0x7f);
-    }
-    let third = u32::from(*bytes.get(*at + 2)?);
-    if third >= 0x80 {
-        return None;
-    }
-    *at += 3;
-    Some(third << 14 | (second & 0x7f) << 7 | first & 0x7f)
 }
 
 /// Nearly every number of a record takes one or two bytes.
