@@ -6,7 +6,7 @@ use crate::key::*;
 pub(super) const KEYS: &[ConfigKey] = &[
     int("offsets.topic.num.partitions", "50", Valid::AtLeast(1), "Partitions of __consumer_offsets; not to be changed later.").high(),
     short("offsets.topic.replication.factor", "3", Valid::AtLeast(1), "Replicas of __consumer_offsets.").high(),
-    int("offsets.topic.segment.bytes", "104857600", Valid::AtLeast(1), "The largest segment of __consumer_offsets in bytes.").high(),
+    int("offsets.topic.segment.bytes", "104857600", Valid::AtLeast(1 << 20), "The largest segment of __consumer_offsets in bytes.").high(),
     int("offsets.topic.compression.codec", "0", Valid::Between(0, 4), "How __consumer_offsets is compressed: 0 none, 1 gzip, 2 snappy, 3 LZ4, 4 zstd.").high().not_yet(),
     int("offsets.retention.minutes", "10080", Valid::AtLeast(1), "Minutes after which the offsets of an empty group expire.").high(),
     long("offsets.retention.check.interval.ms", "600000", Valid::AtLeast(1), "Milliseconds between two looks for expired offsets.").high(),

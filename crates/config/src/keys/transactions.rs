@@ -7,7 +7,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("transaction.state.log.num.partitions", "50", Valid::AtLeast(1), "Partitions of __transaction_state.").high().not_yet(),
     short("transaction.state.log.replication.factor", "3", Valid::AtLeast(1), "Replicas of __transaction_state.").high().not_yet(),
     int("transaction.state.log.min.isr", "2", Valid::AtLeast(1), "Replicas of __transaction_state that must be in sync.").high().not_yet(),
-    int("transaction.state.log.segment.bytes", "104857600", Valid::AtLeast(1), "The largest segment of __transaction_state in bytes.").high().not_yet(),
+    int("transaction.state.log.segment.bytes", "104857600", Valid::AtLeast(1 << 20), "The largest segment of __transaction_state in bytes.").high().not_yet(),
     int("transaction.state.log.load.buffer.size", "5242880", Valid::AtLeast(1), "Bytes read at once when a transaction coordinator loads its state.").high().not_yet(),
     int("transaction.max.timeout.ms", "900000", Valid::AtLeast(1), "The longest transaction in milliseconds.").high().not_yet(),
     int("transactional.id.expiration.ms", "604800000", Valid::AtLeast(1), "Milliseconds after which an idle transactional id is forgotten.").high().not_yet(),

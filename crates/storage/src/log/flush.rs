@@ -357,7 +357,7 @@ impl Log {
             gathered.segments.clear();
         }
         let Some(active) = writer.active.take() else { return Ok(gathered) };
-        if self.config.load().preallocate {
+        if active.has_room() {
             active.trim()?;
         }
         // A log that was closed without a snapshot at its end knows no producer.

@@ -75,3 +75,42 @@ fn the_zeroes_behind_the_records_of_a_preallocated_file_are_cut_off() {
     log.restart();
     assert_eq!(log.values(), ["a", "b", "c"]);
 }
+
+/// Values of 512 KiB.
+fn half_mib() -> String {
+    "x".repeat(512 << 10)
+}
+
+#[test]
+fn a_growing_segment_has_as_much_again_set_aside_until_it_is_closed() {
+    let mut log = SingleLog::new(LogConfig::default());
+    log.append_values(&[&half_mib()]);
+    let file = log.last_file("log");
+    assert!(space(&file) < (512 << 10) + LITTLE, "{} bytes: too small for more", space(&file));
+    log.append_values(&[&half_mib()]);
+    log.append_values(&[&half_mib()]);
+    let len = std::fs::metadata(&file).unwrap().len();
+    assert!(space(&file) > len + (256 << 10), "{} bytes for {len}", space(&file));
+    log.log.close().unwrap();
+    assert!(space(&file) < len + LITTLE, "{} bytes for {len} after a stop", space(&file));
+    log.reopen(log.log.recovery_point(), true);
+    assert_eq!(log.values(), vec![half_mib(); 3]);
+}
+
+#[test]
+fn what_a_killed_process_had_set_aside_is_given_back_with_the_next_roll() {
+    let segment_bytes = 4 << 20;
+    let mut log = SingleLog::new(LogConfig { segment_bytes, ..LogConfig::default() });
+    for _ in 0..3 {
+        log.append_values(&[&half_mib()]);
+    }
+    let file = log.last_file("log");
+    let len = std::fs::metadata(&file).unwrap().len();
+    assert!(space(&file) > len + (256 << 10), "{} bytes for {len}", space(&file));
+    log.crash();
+    let small = LogConfig { segment_bytes: 1 << 20, ..LogConfig::default() };
+    log.log.update_config(small);
+    log.append_values(&["next"]);
+    assert_eq!(log.files("log").len(), 2);
+    assert!(space(&file) < len + LITTLE, "{} bytes for {len}", space(&file));
+}
