@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use ottla_protocol::Offset;
+use ottla_config::{CleanupPolicy, LogConfig};
+use ottla_env::Env;
 use ottla_protocol::record_batch::RecordBatch;
-use ottla_storage::ReadError;
+use ottla_protocol::{Offset, TopicPartition};
+use ottla_storage::{CleanerLimits, LogManager, ReadError};
 
+use crate::log_manager::{TOPIC, append, contents, options};
 use crate::single_log::SingleLog;
 use crate::transactions;
 
@@ -38,9 +41,9 @@ fn a_transaction_index_that_does_not_fit_the_log_is_made_anew() {
 
 /// Of batches of some size each, of which an index knows every third or so.
 fn batches_of(bytes: usize) -> SingleLog {
-    let mut log = SingleLog::new(ottla_config::LogConfig {
+    let mut log = SingleLog::new(LogConfig {
         index_interval_bytes: 2 * bytes as u32,
-        ..ottla_config::LogConfig::default()
+        ..LogConfig::default()
     });
     for number in 0..12 {
         log.append_values(&[&format!("{number:>bytes$}"), "and another"]);
@@ -112,4 +115,99 @@ fn epochs_that_do_not_ascend_are_found_in_the_log() {
         let epochs = (0..4).map(|offset| log.log.epoch_for_offset(Offset(offset)).unwrap().0);
         assert_eq!(epochs.collect::<Vec<_>>(), [1, 1, 4, 6], "{damaged:?}");
     }
+}
+
+#[test]
+fn an_epoch_older_than_the_one_before_is_corrupt() {
+    let log = batches_of(100);
+    let end = log.log.log_end_offset();
+    let file = log.last_file("log");
+    let batch = std::fs::read(&file).unwrap().len() / 12;
+    let mut corrupt = 0;
+    for number in 1..12 {
+        // Only the lowest bits stay above what the others have.
+        flip_each(&file, number * batch + 12..number * batch + 13, |place| {
+            match log.log.read(Offset(2 * number as i64), 1, true, end) {
+                Err(ReadError::Corrupt(_)) => corrupt += 1,
+                read => assert!(!read.unwrap().read().unwrap().is_empty(), "{place}"),
+            }
+        });
+    }
+    assert!(corrupt > 0, "where the batch before it is read, too, the sign gives it away");
+}
+
+/// A log of thirty records in a node that stopped: a flip makes most digits of its checkpoints point
+/// beyond the end.
+async fn stopped_node() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = LogManager::open(Env::os(), options(dir.path())).await.unwrap();
+    let log = manager.create_log(&orders(), TOPIC, LogConfig::default()).unwrap();
+    for number in 0..30 {
+        append(&manager, &orders(), &[&format!("value {number}")]);
+    }
+    log.set_high_watermark(Offset(17));
+    manager.checkpoint_high_watermarks();
+    manager.shutdown(1).await;
+    std::fs::write(dir.path().join("cleaner-offset-checkpoint"), "0\n1\norders 0 17\n").unwrap();
+    dir
+}
+
+fn orders() -> TopicPartition {
+    TopicPartition::new("orders", 0)
+}
+
+/// Flips each bit of a file below a stopped node's directory, and starts a node each time.
+async fn start_with_flips(file: &str, look: impl Fn(&LogManager, &str)) {
+    let sound = std::fs::read(stopped_node().await.path().join(file)).unwrap();
+    for bit in 0..sound.len() * 8 {
+        let dir = stopped_node().await;
+        let mut flipped = sound.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(dir.path().join(file), &flipped).unwrap();
+        let manager = LogManager::open(Env::os(), options(dir.path())).await.unwrap();
+        look(&manager, &format!("{:?}", String::from_utf8_lossy(&flipped)));
+    }
+}
+
+fn assert_whole(manager: &LogManager, place: &str) {
+    let log = manager.log(&orders()).expect(place);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(0), Offset(30)), "{place}");
+    assert_eq!(contents(manager, &orders()).len(), 30, "{place}");
+    let high_watermark = log.high_watermark();
+    assert!((Offset(0)..=Offset(30)).contains(&high_watermark), "{high_watermark}, {place}");
+}
+
+#[tokio::test]
+async fn high_watermarks_are_kept_within_the_log() {
+    start_with_flips("replication-offset-checkpoint", assert_whole).await;
+}
+
+#[tokio::test]
+async fn where_compaction_got_to_is_kept_within_the_log() {
+    start_with_flips("cleaner-offset-checkpoint", |manager, place| {
+        assert_whole(manager, place);
+        let log = manager.log(&orders()).unwrap();
+        log.set_high_watermark(Offset(30));
+        log.update_config(LogConfig {
+            cleanup_policy: CleanupPolicy { delete: false, compact: true },
+            ..LogConfig::default()
+        });
+        let cleaned = log.clean(&CleanerLimits::default(), Env::os().clock.wall());
+        let first = log.first_dirty_offset();
+        assert!(first.is_none_or(|first| first <= Offset(30)), "{first:?}, {place}: {cleaned:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_of_another_topic_is_refused_and_one_of_none_is_taken() {
+    start_with_flips("orders-0/partition.metadata", |manager, place| {
+        assert_whole(manager, place);
+        let is_other = manager.log(&orders()).unwrap().topic_id().is_some_and(|id| id != TOPIC);
+        match manager.create_log(&orders(), TOPIC, LogConfig::default()) {
+            Ok(log) => assert!(!is_other && log.topic_id() == Some(TOPIC), "{place}"),
+            Err(error) => assert!(is_other, "{error}, {place}"),
+        }
+    })
+    .await;
 }
