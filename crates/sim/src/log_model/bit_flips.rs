@@ -9,7 +9,7 @@ use super::run::Run;
 /// Runs `history`, stops cleanly, flips one bit of every file of the log whose name ends with
 /// `extension`, one file after the other, and starts again: everything visible has to be as before.
 /// `place` says which bit. Answers how many flips there were.
-pub fn flip_each(history: &History, extension: &str, place: u64) -> Result<u64> {
+pub fn flip_each(history: &History, after: &[Step], extension: &str, place: u64) -> Result<u64> {
     let mut flips = 0;
     loop {
         let mut run = Run::new(history, false)?;
@@ -23,7 +23,7 @@ pub fn flip_each(history: &History, extension: &str, place: u64) -> Result<u64> 
         let bit = place % (file.len * 8);
         run.machine.flip_bit(&file.path, bit)?;
         let judged = run.start().and_then(|()| check::everything(&mut run));
-        let judged = judged.and_then(|()| run.step(&Step::Restart));
+        let judged = judged.and_then(|()| after.iter().try_for_each(|step| run.step(step)));
         judged.with_context(|| format!("bit {bit} of {} flipped\n{history}", file.name))?;
         flips += 1;
     }
