@@ -8,6 +8,10 @@ import { bytes, chunks, drive, END, refusal, START, text, TOPIC_ALREADY_EXISTS }
 const { AssignerProtocol, CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = kafkajs
 CompressionCodecs[CompressionTypes.Snappy] = snappy
 
+// Sources of configuration values, as DescribeConfigs numbers them.
+const DYNAMIC_TOPIC_CONFIG = 1
+const DYNAMIC_BROKER_CONFIG = 2
+
 function codeOf(error) {
   const inner = error.cause ?? error.errors?.[0] ?? error.groups?.[0]?.error ?? error.partitions?.[0]?.error
   return (inner && codeOf(inner)) || (Number.isInteger(error.code) ? error.code : 0)
@@ -145,13 +149,14 @@ function open(bootstrap, emit) {
       const type = ConfigResourceTypes[kind.toUpperCase()]
       return configsOf(await admin.describeConfigs({ resources: [{ type, name }], includeSynonyms: false }))
     }),
-    // It only knows how to set all keys of a topic at once.
-    alterConfig: asked(async ({ topic, key, value }) => {
-      const resource = { type: ConfigResourceTypes.TOPIC, name: topic }
+    // It only knows how to set all keys of a resource at once.
+    alterConfig: asked(async ({ kind, name, key, value }) => {
+      const resource = { type: ConfigResourceTypes[kind.toUpperCase()], name }
       const described = await admin.describeConfigs({ resources: [resource], includeSynonyms: false })
+      const own = kind === 'topic' ? DYNAMIC_TOPIC_CONFIG : DYNAMIC_BROKER_CONFIG
       const set = new Map(
         Object.entries(configsOf(described))
-          .filter(([, { source }]) => source === 1)
+          .filter(([, { source }]) => source === own)
           .map(([name, { value }]) => [name, value])
       )
       value === null ? set.delete(key) : set.set(key, value)
@@ -191,17 +196,18 @@ function configsOf({ resources }) {
   return Object.fromEntries(
     resources[0].configEntries.map(entry => [
       entry.configName,
-      { value: entry.configValue ?? '', source: entry.configSource ?? 0 },
+      { value: entry.configValue ?? '', source: entry.configSource ?? 0, readOnly: entry.readOnly },
     ])
   )
 }
 
 drive({
   lacks: {
-    scenarios: ['produce-lz4', 'produce-zstd', 'cooperative-rebalance', 'static-membership'],
+    scenarios: ['produce-lz4', 'produce-zstd', 'cooperative-rebalance', 'static-membership', 'update-features'],
     maxTimestamp: true,
     nullHeader: true,
     strategy: true,
+    allBrokers: true,
   },
   codeOf,
   open,

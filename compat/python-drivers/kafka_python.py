@@ -213,14 +213,28 @@ class Client:
         resource = ConfigResource(ConfigResourceType[kind.upper()], name)
         entries = self.admin.describe_configs([resource], config_filter="all")[kind][name]
         return {
-            key: {"value": str(entry["value"] or ""), "source": ConfigSourceType[entry["config_source"]].value} for key, entry in entries.items()
+            key: {
+                "value": str(entry["value"] or ""),
+                "source": ConfigSourceType[entry["config_source"]].value,
+                "readOnly": entry["read_only"],
+            }
+            for key, entry in entries.items()
         }
 
-    def alterConfig(self, topic, key, value):
+    def alterConfig(self, kind, name, key, value):
         change = (AlterConfigOp.DELETE, None) if value is None else (AlterConfigOp.SET, value)
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs={key: change})
+        resource = ConfigResource(ConfigResourceType[kind.upper()], name, configs={key: change})
         answers = self.admin.alter_configs([resource], raise_on_unknown=False)
-        refuse_named(answers["topic"][topic])
+        refuse_named(answers[kind][name])
+
+    def features(self):
+        return {
+            name: {"level": found.get("finalized", (0, 0))[1], "newest": found["supported"][1]}
+            for name, found in self.admin.describe_features().items()
+        }
+
+    def updateFeature(self, feature, level):
+        refuse_named(self.admin.update_features({feature: level})[feature])
 
     def describeCluster(self):
         cluster = self.admin.describe_cluster()
@@ -244,4 +258,4 @@ def refuse(code):
 
 
 if __name__ == "__main__":
-    drive({"nullHeader": True, "nullRecord": True}, Client(sys.argv[1]).answer)
+    drive({"nullHeader": True, "nullRecord": True, "allBrokers": True}, Client(sys.argv[1]).answer)

@@ -1,5 +1,7 @@
 //! Stock clients against a node: the programs in `compat/`.
 
+mod broker;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::node::{Node, Settings};
+use self::broker::Broker;
 use crate::program::{Running, Scratch, exists, within};
 use crate::seeds;
 use crate::tally::Tally;
@@ -59,6 +61,7 @@ const CLIENTS: &[Client] = &[
         library: "aiokafka 0.14.0",
         kind: Kind::PythonDriver("python-drivers/aio_kafka.py"),
     },
+    Client { name: "rdkafka", library: "rdkafka 0.39.0 (librdkafka 2.12.1)", kind: Kind::Rdkafka },
     Client { name: "ottla", library: "ottla-client, this repository's own", kind: Kind::Rust },
 ];
 
@@ -81,6 +84,8 @@ enum Kind {
     PythonDriver(&'static str),
     /// The driver in `compat/rust`.
     Rust,
+    /// The driver in `compat/rdkafka`.
+    Rdkafka,
     /// A driver in `compat/node`.
     Node(&'static str),
 }
@@ -92,12 +97,15 @@ struct Results {
     failed: Vec<String>,
 }
 
-/// Runs one client or all, one scenario or all, and returns a table of what passed in markdown.
+/// Runs one client or all, one scenario or all, and returns a table of what passed in markdown. With `kafka` they run
+/// against Apache Kafka: what fails there, asks for what no client may rely on.
 pub(crate) fn run(
     tally: &mut Tally,
     client: Option<&&str>,
     scenario: Option<&&str>,
+    kafka: bool,
 ) -> Result<String> {
+    let broker = if kafka { Broker::kafka()? } else { Broker::Ottla };
     let chosen: Vec<&Client> =
         CLIENTS.iter().filter(|known| client.is_none_or(|name| known.name == *name)).collect();
     let names: Vec<&str> = CLIENTS.iter().map(|known| known.name).collect();
@@ -105,6 +113,10 @@ pub(crate) fn run(
     let mut table = String::from("| client | library | scenarios passed |\n|---|---|---|\n");
     for client in chosen {
         let row = match client.kind.toolchain() {
+            Ok(_) if kafka && matches!(client.kind, Kind::Seeds) => {
+                tally.skip(client.name, "it starts a node of its own");
+                "skipped".to_owned()
+            }
             Err(error) => {
                 tally.fail(client.name, &format!("{error:#}"));
                 "none".to_owned()
@@ -117,7 +129,8 @@ pub(crate) fn run(
                 let scenario = scenario.map_or("", |name| name);
                 let mut results = Results::default();
                 let scratch = Scratch::new(client.name)?;
-                if let Err(error) = client.run(&program, scenario, scratch.path(), &mut results) {
+                let place = (&broker, scratch.path());
+                if let Err(error) = client.run(&program, scenario, place, &mut results) {
                     results.fail(client.name, &format!("{error:#}"));
                 }
                 client.keep_node_log(scratch.path(), &results)?;
@@ -141,6 +154,7 @@ impl Kind {
             Self::Go(program) => toolchain::go(program),
             Self::PythonDriver(driver) => toolchain::python_driver(driver),
             Self::Rust => toolchain::rust(),
+            Self::Rdkafka => toolchain::rdkafka(),
             Self::Node(driver) => toolchain::node(driver),
         }
     }
@@ -151,7 +165,7 @@ impl Client {
         &self,
         program: &[String],
         scenario: &str,
-        scratch: &Path,
+        (broker, scratch): (&Broker, &Path),
         results: &mut Results,
     ) -> Result<()> {
         println!("{}:", self.name);
@@ -161,8 +175,7 @@ impl Client {
             self.listen(program, &[], results)?;
             return Ok(());
         }
-        let settings = Settings::default();
-        let node = Node::start(scratch, &settings)?;
+        let node = broker.start(scratch)?;
         if scenario != RESTART {
             self.listen(program, &[node.address(), scenario], results)?;
         }
@@ -175,7 +188,7 @@ impl Client {
         self.listen(program, &[node.address(), "--before", &run], &mut before)?;
         results.failed.append(&mut before.failed);
         node.stop()?;
-        let node = Node::start(scratch, &settings)?;
+        let node = broker.start(scratch)?;
         self.listen(program, &[node.address(), "--after", &run], results)?;
         node.stop()?;
         Ok(())

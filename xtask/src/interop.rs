@@ -19,8 +19,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use self::jvm::Jvm;
-use self::kafka::Kafka;
+pub(crate) use self::jvm::Jvm;
+pub(crate) use self::kafka::Kafka;
 use crate::node::{Node, Settings, binary};
 use crate::program::Scratch;
 use crate::tally::Tally;

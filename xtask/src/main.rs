@@ -28,8 +28,9 @@ use crate::tally::Tally;
 const USAGE: &str = "\
 cargo xtask test [--require-all]      all checks, tests and stock clients; skips what the machine lacks, by name
 cargo xtask tidy                      crate graph, file lengths, names, paths in the documents
-cargo xtask compat [CLIENT [SCENARIO]] [--table] [--require-all]
-                                      stock clients against a node; --table prints what passed as markdown
+cargo xtask compat [CLIENT [SCENARIO]] [--table] [--kafka] [--require-all]
+                                      stock clients against a node; --table prints what passed as markdown;
+                                      --kafka tries the scenarios themselves on Apache Kafka
 cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask fuzz [TARGET [SECONDS]]   one fuzz target, or all in turn
@@ -58,7 +59,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
     };
     let known: &[&str] = match *command {
         "test" => &["--require-all"],
-        "compat" => &["--require-all", "--table"],
+        "compat" => &["--require-all", "--table", "--kafka"],
         "interop" => &["--require-all"],
         "bench" => return bench(&arguments[1..]),
         _ => &[],
@@ -71,7 +72,8 @@ fn run(arguments: Vec<String>) -> Result<bool> {
         ("test", []) => test(&mut tally)?,
         ("tidy", []) => tidy::check(&mut tally)?,
         ("compat", _) if operands.len() <= 2 => {
-            let table = compat::run(&mut tally, operands.first(), operands.get(1))?;
+            let kafka = flags.contains(&"--kafka");
+            let table = compat::run(&mut tally, operands.first(), operands.get(1), kafka)?;
             if flags.contains(&"--table") {
                 println!("{table}");
             }
@@ -101,7 +103,7 @@ fn test(tally: &mut Tally) -> Result<()> {
         tally.fail("release build", &format!("{error:#}"));
         return Ok(());
     }
-    compat::run(tally, None, None)?;
+    compat::run(tally, None, None, false)?;
     interop::run(tally, false)?;
     kill9::run(tally, kill9::ROUNDS)
 }

@@ -139,6 +139,23 @@ pub(crate) fn rust() -> Result<Toolchain> {
     driven(&[crate::root().join("target/debug/ottla-driver").display().to_string()])
 }
 
+/// The driver in `compat/rdkafka`, which is a workspace of its own.
+pub(crate) fn rdkafka() -> Result<Toolchain> {
+    for tool in ["cc", "make"] {
+        if !exists(tool) {
+            return missing(&format!("{tool} not found"));
+        }
+    }
+    let built = crate::root().join("target/xtask/rdkafka");
+    let status = Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--target-dir"])
+        .arg(&built)
+        .current_dir(folder("rdkafka"))
+        .status()?;
+    ensure!(status.success(), "compat/rdkafka does not compile");
+    driven(&[built.join("debug/rdkafka-driver").display().to_string()])
+}
+
 /// A driver in `compat/node`, with the packages that the lock file in its folder names.
 pub(crate) fn node(driver: &str) -> Result<Toolchain> {
     for tool in ["node", "npm"] {

@@ -378,26 +378,28 @@ func (c *client) Committed(
 	return commit, err
 }
 
-func (c *client) describe(ctx context.Context, kind, name string) (map[string]scenarios.Config, error) {
+func (c *client) DescribeConfigs(ctx context.Context, of scenarios.Resource) (map[string]scenarios.Config, error) {
 	configs := map[string]scenarios.Config{}
-	err := c.call(ctx, "describeConfigs", object{"kind": kind, "name": name}, &configs)
+	err := c.call(ctx, "describeConfigs", object{"kind": of.Kind, "name": of.Name}, &configs)
 	return configs, err
 }
 
-func (c *client) DescribeTopicConfigs(ctx context.Context, topic string) (map[string]scenarios.Config, error) {
-	return c.describe(ctx, "topic", topic)
-}
-
-func (c *client) DescribeBrokerConfigs(ctx context.Context, broker int32) (map[string]scenarios.Config, error) {
-	return c.describe(ctx, "broker", fmt.Sprint(broker))
-}
-
-func (c *client) AlterTopicConfig(ctx context.Context, topic, key string, value *string) error {
-	return c.call(ctx, "alterConfig", object{"topic": topic, "key": key, "value": value}, nil)
+func (c *client) AlterConfig(ctx context.Context, of scenarios.Resource, key string, value *string) error {
+	return c.call(ctx, "alterConfig", object{"kind": of.Kind, "name": of.Name, "key": key, "value": value}, nil)
 }
 
 func (c *client) DescribeCluster(ctx context.Context) (scenarios.Cluster, error) {
 	var cluster scenarios.Cluster
 	err := c.call(ctx, "describeCluster", object{}, &cluster)
 	return cluster, err
+}
+
+func (c *client) Features(ctx context.Context) (map[string]scenarios.Feature, error) {
+	features := map[string]scenarios.Feature{}
+	err := c.call(ctx, "features", object{}, &features)
+	return features, err
+}
+
+func (c *client) UpdateFeature(ctx context.Context, feature string, level int16) error {
+	return c.call(ctx, "updateFeature", object{"feature": feature, "level": level}, nil)
 }

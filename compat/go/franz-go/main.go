@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -16,14 +17,18 @@ import (
 
 type client struct {
 	seed  kgo.Opt
+	any   *kgo.Client
 	admin *kadm.Client
 }
 
 func main() {
 	scenarios.Main(func(bootstrap string) (scenarios.Client, error) {
 		seed := kgo.SeedBrokers(bootstrap)
-		admin, err := kadm.NewOptClient(seed)
-		return &client{seed, admin}, err
+		any, err := kgo.NewClient(seed)
+		if err != nil {
+			return nil, err
+		}
+		return &client{seed, any, kadm.NewClient(any)}, nil
 	})
 }
 
@@ -311,31 +316,49 @@ func (c *client) Committed(
 	return scenarios.Commit{Offset: answer.At, Metadata: answer.Metadata}, errors.Join(err, answer.Err)
 }
 
-func configsOf(answers kadm.ResourceConfigs, err error) (map[string]scenarios.Config, error) {
+// kadm does not tell what is read-only.
+func (c *client) DescribeConfigs(ctx context.Context, of scenarios.Resource) (map[string]scenarios.Config, error) {
+	asked := kmsg.NewDescribeConfigsRequestResource()
+	asked.ResourceType, asked.ResourceName = kmsg.ConfigResourceTypeTopic, of.Name
+	if of.Kind == scenarios.Broker {
+		asked.ResourceType = kmsg.ConfigResourceTypeBroker
+	}
+	request := kmsg.NewPtrDescribeConfigsRequest()
+	request.Resources = append(request.Resources, asked)
+	response, err := request.RequestWith(ctx, c.any)
+	if err != nil {
+		return nil, err
+	}
 	configs := map[string]scenarios.Config{}
-	for _, answer := range answers {
-		err = errors.Join(err, answer.Err)
+	for _, answer := range response.Resources {
+		err = errors.Join(err, kerr.ErrorForCode(answer.ErrorCode))
 		for _, entry := range answer.Configs {
-			configs[entry.Key] = scenarios.Config{Value: entry.MaybeValue(), Source: int8(entry.Source)}
+			config := scenarios.Config{Source: int8(entry.Source), ReadOnly: entry.ReadOnly}
+			if entry.Value != nil {
+				config.Value = *entry.Value
+			}
+			configs[entry.Name] = config
 		}
 	}
 	return configs, err
 }
 
-func (c *client) DescribeTopicConfigs(ctx context.Context, topic string) (map[string]scenarios.Config, error) {
-	return configsOf(c.admin.DescribeTopicConfigs(ctx, topic))
-}
-
-func (c *client) DescribeBrokerConfigs(ctx context.Context, broker int32) (map[string]scenarios.Config, error) {
-	return configsOf(c.admin.DescribeBrokerConfigs(ctx, broker))
-}
-
-func (c *client) AlterTopicConfig(ctx context.Context, topic, key string, value *string) error {
+func (c *client) AlterConfig(ctx context.Context, of scenarios.Resource, key string, value *string) error {
 	change := kadm.AlterConfig{Op: kadm.SetConfig, Name: key, Value: value}
 	if value == nil {
 		change.Op = kadm.DeleteConfig
 	}
-	answers, err := c.admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{change}, topic)
+	var answers kadm.AlterConfigsResponses
+	var err error
+	switch {
+	case of.Kind == scenarios.Topic:
+		answers, err = c.admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{change}, of.Name)
+	case of == scenarios.AllBrokers:
+		answers, err = c.admin.AlterBrokerConfigs(ctx, []kadm.AlterConfig{change})
+	default:
+		id, _ := strconv.Atoi(of.Name)
+		answers, err = c.admin.AlterBrokerConfigs(ctx, []kadm.AlterConfig{change}, int32(id))
+	}
 	for _, answer := range answers {
 		err = errors.Join(err, answer.Err)
 	}
@@ -347,4 +370,28 @@ func (c *client) DescribeCluster(ctx context.Context) (scenarios.Cluster, error)
 	return scenarios.Cluster{
 		ID: metadata.Cluster, Brokers: metadata.Brokers.NodeIDs(), Controller: metadata.Controller,
 	}, err
+}
+
+func (c *client) Features(ctx context.Context) (map[string]scenarios.Feature, error) {
+	request := kmsg.NewPtrApiVersionsRequest()
+	request.ClientSoftwareName, request.ClientSoftwareVersion = "franz-go", "1"
+	response, err := request.RequestWith(ctx, c.any)
+	if err != nil {
+		return nil, err
+	}
+	levels := map[string]int16{}
+	for _, feature := range response.FinalizedFeatures {
+		levels[feature.Name] = feature.MaxVersionLevel
+	}
+	features := map[string]scenarios.Feature{}
+	for _, feature := range response.SupportedFeatures {
+		features[feature.Name] = scenarios.Feature{Level: levels[feature.Name], Newest: feature.MaxVersion}
+	}
+	return features, kerr.ErrorForCode(response.ErrorCode)
+}
+
+func (c *client) UpdateFeature(ctx context.Context, feature string, level int16) error {
+	update := kadm.FeatureUpdate{Feature: feature, MaxVersionLevel: level, UpgradeType: 1}
+	answers, err := c.admin.UpdateFeatures(ctx, false, update)
+	return errors.Join(err, answers.Error())
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strconv"
 	"sync"
 	"time"
 
@@ -35,11 +34,12 @@ func transport() *kafka.Transport {
 
 func (c *client) Lacks() scenarios.Lacks {
 	return scenarios.Lacks{
-		Scenarios:    []string{"idempotent-producer", "cooperative-rebalance", "static-membership", "delete-records"},
+		Scenarios:    []string{"idempotent-producer", "cooperative-rebalance", "static-membership", "delete-records", "update-features"},
 		Reset:        true,
 		MaxTimestamp: true,
 		Empty:        true,
 		Strategy:     true,
+		AllBrokers:   true,
 	}
 }
 
@@ -295,6 +295,12 @@ func (c *client) DeleteRecords(context.Context, string, int32, int64) (int64, er
 	return 0, errors.ErrUnsupported
 }
 
+func (c *client) Features(context.Context) (map[string]scenarios.Feature, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (c *client) UpdateFeature(context.Context, string, int16) error { return errors.ErrUnsupported }
+
 func (c *client) Groups(ctx context.Context) ([]string, error) {
 	answer, err := c.ListGroups(ctx, &kafka.ListGroupsRequest{})
 	if err != nil {
@@ -346,38 +352,37 @@ func (c *client) Committed(
 	return scenarios.Commit{Offset: found.CommittedOffset, Metadata: found.Metadata}, errors.Join(answer.Error, found.Error)
 }
 
-func (c *client) describe(
-	ctx context.Context, kind kafka.ResourceType, name string,
-) (map[string]scenarios.Config, error) {
-	answer, err := c.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-		Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kind, ResourceName: name}},
+func kindOf(of scenarios.Resource) kafka.ResourceType {
+	if of.Kind == scenarios.Broker {
+		return kafka.ResourceTypeBroker
+	}
+	return kafka.ResourceTypeTopic
+}
+
+func (c *client) DescribeConfigs(ctx context.Context, of scenarios.Resource) (map[string]scenarios.Config, error) {
+	answer, err := c.Client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
+		Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kindOf(of), ResourceName: of.Name}},
 	})
 	if err != nil {
 		return nil, err
 	}
 	configs := map[string]scenarios.Config{}
 	for _, entry := range answer.Resources[0].ConfigEntries {
-		configs[entry.ConfigName] = scenarios.Config{Value: entry.ConfigValue, Source: entry.ConfigSource}
+		configs[entry.ConfigName] = scenarios.Config{
+			Value: entry.ConfigValue, Source: entry.ConfigSource, ReadOnly: entry.ReadOnly,
+		}
 	}
 	return configs, answer.Resources[0].Error
 }
 
-func (c *client) DescribeTopicConfigs(ctx context.Context, topic string) (map[string]scenarios.Config, error) {
-	return c.describe(ctx, kafka.ResourceTypeTopic, topic)
-}
-
-func (c *client) DescribeBrokerConfigs(ctx context.Context, broker int32) (map[string]scenarios.Config, error) {
-	return c.describe(ctx, kafka.ResourceTypeBroker, strconv.Itoa(int(broker)))
-}
-
-func (c *client) AlterTopicConfig(ctx context.Context, topic, key string, value *string) error {
+func (c *client) AlterConfig(ctx context.Context, of scenarios.Resource, key string, value *string) error {
 	change := kafka.IncrementalAlterConfigsRequestConfig{Name: key, ConfigOperation: kafka.ConfigOperationDelete}
 	if value != nil {
 		change.Value, change.ConfigOperation = *value, kafka.ConfigOperationSet
 	}
 	answer, err := c.IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{
 		Resources: []kafka.IncrementalAlterConfigsRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic,
+			ResourceType: kindOf(of), ResourceName: of.Name,
 			Configs: []kafka.IncrementalAlterConfigsRequestConfig{change},
 		}},
 	})

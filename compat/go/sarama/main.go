@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -351,31 +350,29 @@ func (c *client) Committed(
 	return scenarios.Commit{Offset: block.Offset, Metadata: block.Metadata}, nil
 }
 
-func (c *client) describe(kind sarama.ConfigResourceType, name string) (map[string]scenarios.Config, error) {
-	resource := sarama.ConfigResource{Type: kind, Name: name}
-	entries, err := c.DescribeConfig(resource)
+func kindOf(of scenarios.Resource) sarama.ConfigResourceType {
+	if of.Kind == scenarios.Broker {
+		return sarama.BrokerResource
+	}
+	return sarama.TopicResource
+}
+
+func (c *client) DescribeConfigs(_ context.Context, of scenarios.Resource) (map[string]scenarios.Config, error) {
+	entries, err := c.DescribeConfig(sarama.ConfigResource{Type: kindOf(of), Name: of.Name})
 	configs := map[string]scenarios.Config{}
 	for _, entry := range entries {
-		configs[entry.Name] = scenarios.Config{Value: entry.Value, Source: int8(entry.Source)}
+		configs[entry.Name] = scenarios.Config{Value: entry.Value, Source: int8(entry.Source), ReadOnly: entry.ReadOnly}
 	}
 	return configs, err
 }
 
-func (c *client) DescribeTopicConfigs(_ context.Context, topic string) (map[string]scenarios.Config, error) {
-	return c.describe(sarama.TopicResource, topic)
-}
-
-func (c *client) DescribeBrokerConfigs(_ context.Context, broker int32) (map[string]scenarios.Config, error) {
-	return c.describe(sarama.BrokerResource, strconv.Itoa(int(broker)))
-}
-
-func (c *client) AlterTopicConfig(_ context.Context, topic, key string, value *string) error {
+func (c *client) AlterConfig(_ context.Context, of scenarios.Resource, key string, value *string) error {
 	change := sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet, Value: value}
 	if value == nil {
 		change.Operation = sarama.IncrementalAlterConfigsOperationDelete
 	}
 	changes := map[string]sarama.IncrementalAlterConfigsEntry{key: change}
-	return c.IncrementalAlterConfig(sarama.TopicResource, topic, changes, false)
+	return c.IncrementalAlterConfig(kindOf(of), of.Name, changes, false)
 }
 
 // The cluster's id is in no answer of the library but this one.
@@ -397,4 +394,35 @@ func (c *client) DescribeCluster(context.Context) (scenarios.Cluster, error) {
 	}
 	slices.Sort(cluster.Brokers)
 	return cluster, nil
+}
+
+func (c *client) Features(context.Context) (map[string]scenarios.Feature, error) {
+	controller, err := c.cluster.Controller()
+	if err != nil {
+		return nil, err
+	}
+	request := &sarama.ApiVersionsRequest{Version: 3, ClientSoftwareName: "sarama", ClientSoftwareVersion: "1"}
+	answer, err := controller.ApiVersions(request)
+	if err != nil {
+		return nil, err
+	}
+	levels := map[string]int16{}
+	for _, feature := range answer.FinalizedFeatures {
+		levels[feature.Name] = feature.MaxVersionLevel
+	}
+	features := map[string]scenarios.Feature{}
+	for _, feature := range answer.SupportedFeatures {
+		features[feature.Name] = scenarios.Feature{Level: levels[feature.Name], Newest: feature.MaxVersion}
+	}
+	return features, nil
+}
+
+func (c *client) UpdateFeature(_ context.Context, feature string, level int16) error {
+	answers, err := c.UpdateFeatures([]sarama.FeatureUpdate{{Feature: feature, MaxVersionLevel: level}})
+	for _, answer := range answers {
+		if answer.ErrorCode != sarama.ErrNoError {
+			err = errors.Join(err, answer.ErrorCode)
+		}
+	}
+	return err
 }

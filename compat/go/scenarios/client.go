@@ -41,11 +41,13 @@ type Client interface {
 	DescribeGroup(ctx context.Context, group string) (Group, error)
 	DeleteGroup(ctx context.Context, group string) error
 	Committed(ctx context.Context, group, topic string, partition int32) (Commit, error)
-	DescribeTopicConfigs(ctx context.Context, topic string) (map[string]Config, error)
-	DescribeBrokerConfigs(ctx context.Context, broker int32) (map[string]Config, error)
-	// AlterTopicConfig changes one key and leaves the others alone (KIP-339); nil takes the key away.
-	AlterTopicConfig(ctx context.Context, topic, key string, value *string) error
+	DescribeConfigs(ctx context.Context, of Resource) (map[string]Config, error)
+	// AlterConfig changes one key and leaves the others alone (KIP-339); nil takes the key away.
+	AlterConfig(ctx context.Context, of Resource, key string, value *string) error
 	DescribeCluster(ctx context.Context) (Cluster, error)
+	// Features of the cluster by name (KIP-584).
+	Features(ctx context.Context) (map[string]Feature, error)
+	UpdateFeature(ctx context.Context, feature string, level int16) error
 }
 
 // Lacks is what a library's API cannot express.
@@ -68,6 +70,12 @@ type Lacks struct {
 	Metadata bool `json:"metadata"`
 	// Strategy of a described group.
 	Strategy bool `json:"strategy"`
+	// AllBrokers as a resource: it knows each of them only.
+	AllBrokers bool `json:"allBrokers"`
+	// Refusals of a change of configuration: it does not tell of them.
+	Refusals bool `json:"refusals"`
+	// Controller of a described cluster.
+	Controller bool `json:"controller"`
 }
 
 // Producing is how records are sent.
@@ -143,10 +151,26 @@ type GroupMember struct {
 	Partitions []int32 `json:"partitions"`
 }
 
+// Resource that has a configuration: a topic or a broker.
+type Resource struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+}
+
+// Kinds of resources.
+const (
+	Topic  = "topic"
+	Broker = "broker"
+)
+
+// AllBrokers has the values that each broker takes for its own if it has none.
+var AllBrokers = Resource{Kind: Broker}
+
 // Config is a value and the number of its source.
 type Config struct {
-	Value  string `json:"value"`
-	Source int8   `json:"source"`
+	Value    string `json:"value"`
+	Source   int8   `json:"source"`
+	ReadOnly bool   `json:"readOnly"`
 }
 
 // Cluster as it is described.
@@ -154,4 +178,10 @@ type Cluster struct {
 	ID         string  `json:"id"`
 	Brokers    []int32 `json:"brokers"`
 	Controller int32   `json:"controller"`
+}
+
+// Feature has a level, and the highest that could be.
+type Feature struct {
+	Level  int16 `json:"level"`
+	Newest int16 `json:"newest"`
 }

@@ -177,7 +177,9 @@ function recordOf({ partition, offset, key, value, headers, timestamp }) {
 
 drive({
   lacks: {
-    scenarios: ['describe-and-alter-configs', 'create-partitions', 'describe-cluster'],
+    scenarios: [
+      'describe-and-alter-configs', 'alter-broker-config', 'update-features', 'create-partitions', 'describe-cluster',
+    ],
     maxTimestamp: true,
     nullHeader: true,
     empty: true,

@@ -2,7 +2,8 @@
 
 import { randomUUID } from 'node:crypto'
 import {
-  Admin, ConfigResourceTypes, Consumer, consumerHeartbeatChannel, cooperativeStickyAssigner, Producer, roundRobinAssigner,
+  Admin, apiVersionsV4, ConfigResourceTypes, Connection, Consumer, consumerHeartbeatChannel, cooperativeStickyAssigner,
+  Producer, roundRobinAssigner, updateFeaturesV1,
 } from '@platformatic/kafka'
 import { bytes, chunks, drive, END, refusal, text } from '../driver.mjs'
 
@@ -30,6 +31,17 @@ function open(bootstrap, emit) {
   function deliver(messages, { stream }, wanted = () => true) {
     messages.on('data', message => wanted(message.partition) && emit(stream, 'record', recordOf(message)))
     messages.on('error', error => emit(stream, 'failed', error))
+  }
+
+  async function connected(ask) {
+    const connection = new Connection('platformatic')
+    const [host, port] = bootstrap.split(':')
+    await connection.connect(host, Number(port))
+    try {
+      return await ask(connection)
+    } finally {
+      await connection.close()
+    }
   }
 
   return {
@@ -156,18 +168,33 @@ function open(bootstrap, emit) {
       const asked = { resourceType, resourceName: name, configurationKeys: null }
       const [found] = await admin.describeConfigs({ resources: [asked] })
       return Object.fromEntries(
-        found.configs.map(({ name, value, configSource }) => [name, { value: value ?? '', source: configSource }])
+        found.configs.map(({ name, value, configSource, readOnly }) => {
+          return [name, { value: value ?? '', source: configSource, readOnly }]
+        })
       )
     },
-    async alterConfig({ topic, key, value }) {
+    async alterConfig({ kind, name, key, value }) {
       const config = value === null ? { name: key, configOperation: DELETE } : { name: key, configOperation: SET, value }
-      const resource = { resourceType: ConfigResourceTypes.TOPIC, resourceName: topic, configs: [config] }
+      const resource = { resourceType: ConfigResourceTypes[kind.toUpperCase()], resourceName: name, configs: [config] }
       await admin.incrementalAlterConfigs({ resources: [resource] })
     },
     async describeCluster() {
       const { id, brokers, controllerId } = await admin.metadata({ topics: [], forceUpdate: true })
       return { id, brokers: [...brokers.keys()], controller: controllerId }
     },
+
+    // The library has these two as messages only, which go over a connection of one's own.
+    features: () => connected(async connection => {
+      const { supportedFeatures, finalizedFeatures } = await apiVersionsV4.api.async(connection, 'platformatic', '1')
+      const levels = new Map(finalizedFeatures.map(({ name, maxVersionLevel }) => [name, maxVersionLevel]))
+      return Object.fromEntries(
+        supportedFeatures.map(({ name, maxVersion }) => [name, { level: levels.get(name) ?? 0, newest: maxVersion }])
+      )
+    }),
+    updateFeature: ({ feature, level }) => connected(async connection => {
+      const update = { feature, maxVersionLevel: level, upgradeType: 1 }
+      await updateFeaturesV1.api.async(connection, 30_000, [update], false)
+    }),
   }
 }
 
@@ -182,4 +209,4 @@ function recordOf({ partition, offset, key, value, headerEntries, timestamp }) {
   return { partition, offset: Number(offset), key: text(key), value: text(value), headers, timestamp: Number(timestamp) }
 }
 
-drive({ lacks: { metadata: true, strategy: true }, codeOf, open })
+drive({ lacks: { metadata: true, strategy: true, allBrokers: true }, codeOf, open })

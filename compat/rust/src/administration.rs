@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use ottla_client::{
     Answers, ClientError, ConfigChange, ConfigResource, ConfigResourceType, ConfigSource,
-    NewPartitions, NewTopic, OffsetQuery,
+    FeatureUpdate, FeatureUpgrade, NewPartitions, NewTopic, OffsetQuery,
 };
 use ottla_protocol::{Offset, Timestamp, TopicPartition};
 use serde_json::{Value, json};
 
 use crate::Driver;
-use crate::calls::{number, text};
+use crate::asked::{number, text};
 
 impl Driver {
     pub(crate) async fn administer(&self, call: &str, with: &Value) -> Result<Value> {
@@ -25,6 +25,8 @@ impl Driver {
             }
             "describeConfigs" => self.describe_configs(with).await,
             "alterConfig" => self.alter_config(with).await,
+            "features" => self.features().await,
+            "updateFeature" => self.update_feature(with).await,
             "describeCluster" => {
                 let found = self.admin.describe_cluster(false).await?;
                 let brokers: Vec<i32> = found.brokers.iter().map(|node| node.id.0).collect();
@@ -124,29 +126,48 @@ impl Driver {
     }
 
     async fn describe_configs(&self, with: &Value) -> Result<Value> {
-        let kind = match text(with, "kind") {
-            "broker" => ConfigResourceType::Broker,
-            _ => ConfigResourceType::Topic,
-        };
-        let resource = ConfigResource::new(kind, text(with, "name"));
-        let found = only(self.admin.describe_configs(&[resource], None, false).await?)?;
+        let found = only(self.admin.describe_configs(&[resource_of(with)], None, false).await?)?;
         let entries = found.into_iter().map(|entry| {
             let value = entry.value.unwrap_or_default();
-            (entry.name, json!({ "value": value, "source": source_code(entry.source) }))
+            let source = source_code(entry.source);
+            (entry.name, json!({ "value": value, "source": source, "readOnly": entry.read_only }))
         });
         Ok(Value::Object(entries.collect()))
     }
 
     async fn alter_config(&self, with: &Value) -> Result<Value> {
-        let resource = ConfigResource::new(ConfigResourceType::Topic, text(with, "topic"));
         let change = match with["value"].as_str() {
             Some(value) => ConfigChange::Set(value.to_owned()),
             None => ConfigChange::Delete,
         };
-        let changes = BTreeMap::from([(resource, vec![(text(with, "key").to_owned(), change)])]);
+        let changes =
+            BTreeMap::from([(resource_of(with), vec![(text(with, "key").to_owned(), change)])]);
         only(self.admin.incremental_alter_configs(&changes, false).await?)?;
         Ok(Value::Null)
     }
+
+    async fn features(&self) -> Result<Value> {
+        let found = self.admin.describe_features().await?.into_iter().map(|(name, levels)| {
+            (name, json!({ "level": levels.finalized, "newest": levels.max_supported }))
+        });
+        Ok(Value::Object(found.collect()))
+    }
+
+    async fn update_feature(&self, with: &Value) -> Result<Value> {
+        let level = i16::try_from(number(with, "level")?)?;
+        let update = FeatureUpdate { level, upgrade: FeatureUpgrade::Upgrade };
+        let updates = BTreeMap::from([(text(with, "feature").to_owned(), update)]);
+        only(self.admin.update_features(&updates, false).await?)?;
+        Ok(Value::Null)
+    }
+}
+
+fn resource_of(with: &Value) -> ConfigResource {
+    let kind = match text(with, "kind") {
+        "broker" => ConfigResourceType::Broker,
+        _ => ConfigResourceType::Topic,
+    };
+    ConfigResource::new(kind, text(with, "name"))
 }
 
 pub(crate) fn partition_of(with: &Value) -> Result<TopicPartition> {

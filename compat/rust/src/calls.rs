@@ -1,47 +1,14 @@
-//! What is asked, and producing.
+//! Which call is whose, and producing.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use anyhow::Result;
 use ottla_client::{Producer, ProducerConfig, ProducerRecord};
 use ottla_protocol::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Driver;
-
-#[derive(Deserialize)]
-pub(crate) struct Call {
-    pub(crate) id: u64,
-    call: String,
-    with: Value,
-}
-
-#[derive(Deserialize)]
-struct Producing {
-    codec: String,
-    idempotent: bool,
-    #[serde(rename = "smallBatches")]
-    small_batches: bool,
-    large: bool,
-}
-
-#[derive(Deserialize)]
-struct Record {
-    partition: i32,
-    key: Option<String>,
-    value: Option<String>,
-    headers: Option<Vec<Header>>,
-    timestamp: i64,
-}
-
-#[derive(Deserialize)]
-struct Header {
-    key: String,
-    value: Option<String>,
-}
+use crate::asked::{Call, Producing, Record, bytes, text};
 
 impl Driver {
     pub(crate) async fn answer(&self, asked: Call) -> Result<Value> {
@@ -95,23 +62,4 @@ fn record_of<'a>(topic: &'a str, theirs: &'a Record) -> Result<ProducerRecord<'a
         record.timestamp = Some(Timestamp(theirs.timestamp));
     }
     Ok(record)
-}
-
-fn bytes(text: Option<&String>) -> Result<Option<Vec<u8>>> {
-    Ok(text.map(|text| BASE64_STANDARD.decode(text)).transpose()?)
-}
-
-pub(crate) fn base64_of(bytes: Option<&[u8]>) -> Value {
-    bytes.map_or(Value::Null, |bytes| json!(BASE64_STANDARD.encode(bytes)))
-}
-
-pub(crate) fn text<'a>(with: &'a Value, name: &str) -> &'a str {
-    with[name].as_str().unwrap_or_default()
-}
-
-pub(crate) fn number(with: &Value, name: &str) -> Result<i64> {
-    match with[name].as_i64() {
-        Some(number) => Ok(number),
-        None => bail!("{name} is missing"),
-    }
 }

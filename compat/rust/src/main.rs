@@ -2,10 +2,11 @@
 //! standard input, one JSON object a line, and answers on its standard output.
 
 mod administration;
+mod asked;
 mod calls;
 mod streams;
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use ottla_client::{Admin, Client, ClientError, ConsumerError, ProduceError};
 use ottla_env::Env;
 use serde_json::{Value, json};
 
-use self::calls::Call;
+use self::asked::{Call, say};
 use self::streams::Streams;
 
 /// How long a call may take.
@@ -52,13 +53,6 @@ fn main() -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// One line, whole.
-pub(crate) fn say(said: &Value) {
-    let mut output = std::io::stdout().lock();
-    // Nobody listens any more: the input ends too.
-    let _ended = writeln!(output, "{said}").and_then(|()| output.flush());
 }
 
 /// `said` with what went wrong.

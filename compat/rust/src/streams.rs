@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::administration::partition_of;
-use crate::calls::{base64_of, number, text};
-use crate::{Driver, PATIENCE, say, with_error};
+use crate::asked::{base64_of, number, say, text};
+use crate::{Driver, PATIENCE, with_error};
 
 const POLL: Duration = Duration::from_millis(100);
 

@@ -10,14 +10,14 @@ use crate::toolchain::compile_java;
 
 const CLIENT_SECONDS: u64 = 120;
 
-pub(super) struct Jvm {
+pub(crate) struct Jvm {
     class_path: String,
     log: PathBuf,
 }
 
 impl Jvm {
     /// Compiles the Java side; what is missing if that cannot be done here.
-    pub(super) fn prepare() -> Result<Result<Self, String>> {
+    pub(crate) fn prepare() -> Result<Result<Self, String>> {
         let project = crate::root().join("compat/interop");
         if let Some(missing) = compile_java(&project, &[])? {
             return Ok(Err(missing));

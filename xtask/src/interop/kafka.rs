@@ -14,7 +14,7 @@ const START_SECONDS: u64 = 90;
 const STOP_SECONDS: u64 = 60;
 const COMPACTION_SECONDS: u64 = 60;
 
-pub(super) struct Kafka {
+pub(crate) struct Kafka {
     running: Running,
     address: String,
 }
@@ -26,7 +26,7 @@ pub(super) fn data(folder: &Path) -> PathBuf {
 
 impl Kafka {
     /// Starts a broker on the data in `folder`, made at the first start, and waits until it is ready.
-    pub(super) fn start(jvm: &Jvm, folder: &Path) -> Result<Self> {
+    pub(crate) fn start(jvm: &Jvm, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (broker, controller) = free_ports()?;
         let properties = folder.join("server.properties");
@@ -54,12 +54,12 @@ impl Kafka {
         anyhow::bail!("Kafka ended before it was ready")
     }
 
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
     /// Ends it in good order.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.running.terminate()?;
         let status = self.running.ended_before(within(STOP_SECONDS)).context("stopping Kafka")?;
         // Exit code 143 is how a JVM reports SIGTERM.
