@@ -105,6 +105,19 @@ impl Connection {
             .ok_or(ClientError::NoCommonVersion { api, client, broker })
     }
 
+    /// For how long nothing should be sent after a response to Produce or Fetch that says
+    /// `throttle_time_ms` (KIP-219). Brokers that speak older versions only have kept the response
+    /// back for that long.
+    pub fn silence_after(&self, api: ApiKey, throttle_time_ms: i32) -> Duration {
+        let first = if api == ApiKey::Produce { 6 } else { 8 };
+        match self.records_version(api) {
+            Ok(version) if version >= first => {
+                Duration::from_millis(u64::try_from(throttle_time_ms).unwrap_or(0))
+            }
+            Ok(_) | Err(_) => Duration::ZERO,
+        }
+    }
+
     /// The version in which [`Connection::call`] will send an `R`.
     pub fn version_of<R: RequestResponsePair>(&self) -> Result<i16, ClientError> {
         self.version_within(api_of::<R>()?, client_versions::<R>())

@@ -35,6 +35,8 @@ pub struct BrokerConfig {
     pub topic_defaults: TopicDefaults,
     /// Fetch requests.
     pub fetch: FetchSettings,
+    /// How client quotas are measured.
+    pub quotas: QuotaSettings,
     /// `metrics.listener`, Ottla's own: `host:port` where metrics are told over HTTP, if anywhere.
     pub metrics_listener: Option<String>,
     /// What all this was read from, for describing it.
@@ -301,4 +303,22 @@ pub enum Sendfile {
     On,
     /// Always read, then write.
     Off,
+}
+
+/// How client quotas are measured. Kafka's `ClientQuotaManagerConfig`, of clients and of the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaSettings {
+    /// `quota.window.num` and `quota.window.size.seconds`: bytes, requests and connections.
+    pub window: QuotaWindow,
+    /// `controller.quota.window.num` and `controller.quota.window.size.seconds`: partitions created and deleted.
+    pub controller_window: QuotaWindow,
+}
+
+/// Over how many samples of which length something is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaWindow {
+    /// Samples, the one under way among them; at least 1.
+    pub samples: u32,
+    /// Length of one; at least a second.
+    pub size: Duration,
 }

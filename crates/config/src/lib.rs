@@ -35,8 +35,8 @@ mod values;
 
 pub use broker_config::{
     BrokerConfig, FetchSettings, GroupCoordinatorSettings, LogCleanerConfig, LogManagerConfig,
-    NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, ReplicaManagerConfig, Sendfile,
-    SocketServerConfig, TopicDefaults,
+    NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, QuotaSettings, QuotaWindow,
+    ReplicaManagerConfig, Sendfile, SocketServerConfig, TopicDefaults,
 };
 pub use client_metrics::{
     ClientMetricsProblem, pattern as client_metrics_pattern, validate_client_metrics,

@@ -48,6 +48,9 @@ impl<Answer> Outcome<Answer> {
     }
 }
 
+/// Asked before partitions are created or deleted whether so many may be now; each time they are (KIP-599).
+pub type MutationQuota<'a> = dyn FnMut(usize) -> bool + 'a;
+
 /// What the controller is told by its node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControllerConfig {

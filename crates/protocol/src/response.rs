@@ -11,6 +11,16 @@ use crate::produce::ProduceResponse;
 use crate::request::{decode_limits, for_each_generated_api};
 use crate::wire::{Frame, FrameWriter, Reader};
 
+/// The field of that name, which all but a few responses have.
+macro_rules! throttle_time_ms {
+    (DescribeQuorum, $response:ident) => {
+        None
+    };
+    ($api:ident, $response:ident) => {
+        Some(&mut $response.throttle_time_ms)
+    };
+}
+
 macro_rules! response_enum {
     ($($api:ident, $request:ident, $response:ident;)*) => {
         /// The body of a response, one variant for each API that is served. `R` is what stands for
@@ -30,6 +40,16 @@ macro_rules! response_enum {
                     Self::Produce(_) => ApiKey::Produce,
                     Self::Fetch(_) => ApiKey::Fetch,
                     $(Self::$api(_) => ApiKey::$api,)*
+                }
+            }
+
+            /// For how many milliseconds the client is asked to be silent (KIP-219), where the response can say so.
+            /// Versions that cannot leave it out.
+            pub const fn throttle_time_ms(&mut self) -> Option<&mut i32> {
+                match self {
+                    Self::Produce(response) => Some(&mut response.throttle_time_ms),
+                    Self::Fetch(response) => Some(&mut response.throttle_time_ms),
+                    $(Self::$api(_response) => throttle_time_ms!($api, _response),)*
                 }
             }
         }

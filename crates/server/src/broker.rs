@@ -17,6 +17,7 @@ use crate::dynamic_config::DynamicConfig;
 use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::tell_placements;
 use crate::producer_ids::ProducerIds;
+use crate::quotas::ClientQuotas;
 use crate::replica::{Applied, ReplicaManager};
 
 /// The parts of a running node.
@@ -32,6 +33,7 @@ pub(crate) struct Broker {
     fetch_sessions: FetchSessions,
     cold_reads: Arc<ColdReads>,
     producer_ids: ProducerIds,
+    quotas: Arc<ClientQuotas>,
 }
 
 impl Broker {
@@ -61,6 +63,7 @@ impl Broker {
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
             cold_reads,
             producer_ids: ProducerIds::new(),
+            quotas: Arc::new(ClientQuotas::new(config.quotas)),
             config,
         }
     }
@@ -78,6 +81,9 @@ impl Broker {
     fn apply(self: &Arc<Self>, delta: &MetadataDelta, image: &MetadataImage) {
         if let Some(config) = self.dynamic_config.apply(delta, image) {
             self.replicas.reconfigure(config, image);
+        }
+        if delta.client_quotas {
+            self.quotas.update(image);
         }
         self.follow(self.replicas.apply(delta, image));
         let deleted: BTreeSet<_> =
@@ -177,6 +183,11 @@ impl Broker {
     /// Where a handler reads what is not in memory.
     pub(crate) fn cold_reads(&self) -> &Arc<ColdReads> {
         &self.cold_reads
+    }
+
+    /// The quotas of clients.
+    pub(crate) fn quotas(&self) -> &Arc<ClientQuotas> {
+        &self.quotas
     }
 
     /// A producer id that nobody had before.

@@ -142,6 +142,16 @@ impl FetchSessions {
             .collect();
         (context.session_id, told)
     }
+
+    /// Answers nothing of what was read, and with which session. One that was to be opened is not: its client does not
+    /// know its partitions as long as it was told of none.
+    pub(crate) fn withhold(&self, context: FetchContext) -> i32 {
+        if context.incremental {
+            return context.session_id;
+        }
+        self.sessions.lock().remove(&context.session_id);
+        NO_SESSION
+    }
 }
 
 /// Continues a session: checks its epoch, then adds, changes and forgets partitions.

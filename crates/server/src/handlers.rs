@@ -7,6 +7,7 @@ mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
+mod bill;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -54,6 +55,7 @@ use tracing::error;
 use crate::broker::Broker;
 use crate::coordinator_host::Decided;
 use crate::network::ConnectionContext;
+use crate::quotas::{ClientName, MutationQuota};
 use crate::replica::{FetchedRecords, Flushing};
 
 pub(crate) use dispatch::dispatch;
@@ -93,6 +95,9 @@ impl Answer {
     }
 }
 
+/// The user of a connection that says of nobody that it is his. Kafka: `KafkaPrincipal.ANONYMOUS`.
+const ANONYMOUS: &str = "ANONYMOUS";
+
 /// Who asks, and how.
 #[derive(Clone, Debug)]
 struct RequestContext {
@@ -120,6 +125,17 @@ impl RequestContext {
             client_host,
             api_version: self.version(),
         }
+    }
+
+    /// Who asks, as quotas see it.
+    fn client(&self) -> ClientName<'_> {
+        ClientName { user: ANONYMOUS, client_id: self.client_id() }
+    }
+
+    /// What the request may create and delete; strictly from that version on.
+    fn mutation_quota(&self, broker: &Broker, strict_since: i16) -> MutationQuota {
+        let is_strict = self.version() >= strict_since;
+        MutationQuota::new(broker.env(), broker.quotas(), self.client(), is_strict)
     }
 
     /// The client's name for itself, empty if it gave none.

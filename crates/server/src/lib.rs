@@ -30,6 +30,7 @@ mod metrics;
 mod network;
 mod producer_ids;
 mod quorum;
+mod quotas;
 mod replica;
 mod server;
 

@@ -5,6 +5,7 @@
 //! Kafka does not tell begins with `ottla_`.
 
 mod http;
+mod quotas;
 
 use std::fmt;
 use std::io;
@@ -44,6 +45,7 @@ impl MetricsListener {
     pub(crate) fn serve(self, env: &Env, broker: &Arc<Broker>) -> TaskHandle {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(LogMetrics(Arc::downgrade(broker))));
+        registry.register_collector(Box::new(quotas::QuotaMetrics(Arc::downgrade(broker))));
         env.spawn("metrics", http::serve(env.clone(), self.listener, Arc::new(registry)))
     }
 }

@@ -16,6 +16,7 @@
 
 mod acceptor;
 mod connection_quotas;
+mod mute;
 mod processor;
 mod readahead;
 mod request_channel;
@@ -23,12 +24,14 @@ mod response_writer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_config::{Sendfile, SocketServerConfig};
 use ottla_env::{BoxFuture, Env, Listener, TaskHandle};
 use tokio::sync::watch;
 
 use crate::cold_reads::ColdReads;
+use crate::quotas::ClientQuotas;
 
 use acceptor::Acceptor;
 pub(crate) use acceptor::ListenError;
@@ -37,13 +40,27 @@ pub(crate) use request_channel::Handler;
 use request_channel::RequestChannel;
 pub(crate) use response_writer::Part;
 
+/// A response on its way.
+pub(crate) struct Outgoing {
+    /// Its bytes; none, if no response is due.
+    pub(crate) parts: Vec<Part>,
+    /// When it has left, nothing is read from the connection for this long (KIP-219).
+    pub(crate) throttle: Duration,
+}
+
+impl From<Vec<Part>> for Outgoing {
+    fn from(parts: Vec<Part>) -> Self {
+        Self { parts, throttle: Duration::ZERO }
+    }
+}
+
 /// A response that is not there yet; or why there will be none, and the connection is closed.
-pub(crate) type PendingResponse = BoxFuture<'static, Result<Vec<Part>, String>>;
+pub(crate) type PendingResponse = BoxFuture<'static, Result<Outgoing, String>>;
 
 /// What a handler gives back for one request.
 pub(crate) enum Reply {
     /// The response, now.
-    Ready(Vec<Part>),
+    Ready(Outgoing),
     /// The response, when the future is done; no parts, if none is due. Later requests of the connection are handled
     /// meanwhile.
     Later(PendingResponse),
@@ -110,7 +127,7 @@ impl SocketServer {
         bound: BoundSockets,
         config: &SocketServerConfig,
         (sendfile, cold_reads): (Sendfile, Arc<ColdReads>),
-        handler: Handler,
+        (handler, client_quotas): (Handler, Arc<ClientQuotas>),
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let quotas = Arc::new(ConnectionQuotas::new(config));
@@ -122,6 +139,7 @@ impl SocketServer {
                 env: env.clone(),
                 name,
                 quotas: Arc::clone(&quotas),
+                client_quotas: Arc::clone(&client_quotas),
                 channel: Arc::clone(&channel),
                 stopped: stopped.clone(),
             };

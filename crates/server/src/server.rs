@@ -131,7 +131,10 @@ impl Server {
             bound,
             &config.socket_server,
             (config.fetch.sendfile, Arc::clone(broker.cold_reads())),
-            Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
+            (
+                Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
+                Arc::clone(broker.quotas()),
+            ),
         );
         let quotas = Arc::clone(sockets.quotas());
         broker.dynamic_config().follow(move |config| quotas.reconfigure(&config.socket_server));

@@ -2,6 +2,7 @@
 //! handed out. Kafka: `Fetcher`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use ottla_protocol::fetch::{FetchRequest, FetchResponse, PartitionData};
 use ottla_protocol::{ApiKey, BrokerId, ErrorCode, Monotonic, StrBytes, TopicPartition};
@@ -34,7 +35,8 @@ pub(super) struct Fetched {
     session: FetchSession,
     asked: BTreeMap<TopicPartition, Wanted>,
     sent_at: Monotonic,
-    result: Result<FetchResponse, ClientError>,
+    /// With for how long the broker wants to hear nothing.
+    result: Result<(FetchResponse, Duration), ClientError>,
 }
 
 /// What is fetched and what waits to be handed out, in the order it came.
@@ -180,16 +182,17 @@ impl Consumer {
     pub(super) fn fetched(&mut self, fetched: Fetched, now: Monotonic) {
         let Fetched { broker, mut session, asked, sent_at, result } = fetched;
         let pause = self.client.options().retry_backoff;
-        let mut not_before = now;
+        let mut not_before;
         let mut usable = None;
         match result {
-            Ok(response) => {
+            Ok((response, silence)) => {
+                not_before = now + silence;
                 if session.answered(response.error_code, response.session_id) {
                     usable = Some(response);
                 } else if !response.error_code.is_retriable() {
                     let error = ClientError::refused(response.error_code);
                     self.errors.push_back(error.into());
-                    not_before = now + pause;
+                    not_before = now + pause.max(silence);
                 }
             }
             Err(error) => {
@@ -406,9 +409,11 @@ async fn fetch(
     session: &mut FetchSession,
     mut request: FetchRequest,
     asked: &BTreeMap<TopicPartition, Wanted>,
-) -> Result<FetchResponse, ClientError> {
+) -> Result<(FetchResponse, Duration), ClientError> {
     let connection = client.broker_for(broker, Purpose::Fetch).await?;
     let by_id = connection.records_version(ApiKey::Fetch)? >= FIRST_VERSION_BY_ID;
     session.fill(&mut request, asked, by_id);
-    connection.fetch(&request).await
+    let response = connection.fetch(&request).await?;
+    let silence = connection.silence_after(ApiKey::Fetch, response.throttle_time_ms);
+    Ok((response, silence))
 }

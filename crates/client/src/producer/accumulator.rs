@@ -97,6 +97,8 @@ struct Topic {
 struct Broker {
     connection: Link,
     in_flight: usize,
+    /// Until when it wants to hear nothing: this client is over a quota (KIP-219).
+    silent_until: Monotonic,
     failures: u32,
     /// Since when it takes no batch that is ready.
     stuck_since: Option<Monotonic>,
@@ -450,8 +452,13 @@ impl Accumulator {
                 Link::None => true,
                 Link::Backoff(until) => until <= now,
                 Link::Connecting => false,
-                Link::Open => broker.in_flight < self.config.max_in_flight,
+                Link::Open => {
+                    broker.in_flight < self.config.max_in_flight && broker.silent_until <= now
+                }
             };
+            if broker.connection == Link::Open && broker.silent_until > now {
+                wake_by(step, broker.silent_until);
+            }
             if may_send && broker.connection != Link::Open {
                 broker.connection = Link::Connecting;
                 step.connect.push(leader);

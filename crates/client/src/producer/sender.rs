@@ -249,6 +249,10 @@ impl Sender {
         if let Answers::Said(response) = &answers {
             let throttled = u64::try_from(response.throttle_time_ms).unwrap_or(0);
             accumulator.metrics.produce_throttle_time_total += throttled;
+            if let Some(connection) = self.connections.get(&broker) {
+                let silence = connection.silence_after(ApiKey::Produce, response.throttle_time_ms);
+                accumulator.throttled(broker, now + silence);
+            }
         }
         for batch in batches {
             let (result, leader) = answers.of(&batch, &metadata);

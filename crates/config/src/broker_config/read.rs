@@ -75,6 +75,7 @@ impl BrokerConfig {
             offsets: OffsetsSettings::of(&settings),
             topic_defaults: TopicDefaults::of(&settings),
             fetch: FetchSettings::of(&settings),
+            quotas: QuotaSettings::of(&settings),
             metrics_listener: metrics_listener(&settings, problems),
             settings,
         }
@@ -181,6 +182,22 @@ impl SocketServerConfig {
             max_connections_per_ip: values.number("max.connections.per.ip"),
             max_connections_per_ip_overrides: overrides.collect(),
             max_connection_creation_rate: values.number("max.connection.creation.rate"),
+        }
+    }
+}
+
+impl QuotaSettings {
+    fn of(values: &Settings) -> Self {
+        let window = |num, size_seconds| QuotaWindow {
+            samples: values.number(num),
+            size: Duration::from_secs(values.number(size_seconds)),
+        };
+        Self {
+            window: window("quota.window.num", "quota.window.size.seconds"),
+            controller_window: window(
+                "controller.quota.window.num",
+                "controller.quota.window.size.seconds",
+            ),
         }
     }
 }

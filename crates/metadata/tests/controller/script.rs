@@ -11,6 +11,7 @@
 //! auto-create a b
 //! grow a count=n [assign=1,2;2,3] [validate]
 //! delete a | id:0001…
+//! allow 5                                                        so many partitions may be created and deleted from here on
 //! alter topic:a set:key=value delete:key append:key=value subtract:key=value [validate]
 //! replace topic:a key=value [validate]                           nothing else stays set
 //! quota user=a,client-id=<default> key=value -key … | ip=… [validate]
@@ -80,6 +81,8 @@ pub(crate) struct Cluster {
     now: Monotonic,
     random: u64,
     incarnations: u128,
+    /// How many partitions may be created and deleted still, if there is a limit.
+    allowance: Option<usize>,
 }
 
 impl Default for Cluster {
@@ -87,7 +90,7 @@ impl Default for Cluster {
         let config = ControllerConfig { cluster_id: Arc::from("c"), broker: broker_config(&[]) };
         let now = Monotonic::default();
         let controller = Controller::new(config, MetadataImage::default(), now);
-        let mut cluster = Self { controller, now, random: 0, incarnations: 0 };
+        let mut cluster = Self { controller, now, random: 0, incarnations: 0, allowance: None };
         cluster.commit(bootstrap_records());
         cluster
     }
@@ -146,6 +149,10 @@ impl Cluster {
             "auto-create" => self.auto_create(rest),
             "grow" => self.grow(rest),
             "delete" => self.delete(rest),
+            "allow" => {
+                self.allowance = rest.first().map(|partitions| partitions.parse().unwrap());
+                Vec::new()
+            }
             "producer-ids" => self.producer_ids(rest),
             "alter" => self.alter(rest),
             "replace" => self.replace(rest),
@@ -315,7 +322,11 @@ impl Cluster {
             validate_only: words.contains(&"validate"),
         });
         let random = &mut self.random;
-        let outcome = self.controller.create_topics(&request, &mut || next(random));
+        let outcome = self.controller.create_topics(
+            &request,
+            &mut || next(random),
+            &mut within(&mut self.allowance),
+        );
         let mut lines = answer::created(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines
@@ -349,7 +360,11 @@ impl Cluster {
             validate_only: words.contains(&"validate"),
         });
         let random = &mut self.random;
-        let outcome = self.controller.create_partitions(&request, &mut || next(random));
+        let outcome = self.controller.create_partitions(
+            &request,
+            &mut || next(random),
+            &mut within(&mut self.allowance),
+        );
         let mut lines = answer::grown(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines
@@ -367,7 +382,7 @@ impl Cluster {
             }),
         };
         let request = message!(DeleteTopicsRequest { topics: words.iter().map(named).collect() });
-        let outcome = self.controller.delete_topics(&request);
+        let outcome = self.controller.delete_topics(&request, &mut within(&mut self.allowance));
         let mut lines = answer::deleted(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines
@@ -591,6 +606,14 @@ impl Cluster {
         let mut lines = vec![answer::producer_ids(&outcome.answer)];
         lines.extend(self.commit(outcome.records));
         lines
+    }
+}
+
+/// Takes partitions from an allowance, if there are so many.
+fn within(allowance: &mut Option<usize>) -> impl FnMut(usize) -> bool {
+    |partitions| match allowance {
+        None => true,
+        Some(left) => left.checked_sub(partitions).map(|rest| *left = rest).is_some(),
     }
 }
 

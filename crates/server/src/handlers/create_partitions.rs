@@ -6,15 +6,26 @@ use ottla_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use ottla_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use ottla_protocol::{StrBytes, message};
 
-use super::Answer;
+use super::{Answer, RequestContext};
 use crate::broker::Broker;
+use crate::quotas::milliseconds_of;
 
-pub(super) fn handle(broker: &Arc<Broker>, request: CreatePartitionsRequest) -> Answer {
+/// The first version in which a client is told that it is over its quota (KIP-599).
+const FIRST_VERSION_WITH_QUOTA: i16 = 3;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: CreatePartitionsRequest,
+) -> Answer {
     let broker = Arc::clone(broker);
+    let mut quota = context.mutation_quota(&broker, FIRST_VERSION_WITH_QUOTA);
     Answer::held(async move {
-        let decided =
-            broker.decide_logs(|controller, random| controller.create_partitions(&request, random));
-        decided.await.unwrap_or_else(|error| {
+        let decided = broker.decide_logs(|controller, random| {
+            controller.create_partitions(&request, random, &mut |partitions| quota.take(partitions))
+        });
+        let decided = decided.await;
+        let mut response = decided.unwrap_or_else(|error| {
             let refused = request.topics.iter().map(|topic| {
                 message!(CreatePartitionsTopicResult {
                     name: topic.name.clone(),
@@ -23,6 +34,8 @@ pub(super) fn handle(broker: &Arc<Broker>, request: CreatePartitionsRequest) -> 
                 })
             });
             message!(CreatePartitionsResponse { results: refused.collect() })
-        })
+        });
+        response.throttle_time_ms = milliseconds_of(quota.throttle());
+        response
     })
 }

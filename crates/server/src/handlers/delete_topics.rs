@@ -6,15 +6,26 @@ use ottla_protocol::messages::delete_topics_response::DeletableTopicResult;
 use ottla_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use ottla_protocol::{StrBytes, TopicId, message};
 
-use super::Answer;
+use super::{Answer, RequestContext};
 use crate::broker::Broker;
+use crate::quotas::milliseconds_of;
 
-pub(super) fn handle(broker: &Arc<Broker>, request: DeleteTopicsRequest) -> Answer {
+/// The first version in which a client is told that it is over its quota (KIP-599).
+const FIRST_VERSION_WITH_QUOTA: i16 = 5;
+
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    request: DeleteTopicsRequest,
+) -> Answer {
     let broker = Arc::clone(broker);
+    let mut quota = context.mutation_quota(&broker, FIRST_VERSION_WITH_QUOTA);
     Answer::held(async move {
-        let decided =
-            broker.controller().decide(|controller, _| controller.delete_topics(&request));
-        decided.await.unwrap_or_else(|error| {
+        let decided = broker.controller().decide(|controller, _| {
+            controller.delete_topics(&request, &mut |partitions| quota.take(partitions))
+        });
+        let decided = decided.await;
+        let mut response = decided.unwrap_or_else(|error| {
             let by_name =
                 request.topic_names.iter().map(|name| (Some(name.clone()), TopicId::ZERO));
             let by_either = request.topics.iter().map(|topic| (topic.name.clone(), topic.topic_id));
@@ -27,6 +38,8 @@ pub(super) fn handle(broker: &Arc<Broker>, request: DeleteTopicsRequest) -> Answ
                 })
             });
             message!(DeleteTopicsResponse { responses: refused.collect() })
-        })
+        });
+        response.throttle_time_ms = milliseconds_of(quota.throttle());
+        response
     })
 }

@@ -1,6 +1,7 @@
 //! From the bytes of a frame to the handler of its API, and from the answer back to bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_protocol::{
@@ -9,9 +10,10 @@ use ottla_protocol::{
 };
 use tracing::error;
 
+use super::bill::Bill;
 use super::{Answer, RequestContext, Response};
 use crate::broker::Broker;
-use crate::network::{self, ConnectionContext, Reply};
+use crate::network::{self, ConnectionContext, Outgoing, Reply};
 use crate::replica::FetchedRecords;
 
 /// Answers one request frame.
@@ -27,10 +29,11 @@ pub(crate) fn dispatch(
         {
             // The one answer that every client understands, whatever it asked (KIP-511).
             return encode(unsupported_api_versions_response().into(), header.correlation_id, 0)
-                .map_or_else(Reply::Close, Reply::Ready);
+                .map_or_else(Reply::Close, |parts| Reply::Ready(parts.into()));
         }
         Err(reason) => return Reply::Close(reason.to_string()),
     };
+    let bytes = frame.len();
     drop(frame);
     // Only records are worth keeping as slices of the connection's buffer. What other requests name may live long (a member
     // of a group, a partition of a fetch session) and must not keep that buffer alive.
@@ -39,24 +42,48 @@ pub(crate) fn dispatch(
         Ok(request) => request,
         Err(reason) => return Reply::Close(format!("{}: {reason}", header.api_key)),
     };
-    let (correlation_id, version) = (header.correlation_id, header.api_version);
     let context = RequestContext { connection: connection.clone(), header };
-    match handle(broker, &context, request) {
+    let mut bill = Bill::open(broker, &context, bytes);
+    let answer = Bill::work(&mut bill, || handle(broker, &context, request));
+    reply(answer, bill, (context.header.correlation_id, context.header.api_version))
+}
+
+/// The reply to request `id`, its correlation id and version.
+fn reply(answer: Answer, mut bill: Option<Bill>, id: (i32, i16)) -> Reply {
+    match answer {
         Answer::Now(response) => {
-            encode(response, correlation_id, version).map_or_else(Reply::Close, Reply::Ready)
+            respond(response, bill, id).map_or_else(Reply::Close, Reply::Ready)
         }
-        Answer::Later(response) => {
-            Reply::Later(Box::pin(async move { encode(response.await, correlation_id, version) }))
-        }
-        Answer::Held(response) => {
-            Reply::Held(Box::pin(async move { encode(response.await, correlation_id, version) }))
-        }
-        Answer::Nothing => Reply::Nothing,
-        Answer::Unanswered(done) => {
-            Reply::Later(Box::pin(async move { done.await.map(|()| Vec::new()) }))
-        }
+        Answer::Later(response) => Reply::Later(Box::pin(async move {
+            let response = Bill::work_later(&mut bill, response).await;
+            respond(response, bill, id)
+        })),
+        Answer::Held(response) => Reply::Held(Box::pin(async move {
+            let response = Bill::work_later(&mut bill, response).await;
+            respond(response, bill, id)
+        })),
+        Answer::Nothing => bill.map_or(Reply::Nothing, |bill| Reply::Ready(silence(bill))),
+        Answer::Unanswered(done) => Reply::Later(Box::pin(async move {
+            done.await.map(|()| bill.map_or_else(|| Vec::new().into(), silence))
+        })),
         Answer::Close(reason) => Reply::Close(reason),
     }
+}
+
+/// A response, and for how long its client has to be silent then.
+fn respond(
+    mut response: Response,
+    bill: Option<Bill>,
+    (correlation_id, version): (i32, i16),
+) -> Result<Outgoing, String> {
+    let throttle = bill.map_or(Duration::ZERO, |bill| bill.settle(&mut response));
+    let parts = encode(response, correlation_id, version)?;
+    Ok(Outgoing { parts, throttle })
+}
+
+/// No response, and for how long the client has to be silent all the same.
+fn silence(bill: Bill) -> Outgoing {
+    Outgoing { parts: Vec::new(), throttle: bill.settle_unanswered() }
 }
 
 fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> Answer {
@@ -79,8 +106,8 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         }
         Request::ListGroups(request) => super::list_groups::handle(broker, &request),
         Request::ApiVersions(request) => super::api_versions::handle(broker, context, &request),
-        Request::CreateTopics(request) => super::create_topics::handle(broker, request),
-        Request::DeleteTopics(request) => super::delete_topics::handle(broker, request),
+        Request::CreateTopics(request) => super::create_topics::handle(broker, context, request),
+        Request::DeleteTopics(request) => super::delete_topics::handle(broker, context, request),
         Request::DeleteRecords(request) => super::delete_records::handle(broker, &request),
         Request::InitProducerId(request) => super::init_producer_id::handle(broker, &request),
         Request::OffsetForLeaderEpoch(request) => {
@@ -88,7 +115,9 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         }
         Request::DescribeConfigs(request) => super::describe_configs::handle(broker, &request),
         Request::AlterConfigs(request) => super::alter_configs::handle(broker, request),
-        Request::CreatePartitions(request) => super::create_partitions::handle(broker, request),
+        Request::CreatePartitions(request) => {
+            super::create_partitions::handle(broker, context, request)
+        }
         Request::DeleteGroups(request) => super::delete_groups::handle(broker, &request),
         Request::ElectLeaders(request) => super::elect_leaders::handle(broker, request),
         Request::AlterPartitionReassignments(request) => {

@@ -15,6 +15,7 @@ use super::produce::missing;
 use super::{Answer, RequestContext, endpoints_of};
 use crate::broker::Broker;
 use crate::fetch_sessions::FetchContext;
+use crate::quotas::milliseconds_of;
 use crate::replica::{FetchedRecords, Partition, ReadBound, Subscription};
 
 /// The wire's number for `isolation.level=read_committed`.
@@ -40,7 +41,13 @@ pub(super) fn handle(
         }
     };
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
-    let max_bytes = max_bytes.min(broker.config().fetch.max_bytes as usize);
+    let mut max_bytes = max_bytes.min(broker.config().fetch.max_bytes as usize);
+    // Where no quota is set, the client's name is nobody's concern.
+    let client = broker.quotas().are_set().then(|| context.clone());
+    if let Some(client) = &client {
+        let allowed = broker.quotas().most_to_fetch(client.client());
+        max_bytes = max_bytes.min(allowed.unwrap_or(usize::MAX));
+    }
     let fetch = Fetch {
         listener: Arc::clone(&context.connection.listener),
         is_follower: request.replica_id.0 >= 0,
@@ -51,6 +58,7 @@ pub(super) fn handle(
         // More than may be sent is not waited for.
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
         max_bytes,
+        client,
         session,
     };
     let mut wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -75,6 +83,8 @@ struct Fetch {
     bound: ReadBound,
     min_bytes: usize,
     max_bytes: usize,
+    /// Who fetches, if quotas are set.
+    client: Option<RequestContext>,
     session: FetchContext,
 }
 
@@ -221,11 +231,34 @@ impl Fetch {
         }
     }
 
+    /// For how many milliseconds the client has to be silent before it may have `answers`.
+    fn charge(
+        &self,
+        broker: &Broker,
+        answers: &[(TopicRef, PartitionData<FetchedRecords>)],
+    ) -> i32 {
+        let Some(client) = &self.client else { return 0 };
+        let bytes = answers.iter().map(|(_, data)| data.records.len()).sum();
+        let now = broker.env().clock.now();
+        milliseconds_of(broker.quotas().fetched(client.client(), bytes, now))
+    }
+
     fn finish(
         self,
         broker: &Arc<Broker>,
         answers: Vec<(TopicRef, PartitionData<FetchedRecords>)>,
     ) -> FetchResponse<FetchedRecords> {
+        let throttle_time_ms = self.charge(broker, &answers);
+        if throttle_time_ms > 0 {
+            // As in Kafka, an answer without any partition; the session goes on as if nothing had been read (KIP-219).
+            return FetchResponse {
+                throttle_time_ms,
+                error_code: ErrorCode::None,
+                session_id: broker.fetch_sessions().withhold(self.session),
+                topics: Vec::new(),
+                node_endpoints: Vec::new(),
+            };
+        }
         let (session_id, told) = broker.fetch_sessions().finish(self.session, answers);
         let leaders = told.iter().filter_map(|(_, data)| Some(data.current_leader?.leader_id));
         let node_endpoints = endpoints_of(broker, &self.listener, leaders);

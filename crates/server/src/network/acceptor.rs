@@ -10,8 +10,10 @@ use ottla_env::{Env, Listener, Stream};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::connection_quotas::ConnectionPermit;
 use super::processor::Processor;
 use super::{ConnectionContext, ConnectionQuotas, RequestChannel, wait_stopped};
+use crate::quotas::ClientQuotas;
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,7 @@ pub(super) struct Acceptor {
     pub(super) env: Env,
     pub(super) name: Arc<str>,
     pub(super) quotas: Arc<ConnectionQuotas>,
+    pub(super) client_quotas: Arc<ClientQuotas>,
     pub(super) channel: Arc<RequestChannel>,
     pub(super) stopped: watch::Receiver<bool>,
 }
@@ -76,6 +79,10 @@ impl Acceptor {
             Ok(permit) => permit,
             Err(reason) => return warn!(%peer, %reason, "connection refused"),
         };
+        let throttle = self.client_quotas.connected(peer.ip(), self.env.clock.now());
+        if !throttle.is_zero() {
+            return self.hold_back((stream, permit), peer, throttle);
+        }
         let config = self.channel.config();
         let (send, receive) = (config.send_buffer_bytes, config.receive_buffer_bytes);
         if let Err(error) = stream.set_buffer_sizes(send, receive) {
@@ -89,5 +96,26 @@ impl Acceptor {
             drop(permit);
         };
         self.env.spawner.spawn("processor", Box::pin(connection));
+    }
+
+    /// Lets an address that opens too many connections wait before this one is closed, so that it does not come again at
+    /// once (KIP-612). Meanwhile the connection counts as one of those that there may be.
+    fn hold_back(
+        &self,
+        held: (Box<dyn Stream>, ConnectionPermit),
+        peer: SocketAddr,
+        throttle: Duration,
+    ) {
+        debug!(%peer, ?throttle, "connection_creation_rate is reached: the connection will be closed");
+        let (over, mut stopped) = (self.env.clock.sleep(throttle), self.stopped.clone());
+        let waiting = async move {
+            tokio::select! {
+                biased;
+                () = wait_stopped(&mut stopped) => {}
+                () = over => {}
+            }
+            drop(held);
+        };
+        self.env.spawner.spawn("connection held back", Box::pin(waiting));
     }
 }

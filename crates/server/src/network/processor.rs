@@ -15,8 +15,11 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{SemaphorePermit, watch};
 use tracing::{debug, warn};
 
+use super::mute::Mute;
 use super::response_writer::ResponseWriter;
-use super::{ConnectionContext, Part, PendingResponse, Reply, RequestChannel, wait_stopped};
+use super::{
+    ConnectionContext, Outgoing, Part, PendingResponse, Reply, RequestChannel, wait_stopped,
+};
 
 /// Bytes before each frame that give its length.
 const LENGTH_PREFIX: usize = 4;
@@ -69,6 +72,8 @@ struct Responses {
     held: bool,
     /// Bytes in memory of the responses that are ready.
     ready_bytes: usize,
+    /// For how long the client has to be silent when what is ready has left.
+    throttle: Duration,
     /// Parts gathered for the next write; kept for its capacity.
     parts: Vec<Part>,
     writer: ResponseWriter,
@@ -83,8 +88,14 @@ impl Processor {
     ) -> Self {
         let writer = ResponseWriter::new(channel.sendfile(), Arc::clone(channel.cold_reads()));
         let pending = VecDeque::new();
-        let responses =
-            Responses { pending, held: false, ready_bytes: 0, parts: Vec::new(), writer };
+        let responses = Responses {
+            pending,
+            held: false,
+            ready_bytes: 0,
+            throttle: Duration::ZERO,
+            parts: Vec::new(),
+            writer,
+        };
         Self { env: env.clone(), stream, context, channel, responses }
     }
 
@@ -108,15 +119,17 @@ impl Processor {
         let config = channel.config();
         let mut frames = FrameReader::new(config.request_max_bytes);
         let mut watchdog = Watchdog::new(env, config.connections_max_idle.unwrap_or(NEVER));
+        let mut mute = Mute::new(env);
         loop {
-            while responses.room(config.queued_max_requests) {
+            while !mute.is_on() && responses.room(config.queued_max_requests) {
                 let Some((frame, permit)) = frames.buffered(channel).await? else { break };
                 watchdog.active();
                 responses.push(channel.dispatch(context, frame))?;
                 drop(permit);
             }
             watchdog.until_idle(responses.write_ready(stream.as_mut())).await??;
-            let room = responses.room(config.queued_max_requests);
+            mute.extend(std::mem::take(&mut responses.throttle));
+            let room = !mute.is_on() && responses.room(config.queued_max_requests);
             if room && frames.has_arrived()? {
                 // What left made room for a request that nothing may ever follow.
                 continue;
@@ -132,8 +145,9 @@ impl Processor {
                     0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                     _ => {}
                 },
+                () = mute.over() => watchdog.active(),
                 () = &mut watchdog.timer => {
-                    let waiting = !responses.pending.is_empty();
+                    let waiting = mute.is_on() || !responses.pending.is_empty();
                     if watchdog.fired(waiting)? {
                         frames.shrink();
                         responses.writer.shrink();
@@ -150,12 +164,16 @@ impl Processor {
 impl Responses {
     /// Whether another request may be handled before a response has left.
     fn room(&self, bound: usize) -> bool {
-        self.pending.len() < bound && !self.held && self.ready_bytes < MAX_READY_BYTES
+        self.pending.len() < bound
+            && !self.held
+            && self.ready_bytes < MAX_READY_BYTES
+            && self.throttle.is_zero()
     }
 
     fn push(&mut self, reply: Reply) -> Result<(), ConnectionError> {
         match reply {
-            Reply::Ready(parts) => {
+            Reply::Ready(Outgoing { parts, throttle }) => {
+                self.throttle = self.throttle.max(throttle);
                 self.ready_bytes += bytes_in_memory(&parts);
                 self.pending.push_back(Pending::Ready(parts));
             }
@@ -179,8 +197,9 @@ impl Responses {
         self.resolve_head(response)
     }
 
-    fn resolve_head(&mut self, response: Result<Vec<Part>, String>) -> Result<(), ConnectionError> {
-        let parts = response.map_err(ConnectionError::Refused)?;
+    fn resolve_head(&mut self, response: Result<Outgoing, String>) -> Result<(), ConnectionError> {
+        let Outgoing { parts, throttle } = response.map_err(ConnectionError::Refused)?;
+        self.throttle = self.throttle.max(throttle);
         if let Some(head) = self.pending.front_mut() {
             self.ready_bytes += bytes_in_memory(&parts);
             *head = Pending::Ready(parts);

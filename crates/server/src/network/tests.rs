@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_config::{Sendfile, SocketServerConfig};
+use ottla_config::{BrokerConfig, Sendfile, SocketServerConfig};
 use ottla_env::Env;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use crate::cold_reads::ColdReads;
+use crate::quotas::ClientQuotas;
 
 use super::{BoundSockets, ConnectionContext, Handler, Part, Reply, SocketServer};
 
@@ -43,7 +44,8 @@ async fn serve(
     let handler: Handler = Arc::new(handler);
     let bound = BoundSockets::bind(&env, &listeners, config).await.unwrap();
     let address = bound.addresses()[0].1;
-    let server = SocketServer::start(&env, bound, config, reading(&env), handler);
+    let quotas = Arc::new(ClientQuotas::new(BrokerConfig::default().quotas));
+    let server = SocketServer::start(&env, bound, config, reading(&env), (handler, quotas));
     (env, server, address)
 }
 
@@ -59,7 +61,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
 
 /// Answers a request with its own bytes.
 fn echo(_: &ConnectionContext, body: Bytes) -> Reply {
-    Reply::Ready(vec![Part::Bytes(frame(&body).into())])
+    Reply::Ready(vec![Part::Bytes(frame(&body).into())].into())
 }
 
 async fn connect(env: &Env, address: SocketAddr) -> Stream {
@@ -115,7 +117,7 @@ async fn a_response_waits_for_the_ones_before_it() {
             let held = held.lock().take().unwrap();
             return Reply::Later(Box::pin(async move {
                 held.await.unwrap();
-                Ok(vec![Part::Bytes(frame(b"slow").into())])
+                Ok(vec![Part::Bytes(frame(b"slow").into())].into())
             }));
         }
         echo(context, body)
@@ -143,7 +145,7 @@ async fn a_held_request_is_not_overtaken() {
             let held = held.lock().take().unwrap();
             return Reply::Held(Box::pin(async move {
                 held.await.unwrap();
-                Ok(vec![Part::Bytes(frame(b"created").into())])
+                Ok(vec![Part::Bytes(frame(b"created").into())].into())
             }));
         }
         echo(context, body)
@@ -165,10 +167,11 @@ async fn requests_that_had_to_wait_are_handled_though_no_byte_follows() {
     let large = Bytes::from(frame(&vec![7; 1 << 20]));
     let (env, server, address) = serve(&config(), move |context, body| match body.as_ref() {
         // It holds the others up, and is answered when it is first asked for.
-        b"create" => Reply::Held(Box::pin(std::future::ready(Ok(vec![Part::Bytes(
-            frame(b"created").into(),
-        )])))),
-        b"read" => Reply::Ready(vec![Part::Bytes(large.clone())]),
+        b"create" => {
+            let created = vec![Part::Bytes(frame(b"created").into())];
+            Reply::Held(Box::pin(std::future::ready(Ok(created.into()))))
+        }
+        b"read" => Reply::Ready(vec![Part::Bytes(large.clone())].into()),
         _ => echo(context, body),
     })
     .await;
@@ -193,7 +196,7 @@ async fn small_requests_do_not_pile_large_responses_up() {
     let response = Bytes::from(frame(&vec![7; 4 << 20]));
     let (env, server, address) = serve(&config(), move |_, _| {
         *count.lock() += 1;
-        Reply::Ready(vec![Part::Bytes(response.clone())])
+        Reply::Ready(vec![Part::Bytes(response.clone())].into())
     })
     .await;
     let mut stream = connect(&env, address).await;

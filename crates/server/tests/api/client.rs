@@ -24,6 +24,7 @@ pub(crate) struct Client {
     /// Length of the answer that is being received.
     announced: Option<u32>,
     next_correlation_id: i32,
+    client_id: StrBytes,
 }
 
 impl Client {
@@ -33,7 +34,13 @@ impl Client {
 
     pub(crate) async fn connect_to(address: SocketAddr) -> Self {
         let stream = Env::os().net.connect(&address.to_string()).await.unwrap();
-        Self { stream, announced: None, next_correlation_id: 1 }
+        let client_id = StrBytes::from("api-test");
+        Self { stream, announced: None, next_correlation_id: 1, client_id }
+    }
+
+    /// A client that calls itself `client_id`.
+    pub(crate) async fn connect_as(node: &Node, client_id: &str) -> Self {
+        Self { client_id: StrBytes::from(client_id), ..Self::connect(node).await }
     }
 
     /// Sends bytes as they are. A node that has closed the connection already may not take them.
@@ -89,7 +96,7 @@ impl Client {
     pub(crate) fn header(&mut self, api_key: ApiKey, api_version: i16) -> RequestHeader {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
-        let client_id = Some(StrBytes::from("api-test"));
+        let client_id = Some(self.client_id.clone());
         RequestHeader { api_key, api_version, correlation_id, client_id }
     }
 

@@ -139,7 +139,8 @@ async fn metric(node: &Node, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in {page}")).to_owned()
 }
 
-async fn get(node: &Node, request: &str) -> String {
+/// What the listener of metrics answers.
+pub(crate) async fn get(node: &Node, request: &str) -> String {
     let address = node.metrics_address().to_string();
     let mut stream = Env::os().net.connect(&address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -27,5 +27,6 @@ mod offsets;
 mod partitions;
 mod producers;
 mod producing;
+mod quotas;
 mod slow_readers;
 mod transactions;

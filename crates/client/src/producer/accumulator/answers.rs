@@ -230,6 +230,12 @@ impl Accumulator {
         }
     }
 
+    /// Takes note that a broker wants to hear nothing until then.
+    pub(in crate::producer) fn throttled(&mut self, id: BrokerId, until: Monotonic) {
+        let broker = self.brokers.entry(id).or_default();
+        broker.silent_until = broker.silent_until.max(until);
+    }
+
     /// Takes note that a broker can be sent to.
     pub(in crate::producer) fn connected(&mut self, id: BrokerId) {
         let broker = self.brokers.entry(id).or_default();

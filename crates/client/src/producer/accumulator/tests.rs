@@ -222,6 +222,27 @@ fn every_record_is_stored_once_and_in_order_or_said_to_have_failed() {
 }
 
 #[test]
+fn a_broker_that_wants_silence_is_sent_nothing_until_it_is_over() {
+    let mut world = World::new(1);
+    world.send(0);
+    while world.wire.is_empty() {
+        world.step();
+        world.now = world.now + Duration::from_millis(1);
+    }
+    world.accumulator.throttled(BROKER, world.now + Duration::from_secs(5));
+    world.accumulator.throttled(BROKER, world.now + Duration::from_secs(3));
+    world.answer(false);
+    world.send(1);
+    world.now = world.now + Duration::from_millis(4999);
+    let step = world.accumulator.poll(world.now);
+    assert!(step.requests.is_empty());
+    assert_eq!(step.wake_at, Some(world.now + Duration::from_millis(1)));
+    world.now = world.now + Duration::from_millis(1);
+    world.step();
+    assert_eq!(world.wire.len(), 1);
+}
+
+#[test]
 fn a_record_that_nobody_takes_expires() {
     let mut world = World::new(1);
     world.send(0);

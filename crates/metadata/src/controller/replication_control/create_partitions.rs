@@ -5,7 +5,7 @@ use ottla_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use ottla_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
-use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
+use super::super::{Controller, MAX_RECORDS_PER_REQUEST, MutationQuota, Outcome};
 use super::assignment::AssignmentError;
 use crate::image::{PartitionRegistration, TopicImage};
 use crate::placement::PlacementSpec;
@@ -39,6 +39,9 @@ pub(crate) enum CreatePartitionsError {
         /// How many are assigned.
         given: usize,
     },
+    /// The client creates and deletes too much (KIP-599).
+    #[error("The throttling quota has been exceeded.")]
+    QuotaExceeded,
     /// The replicas cannot be as asked for.
     #[error(transparent)]
     Assignment(#[from] AssignmentError),
@@ -52,6 +55,7 @@ impl CreatePartitionsError {
             Self::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
             Self::NotMore { .. } | Self::TooMany => ErrorCode::InvalidPartitions,
             Self::OtherCount { .. } => ErrorCode::InvalidReplicaAssignment,
+            Self::QuotaExceeded => ErrorCode::ThrottlingQuotaExceeded,
             Self::Assignment(error) => error.error_code(),
         }
     }
@@ -64,6 +68,7 @@ impl Controller {
         &self,
         request: &CreatePartitionsRequest,
         random: &mut dyn FnMut() -> u64,
+        quota: &mut MutationQuota<'_>,
     ) -> Outcome<CreatePartitionsResponse> {
         let mut outcome = Outcome::only(CreatePartitionsResponse::default());
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
@@ -77,6 +82,10 @@ impl Controller {
                 Some(_) => Err(CreatePartitionsError::DuplicateName),
                 None => continue,
             };
+            let decided = decided.and_then(|records| match quota(records.len()) {
+                true => Ok(records),
+                false => Err(CreatePartitionsError::QuotaExceeded),
+            });
             decided_records += decided.as_ref().map_or(0, Vec::len);
             let mut result = message!(CreatePartitionsTopicResult { name: topic.name.clone() });
             match decided {

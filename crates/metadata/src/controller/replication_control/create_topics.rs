@@ -11,7 +11,7 @@ use ottla_protocol::topic_name::{
 use ottla_protocol::{ErrorCode, StrBytes, TopicId, message};
 
 use super::super::configuration_control::ConfigurationError;
-use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
+use super::super::{Controller, MAX_RECORDS_PER_REQUEST, MutationQuota, Outcome};
 use super::assignment::AssignmentError;
 use crate::image::{ConfigResource, MetadataImage, PartitionRegistration, ResourceConfig};
 use crate::placement::PlacementSpec;
@@ -63,6 +63,9 @@ pub(crate) enum CreateTopicError {
     /// The configuration cannot be as asked for.
     #[error(transparent)]
     Config(#[from] ConfigurationError),
+    /// The client creates and deletes too much (KIP-599).
+    #[error("The throttling quota has been exceeded.")]
+    QuotaExceeded,
     /// The request as a whole asks for too much.
     #[error(
         "a request may name at most {MAX_RECORDS_PER_REQUEST} topics, partitions and configuration \
@@ -87,6 +90,7 @@ impl CreateTopicError {
             Self::InvalidReplicationFactor(_) => ErrorCode::InvalidReplicationFactor,
             Self::Assignment(error) => error.error_code(),
             Self::Config(error) => error.error_code(),
+            Self::QuotaExceeded => ErrorCode::ThrottlingQuotaExceeded,
             Self::RequestTooLarge => ErrorCode::PolicyViolation,
         }
     }
@@ -160,6 +164,7 @@ impl Controller {
         &self,
         request: &CreateTopicsRequest,
         random: &mut dyn FnMut() -> u64,
+        quota: &mut MutationQuota<'_>,
     ) -> Outcome<CreateTopicsResponse> {
         let mut outcome = Outcome::only(CreateTopicsResponse::default());
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
@@ -176,6 +181,10 @@ impl Controller {
                 true => Err(CreateTopicError::DuplicateName),
                 false => self.decide_topic(topic, &mut progress, random),
             };
+            let decided = decided.and_then(|new| match quota(new.partitions.len()) {
+                true => Ok(new),
+                false => Err(CreateTopicError::QuotaExceeded),
+            });
             let result = match decided {
                 Ok(new) => {
                     progress.name_taken(&topic.name);
@@ -213,7 +222,7 @@ impl Controller {
         random: &mut dyn FnMut() -> u64,
     ) -> Outcome<CreateTopicsResponse> {
         let topics = names.into_iter().map(|name| self.creatable_topic(name)).collect();
-        self.create_topics(&message!(CreateTopicsRequest { topics: topics }), random)
+        self.create_topics(&message!(CreateTopicsRequest { topics: topics }), random, &mut |_| true)
     }
 
     fn creatable_topic(&self, name: &str) -> CreatableTopic {

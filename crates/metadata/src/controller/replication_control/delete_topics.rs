@@ -4,7 +4,7 @@ use ottla_protocol::messages::delete_topics_response::DeletableTopicResult;
 use ottla_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use ottla_protocol::{ErrorCode, StrBytes, TopicId, message};
 
-use super::super::{Controller, Outcome};
+use super::super::{Controller, MutationQuota, Outcome};
 use crate::record::RemoveTopicRecord;
 
 /// Why a topic was not deleted.
@@ -28,6 +28,9 @@ pub(crate) enum DeleteTopicError {
     /// No topic has the id.
     #[error("This server does not host this topic ID.")]
     UnknownId,
+    /// The client creates and deletes too much (KIP-599).
+    #[error("The throttling quota has been exceeded.")]
+    QuotaExceeded,
 }
 
 impl DeleteTopicError {
@@ -38,6 +41,7 @@ impl DeleteTopicError {
             Self::Unnamed | Self::NameAndId | Self::Duplicate => ErrorCode::InvalidRequest,
             Self::UnknownName => ErrorCode::UnknownTopicOrPartition,
             Self::UnknownId => ErrorCode::UnknownTopicId,
+            Self::QuotaExceeded => ErrorCode::ThrottlingQuotaExceeded,
         }
     }
 }
@@ -50,7 +54,11 @@ struct Named<'a> {
 
 impl Controller {
     /// Deletes topics, named by name (up to version 5) or by name or id (version 6).
-    pub fn delete_topics(&self, request: &DeleteTopicsRequest) -> Outcome<DeleteTopicsResponse> {
+    pub fn delete_topics(
+        &self,
+        request: &DeleteTopicsRequest,
+        quota: &mut MutationQuota<'_>,
+    ) -> Outcome<DeleteTopicsResponse> {
         let old =
             request.topic_names.iter().map(|name| Named { name: Some(name), id: TopicId::ZERO });
         let new = request
@@ -71,7 +79,11 @@ impl Controller {
             };
             let mut result =
                 message!(DeletableTopicResult { name: named.name.cloned(), topic_id: named.id });
-            match found.and_then(once) {
+            let mut within_quota = |id: TopicId| {
+                let partitions = self.image.topic_by_id(id).map_or(0, |it| it.partitions.len());
+                if quota(partitions) { Ok(id) } else { Err(DeleteTopicError::QuotaExceeded) }
+            };
+            match found.and_then(once).and_then(&mut within_quota) {
                 Ok(id) => {
                     let name = self.image.topic_by_id(id).map(|topic| StrBytes::from(&*topic.name));
                     result.name = name.or(result.name);
