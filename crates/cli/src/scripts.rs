@@ -3,17 +3,24 @@
 //! Flags, standard output and exit codes are those of Apache Kafka's own tools. The words of the
 //! usages are not, and neither are the traces of exceptions on standard error.
 
+mod broker_api_versions;
 mod configs;
 mod console_consumer;
 mod console_producer;
 mod consumer_groups;
+mod consumer_perf_test;
 mod delete_records;
+mod features;
 mod get_offsets;
 mod java;
+mod leader_election;
 mod link;
 mod log_dirs;
+mod metadata_quorum;
 mod options;
 mod padded;
+mod producer_perf_test;
+mod reassign_partitions;
 mod target;
 mod topic_filter;
 mod topics;
@@ -37,13 +44,20 @@ struct Script {
 }
 
 const SCRIPTS: &[Script] = &[
+    Script { name: "kafka-broker-api-versions", run: broker_api_versions::run },
     Script { name: "kafka-configs", run: configs::run },
     Script { name: "kafka-console-consumer", run: console_consumer::run },
     Script { name: "kafka-console-producer", run: console_producer::run },
     Script { name: "kafka-consumer-groups", run: consumer_groups::run },
+    Script { name: "kafka-consumer-perf-test", run: consumer_perf_test::run },
     Script { name: "kafka-delete-records", run: delete_records::run },
+    Script { name: "kafka-features", run: features::run },
     Script { name: "kafka-get-offsets", run: get_offsets::run },
+    Script { name: "kafka-leader-election", run: leader_election::run },
     Script { name: "kafka-log-dirs", run: log_dirs::run },
+    Script { name: "kafka-metadata-quorum", run: metadata_quorum::run },
+    Script { name: "kafka-producer-perf-test", run: producer_perf_test::run },
+    Script { name: "kafka-reassign-partitions", run: reassign_partitions::run },
     Script { name: "kafka-topics", run: topics::run },
 ];
 

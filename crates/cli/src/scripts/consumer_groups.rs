@@ -261,7 +261,11 @@ async fn delete(admin: &Admin, options: &Options) -> Outcome {
     say_error("Deletion of some consumer groups failed:")?;
     for (id, answer) in &answers {
         if let Err(error) = answer {
-            let why = java::exception(error);
+            // Up to Kafka 4.3 brokers said no more than the code.
+            let why = match error.code() {
+                Some(code) => java::exception(&ClientError::refused(code)),
+                None => java::exception(error),
+            };
             say(format!("* Group '{id}' could not be deleted due to: {why}"))?;
         }
     }

@@ -34,8 +34,6 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         say("Executing records delete operation")?;
         let answers = admin.delete_records(&before).await?;
         say("Records delete operation completed:")?;
-        let mut answers: Vec<_> = answers.into_iter().collect();
-        java::order_by_hash(&mut answers, java::CAPACITY, |(it, _)| java::hash_of_partition(it));
         for (it, answer) in answers {
             let partition = format!("partition: {}-{}", it.topic, it.partition);
             match answer {

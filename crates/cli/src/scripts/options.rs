@@ -80,21 +80,27 @@ pub(super) struct Grammar {
 pub(super) struct Options {
     grammar: &'static Grammar,
     given: Vec<(&'static Known, Option<String>)>,
+    /// What is no option and no option's value: the command, where a script has such.
+    words: Vec<String>,
     is_empty: bool,
 }
 
 impl Grammar {
     /// Reads a command line.
     pub(super) fn parse(&'static self, arguments: &[String]) -> Outcome<Options> {
-        let mut options =
-            Options { grammar: self, given: Vec::new(), is_empty: arguments.is_empty() };
+        let mut options = Options {
+            grammar: self,
+            given: Vec::new(),
+            words: Vec::new(),
+            is_empty: arguments.is_empty(),
+        };
         let mut words = arguments.iter().peekable();
         while let Some(word) = words.next() {
             if word == "--" {
                 break;
             }
             let Some(text) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
-                // Words that are no option mean nothing to these scripts.
+                options.words.push(word.clone());
                 continue;
             };
             if text.is_empty() {
@@ -257,6 +263,11 @@ impl Options {
             .iter()
             .filter_map(|(known, _)| names.iter().copied().find(|it| known.names.contains(it)))
             .collect()
+    }
+
+    /// What is no option and no option's value.
+    pub(super) fn words(&self) -> Vec<&str> {
+        self.words.iter().map(String::as_str).collect()
     }
 
     /// Each of these is there.

@@ -11,7 +11,16 @@ use super::{Outcome, Stop, warn};
 /// Does `work` in a runtime of its own.
 pub(super) fn block_on(work: impl AsyncFnOnce(Env) -> Outcome) -> Outcome {
     // One thread: a script asks one thing after another.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    run(tokio::runtime::Builder::new_current_thread(), work)
+}
+
+/// [`block_on`] with what `work` starts beside it on other threads.
+pub(super) fn block_on_threads(work: impl AsyncFnOnce(Env) -> Outcome) -> Outcome {
+    run(tokio::runtime::Builder::new_multi_thread(), work)
+}
+
+fn run(mut runtime: tokio::runtime::Builder, work: impl AsyncFnOnce(Env) -> Outcome) -> Outcome {
+    let runtime = runtime.enable_all().build()?;
     let done = runtime.block_on(async { work(Env::os()).await });
     // Who waits for standard input would wait for ever.
     runtime.shutdown_background();

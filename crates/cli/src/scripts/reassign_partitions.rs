@@ -1,0 +1,372 @@
+//! `kafka-reassign-partitions`.
+
+mod moves;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ottla_client::{Admin, Answers, ClientError, ConfigChange, ConfigResource, ConfigResourceType};
+use ottla_env::Env;
+use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
+use serde_json::json;
+
+use self::plan::{ANY_DIR, Plan};
+use super::options::{Grammar, Options, flag, value};
+use super::{Outcome, Stop, java, say, target};
+
+static GRAMMAR: Grammar = Grammar {
+    about: "This tool helps to move topic partitions between replicas.",
+    known: &[
+        flag(
+            &["verify"],
+            "Show how far what the file asks for is, and end throttles when it is done.",
+        ),
+        flag(&["generate"], "Not here: write the file by hand."),
+        flag(&["execute"], "Begin what the file asks for."),
+        flag(&["cancel"], "End what is under way of what the file asks for."),
+        flag(&["list"], "Show all that is under way."),
+        value(&["bootstrap-server"], "servers", "Nodes of the cluster, HOST:PORT,..."),
+        value(
+            &["bootstrap-controller"],
+            "controllers",
+            "Controllers of the cluster, HOST:PORT,...",
+        ),
+        value(&["command-config"], "file", "A properties file for the admin client."),
+        value(
+            &["reassignment-json-file"],
+            "file",
+            "{\"version\": 1, \"partitions\": [{\"topic\": \"foo\", \"partition\": 1, \"replicas\": [1, 2], \"log_dirs\": [\"any\", \"/dir\"]}]}; log_dirs may be left out.",
+        ),
+        value(&["topics-to-move-json-file"], "file", "For --generate."),
+        value(&["broker-list"], "brokers", "For --generate."),
+        flag(&["disable-rack-aware"], "For --generate."),
+        value(
+            &["timeout"],
+            "ms",
+            "How long to wait until moves between directories begin; 10000 by default.",
+        ),
+        flag(&["additional"], "Execute beside what is under way."),
+        flag(&["preserve-throttles"], "Leave throttles as they are."),
+    ],
+};
+
+const ACTIONS: [&str; 5] = ["generate", "execute", "verify", "cancel", "list"];
+const BROKER_THROTTLES: [&str; 3] = [
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+const TOPIC_THROTTLES: [&str; 2] =
+    ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
+
+pub(super) fn run(arguments: &[String]) -> Outcome {
+    let options = GRAMMAR.parse(arguments)?;
+    options.help_or_version()?;
+    let action = check(&options)?;
+    let server = options.value("bootstrap-server")?.or(options.value("bootstrap-controller")?);
+    let done = target::block_on(async |env| {
+        let file = options.value("command-config")?;
+        let admin = target::connect(&env, server.unwrap_or_default(), file).await?;
+        if action == "list" {
+            return list(&admin).await;
+        }
+        let file = options.value("reassignment-json-file")?.unwrap_or_default();
+        let plan = Plan::read(&env.disk.read(Path::new(file))?)?;
+        match action {
+            "execute" => execute(&env, &admin, &options, &plan).await,
+            "verify" => verify(&admin, &options, &plan).await,
+            _ => cancel(&env, &admin, &options, &plan).await,
+        }
+    });
+    // Kafka's script complains on standard output.
+    done.or_else(|stop| {
+        if stop.code != 0 && !stop.said.is_empty() {
+            say(&stop.said)?;
+            return Err(Stop::silent());
+        }
+        Err(stop)
+    })
+}
+
+/// An error as the script writes it that it did not expect.
+fn error(why: impl std::fmt::Display) -> Stop {
+    Stop::failed(format!("Error: {why}"))
+}
+
+fn failed(failure: ClientError) -> Stop {
+    error(java::exception(&failure))
+}
+
+fn check(options: &Options) -> Outcome<&'static str> {
+    let given: Vec<&'static str> =
+        ACTIONS.into_iter().filter(|action| options.has(action)).collect();
+    let [action] = given[..] else {
+        let actions = ACTIONS.map(|action| format!("--{action}")).join(", ");
+        return Err(options.usage(format!("Command must include exactly one action: {actions}")));
+    };
+    match (options.has("bootstrap-server"), options.has("bootstrap-controller")) {
+        (true, true) => {
+            return Err(options
+                .usage("Please don't specify both --bootstrap-server and --bootstrap-controller"));
+        }
+        (false, false) => {
+            return Err(
+                options.usage("Please specify either --bootstrap-server or --bootstrap-controller")
+            );
+        }
+        (true, false) | (false, true) => {}
+    }
+    let permitted: &[&str] = match action {
+        "generate" => {
+            options.require(&["topics-to-move-json-file", "broker-list"])?;
+            return Err(
+                options.usage("--generate is not served: write the file for --execute by hand")
+            );
+        }
+        "list" => &[],
+        "execute" => &["reassignment-json-file", "additional", "timeout"],
+        "verify" => &["reassignment-json-file", "preserve-throttles"],
+        _ => &["reassignment-json-file", "preserve-throttles", "timeout"],
+    };
+    if action != "list" {
+        options.require(&["reassignment-json-file"])?;
+    }
+    let others = [
+        "reassignment-json-file",
+        "topics-to-move-json-file",
+        "broker-list",
+        "disable-rack-aware",
+        "timeout",
+        "additional",
+        "preserve-throttles",
+    ];
+    match others.into_iter().find(|it| options.has(it) && !permitted.contains(it)) {
+        Some(other) => {
+            Err(options
+                .usage(format!("Option \"[{other}]\" can't be used with action \"[{action}]\"")))
+        }
+        None => Ok(action),
+    }
+}
+
+fn name(partition: &TopicPartition) -> String {
+    format!("{}-{}", partition.topic, partition.partition)
+}
+
+fn ids(ids: &[BrokerId]) -> String {
+    ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+async fn list(admin: &Admin) -> Outcome {
+    let moves = admin.list_reassignments(None).await.map_err(failed)?;
+    if moves.is_empty() {
+        return say("No partition reassignments found.");
+    }
+    say("Current partition reassignments:")?;
+    for (partition, it) in &moves {
+        let part = |title: &str, brokers: &[BrokerId]| {
+            if brokers.is_empty() { String::new() } else { format!(" {title}: {}.", ids(brokers)) }
+        };
+        let (adding, removing) = (part("adding", &it.adding), part("removing", &it.removing));
+        let replicas = ids(&it.replicas);
+        say(format!("{}: replicas: {replicas}.{adding}{removing}", name(partition)))?;
+    }
+    Ok(())
+}
+
+async fn execute(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
+    plan.check().map_err(error)?;
+    let under_way = admin.list_reassignments(None).await.map_err(failed)?;
+    if !under_way.is_empty() && !options.has("additional") {
+        return Err(Stop::failed(
+            "Cannot execute because there is an existing partition assignment.  Use --additional to override this and create a new partition assignment in addition to the existing one. The --additional flag can also be used to change the throttle by resubmitting the current reassignment.",
+        ));
+    }
+    let alive = admin.describe_cluster(false).await.map_err(failed)?.brokers;
+    let unknown = plan.brokers().into_iter().find(|id| !alive.iter().any(|it| it.id == *id));
+    if let Some(id) = unknown {
+        return Err(error(format!("Unknown broker id {}", id.0)));
+    }
+    let now = replicas(admin, plan).await?;
+    say(format!(
+        "Current partition replica assignment\n\n{}\n\nSave this to use as the --reassignment-json-file option during rollback",
+        as_json(admin, &now).await?
+    ))?;
+    let targets = plan.partitions.iter().map(|(it, brokers)| (it.clone(), Some(brokers.clone())));
+    let answers = admin.alter_reassignments(&targets.collect()).await.map_err(failed)?;
+    all_done("Error reassigning partition(s):", answers)?;
+    let names: BTreeSet<String> = plan.partitions.iter().map(|(it, _)| name(it)).collect();
+    say(format!(
+        "Successfully started partition reassignment{} for {}",
+        plural(names.len()),
+        names.into_iter().collect::<Vec<_>>().join(",")
+    ))?;
+    moves::begin(env, admin, options, plan.dirs.clone()).await
+}
+
+fn all_done(title: &str, answers: Answers<TopicPartition>) -> Outcome {
+    let errors = answers.into_iter().filter_map(|(it, answer)| Some((it, answer.err()?)));
+    let errors: Vec<String> =
+        errors.map(|(it, error)| format!("{}: {}", name(&it), java::message(&error))).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::failed(format!("{title}\n{}", errors.join("\n"))))
+}
+
+/// Where the partitions of a plan are now.
+async fn replicas(admin: &Admin, plan: &Plan) -> Outcome<BTreeMap<TopicPartition, Vec<BrokerId>>> {
+    let topics: BTreeSet<&str> = plan.partitions.iter().map(|(it, _)| &*it.topic).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    let mut described = BTreeMap::new();
+    for (topic, answer) in admin.describe_topics(&topics).await.map_err(failed)? {
+        let answer = answer.map_err(|error| match error.code() {
+            Some(code @ ErrorCode::UnknownTopicOrPartition) => {
+                let message = Some(format!("Topic {topic} not found."));
+                failed(ClientError::Refused { code, message })
+            }
+            Some(_) | None => failed(error),
+        });
+        described.insert(topic, answer?);
+    }
+    let mut now = BTreeMap::new();
+    for (it, _) in &plan.partitions {
+        let topic = described.get(&*it.topic);
+        let Some(partition) = topic.and_then(|topic| topic.partitions.get(&it.partition)) else {
+            return Err(error(format!(
+                "org.apache.kafka.common.errors.UnknownTopicOrPartitionException: Unable to find partition: {}",
+                name(it)
+            )));
+        };
+        now.insert(it.clone(), partition.replicas.clone());
+    }
+    Ok(now)
+}
+
+async fn as_json(admin: &Admin, now: &BTreeMap<TopicPartition, Vec<BrokerId>>) -> Outcome<String> {
+    let wanted: BTreeSet<(TopicPartition, BrokerId)> = now
+        .iter()
+        .flat_map(|(it, brokers)| brokers.iter().map(|broker| (it.clone(), *broker)))
+        .collect();
+    let dirs = moves::dirs(admin, &wanted).await?;
+    let rows = now.iter().map(|(it, brokers)| {
+        let dirs: Vec<&str> = brokers
+            .iter()
+            .map(|broker| {
+                let found = dirs.get(&(it.clone(), *broker));
+                found.and_then(|found| found.current.as_deref()).unwrap_or(ANY_DIR)
+            })
+            .collect();
+        let replicas: Vec<i32> = brokers.iter().map(|broker| broker.0).collect();
+        format!(
+            "{{\"topic\":{},\"partition\":{},\"replicas\":{},\"log_dirs\":{}}}",
+            json!(&*it.topic),
+            it.partition,
+            json!(replicas),
+            json!(dirs)
+        )
+    });
+    let rows: Vec<String> = rows.collect();
+    Ok(format!("{{\"version\":1,\"partitions\":[{}]}}", rows.join(",")))
+}
+
+async fn verify(admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
+    let under_way = admin.list_reassignments(None).await.map_err(failed)?;
+    let topics: BTreeSet<&str> = plan.partitions.iter().map(|(it, _)| &*it.topic).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    let described = admin.describe_topics(&topics).await.map_err(failed)?;
+    let mut lines = vec!["Status of partition reassignment:".to_owned()];
+    let mut targets: Vec<_> = plan.partitions.iter().collect();
+    targets.sort();
+    for (it, target) in targets {
+        let partition = name(it);
+        if under_way.contains_key(it) {
+            lines.push(format!("Reassignment of partition {partition} is still in progress."));
+            continue;
+        }
+        let now: &[BrokerId] = match described.get(&*it.topic) {
+            Some(Ok(topic)) => topic.partitions.get(&it.partition).map_or(&[], |it| &*it.replicas),
+            Some(Err(error)) if error.code() != Some(ErrorCode::UnknownTopicOrPartition) => {
+                return Err(self::error(java::exception(error)));
+            }
+            Some(Err(_)) | None => &[],
+        };
+        lines.push(if now == target.as_slice() {
+            format!("Reassignment of partition {partition} is completed.")
+        } else {
+            format!(
+                "There is no active reassignment of partition {partition}, but replica set is {} rather than {}.",
+                ids(now),
+                ids(target)
+            )
+        });
+    }
+    say(lines.join("\n"))?;
+    let moving = moves::say_states(admin, &plan.dirs).await?;
+    if under_way.is_empty() && !moving && !options.has("preserve-throttles") {
+        clear_throttles(admin, plan).await?;
+    }
+    Ok(())
+}
+
+async fn cancel(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
+    let partitions: Vec<TopicPartition> =
+        plan.partitions.iter().map(|(it, _)| it.clone()).collect();
+    let mut moves = admin.list_reassignments(Some(&partitions)).await.map_err(failed)?;
+    moves.retain(|_, it| !it.adding.is_empty() || !it.removing.is_empty());
+    if moves.is_empty() {
+        say("None of the specified partition reassignments are active.")?;
+    } else {
+        let targets = moves.keys().map(|it| (it.clone(), None)).collect();
+        let answers = admin.alter_reassignments(&targets).await.map_err(failed)?;
+        let many = plural(answers.len());
+        all_done(&format!("Error cancelling partition reassignment{many} for:"), answers)?;
+        let names: Vec<String> = moves.keys().map(name).collect();
+        let (many, names) = (plural(names.len()), names.join(","));
+        say(format!("Successfully cancelled partition reassignment{many} for: {names}"))?;
+    }
+    moves::cancel(env, admin, options, plan).await?;
+    if !options.has("preserve-throttles") {
+        clear_throttles(admin, plan).await?;
+    }
+    Ok(())
+}
+
+async fn clear_throttles(admin: &Admin, plan: &Plan) -> Outcome {
+    let alive = admin.describe_cluster(false).await.map_err(failed)?.brokers;
+    let mut brokers: BTreeSet<BrokerId> = alive.iter().map(|broker| broker.id).collect();
+    brokers.extend(plan.brokers());
+    let list = ids(&brokers.iter().copied().collect::<Vec<_>>());
+    say(format!("Clearing broker-level throttles on broker{} {list}", plural(brokers.len())))?;
+    let brokers = brokers.iter().map(|id| id.0.to_string());
+    unset(admin, ConfigResourceType::Broker, brokers, &BROKER_THROTTLES).await?;
+    let topics: BTreeSet<String> =
+        plan.partitions.iter().map(|(it, _)| it.topic.to_string()).collect();
+    let mut topics: Vec<String> = topics.into_iter().collect();
+    java::order_by_hash(&mut topics, java::CAPACITY, |topic| java::hash_of(topic));
+    let list = topics.join(",");
+    say(format!("Clearing topic-level throttles on topic{} {list}", plural(topics.len())))?;
+    unset(admin, ConfigResourceType::Topic, topics.into_iter(), &TOPIC_THROTTLES).await
+}
+
+async fn unset(
+    admin: &Admin,
+    kind: ConfigResourceType,
+    names: impl Iterator<Item = String>,
+    keys: &[&str],
+) -> Outcome {
+    let changes = names.map(|name| {
+        let keys = keys.iter().map(|key| ((*key).to_owned(), ConfigChange::Delete)).collect();
+        (ConfigResource::new(kind, name), keys)
+    });
+    let answers = admin.incremental_alter_configs(&changes.collect(), false).await;
+    for answer in answers.map_err(failed)?.into_values() {
+        answer.map_err(failed)?;
+    }
+    Ok(())
+}
