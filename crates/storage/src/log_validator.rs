@@ -189,7 +189,10 @@ impl RecordChecker {
                 rules.now.0.saturating_sub(millis(config.message_timestamp_before_max)),
                 rules.now.0.saturating_add(millis(config.message_timestamp_after_max)),
             ),
-            _ => (i64::MIN, i64::MAX),
+            AppendOrigin::Client
+            | AppendOrigin::Coordinator
+            | AppendOrigin::Replication
+            | AppendOrigin::RaftLeader => (i64::MIN, i64::MAX),
         };
         Self {
             base_timestamp: batch.base_timestamp().0,
