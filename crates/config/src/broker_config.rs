@@ -224,6 +224,11 @@ pub struct ReplicaManagerConfig {
     pub socket_receive_buffer_bytes: Option<usize>,
     /// `replica.high.watermark.checkpoint.interval.ms`.
     pub high_watermark_checkpoint_interval: Duration,
+    /// `num.replica.alter.log.dirs.threads`: logs that move to another directory at once; as many as
+    /// there are directories if it is not set.
+    pub moves_at_once: usize,
+    /// `replica.alter.log.dirs.io.max.bytes.per.second` of each of them.
+    pub move_max_bytes_per_second: u64,
     /// `auto.leader.rebalance.enable`.
     pub auto_leader_rebalance: bool,
     /// `leader.imbalance.check.interval.seconds`.

@@ -17,6 +17,11 @@ pub trait Values {
         N::try_from(number).unwrap_or_else(|_| panic!("bug: the field of {name} is too narrow"))
     }
 
+    /// A number that need not be given.
+    fn number_if_given<N: TryFrom<i64>>(&self, name: &str) -> Option<N> {
+        (self.effective(name) != ConfigValue::Null).then(|| self.number(name))
+    }
+
     /// A limit; a negative number is none.
     fn limit<N: TryFrom<i64>>(&self, name: &str) -> Option<N> {
         (self.number::<i64>(name) >= 0).then(|| self.number(name))

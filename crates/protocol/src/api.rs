@@ -122,7 +122,7 @@ apis! {
     DeleteAcls = 31, flexible from 2;
     DescribeConfigs = 32, flexible from 4, serves 1 to 4;
     AlterConfigs = 33, flexible from 2, serves 0 to 2;
-    AlterReplicaLogDirs = 34, flexible from 2;
+    AlterReplicaLogDirs = 34, flexible from 2, serves 1 to 2;
     DescribeLogDirs = 35, flexible from 2, serves 1 to 5;
     SaslAuthenticate = 36, flexible from 2;
     CreatePartitions = 37, flexible from 2, serves 0 to 3;

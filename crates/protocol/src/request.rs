@@ -148,6 +148,7 @@ macro_rules! for_each_generated_api {
             UpdateFeatures, UpdateFeaturesRequest, UpdateFeaturesResponse;
             DescribeCluster, DescribeClusterRequest, DescribeClusterResponse;
             DescribeProducers, DescribeProducersRequest, DescribeProducersResponse;
+            AlterReplicaLogDirs, AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
             DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;
             ListConfigResources, ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;

@@ -16,6 +16,7 @@ use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
 use crate::dynamic_config::DynamicConfig;
 use crate::fetch_sessions::FetchSessions;
 use crate::log_dirs::tell_placements;
+use crate::log_moves::LogMoves;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::ClientQuotas;
 use crate::replica::{Applied, ReplicaManager};
@@ -32,6 +33,7 @@ pub(crate) struct Broker {
     groups: Arc<CoordinatorHost>,
     fetch_sessions: FetchSessions,
     cold_reads: Arc<ColdReads>,
+    log_moves: LogMoves,
     producer_ids: ProducerIds,
     quotas: Arc<ClientQuotas>,
 }
@@ -62,6 +64,7 @@ impl Broker {
             groups: Arc::new(CoordinatorHost::new(env.clone(), &config)),
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
             cold_reads,
+            log_moves: LogMoves::new(config.replica_manager.moves_at_once),
             producer_ids: ProducerIds::new(),
             quotas: Arc::new(ClientQuotas::new(config.quotas)),
             config,
@@ -188,6 +191,11 @@ impl Broker {
     /// The quotas of clients.
     pub(crate) fn quotas(&self) -> &Arc<ClientQuotas> {
         &self.quotas
+    }
+
+    /// The logs on their way to another directory.
+    pub(crate) fn log_moves(&self) -> &LogMoves {
+        &self.log_moves
     }
 
     /// A producer id that nobody had before.

@@ -6,6 +6,7 @@
 mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
+mod alter_replica_log_dirs;
 mod api_versions;
 mod bill;
 mod create_partitions;

@@ -26,6 +26,7 @@ mod dynamic_config;
 mod fetch_sessions;
 mod handlers;
 mod log_dirs;
+mod log_moves;
 mod metrics;
 mod network;
 mod producer_ids;

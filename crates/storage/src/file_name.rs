@@ -22,6 +22,12 @@ pub(crate) const DELETE_DIR: &str = "-delete";
 /// Ends the name of a partition's directory that belongs to no topic.
 pub(crate) const STRAY_DIR: &str = "-stray";
 
+/// Ends the name of a directory into which a log is copied.
+pub(crate) const FUTURE_DIR: &str = "-future";
+/// A file that names the directory, by its id, from which a log was moved; only until the move is
+/// over.
+pub(crate) const MOVED_FROM: &str = "moved-from";
+
 /// Longest file name that every file system takes.
 const NAME_MAX: usize = 255;
 
@@ -57,6 +63,12 @@ pub(crate) fn stray_dir(partition: &TopicPartition, unique: u128) -> String {
     renamed_dir(partition, unique, STRAY_DIR)
 }
 
+/// What a partition's directory is called while its log is copied into it:
+/// `<topic>-<partition>.<unique>-future`.
+pub(crate) fn future_dir(partition: &TopicPartition, unique: u128) -> String {
+    renamed_dir(partition, unique, FUTURE_DIR)
+}
+
 fn renamed_dir(partition: &TopicPartition, unique: u128, ending: &str) -> String {
     let suffix = format!("-{}.{unique:032x}{ending}", partition.partition);
     let mut topic = &*partition.topic;
@@ -79,7 +91,9 @@ mod tests {
         assert_eq!(parse_segment_file("00000000000000000042.log"), Some((Offset(42), "log")));
         assert_eq!(parse_segment_file("42.log"), None);
         assert_eq!(parse_partition_dir("a-b-3"), Some(TopicPartition::new("a-b", 3)));
-        for other in ["a", "-1", "a-", "a-x", "a-0.0123-delete", "a-0.0123-stray"] {
+        for other in
+            ["a", "-1", "a-", "a-x", "a-0.0123-delete", "a-0.0123-stray", "a-0.0123-future"]
+        {
             assert_eq!(parse_partition_dir(other), None, "{other}");
         }
     }

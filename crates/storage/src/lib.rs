@@ -54,7 +54,9 @@ pub use cleaner::{CleanError, CleanerLimits, CleanerStats, LogCleaner};
 pub use leader_epoch_cache::EpochEndOffset;
 pub use log::{Log, LogOpenOptions, ReadError, TimestampAndOffset};
 pub use log_dir::{LogDir, LogDirFailure};
-pub use log_manager::{CreateLogError, LogManager, LogManagerOptions, OpenError, Unwritten};
+pub use log_manager::{
+    CreateLogError, LogManager, LogManagerOptions, LogMove, MoveError, OpenError, Unwritten,
+};
 pub use log_reader::{FetchData, FileSlice, Wanted};
 pub use meta_properties::MetaPropertiesError;
 pub use producer_state::ProducerStateError;

@@ -7,6 +7,7 @@ mod listing;
 mod load;
 mod lookup;
 mod maintenance;
+mod moves;
 mod producer_recall;
 mod producer_recovery;
 mod read;

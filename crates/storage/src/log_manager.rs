@@ -1,6 +1,7 @@
 //! All logs of a node. Kafka's `LogManager`.
 
 mod checkpoints;
+mod moves;
 mod open;
 mod shutdown;
 mod strays;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use ottla_config::{LogConfig, LogManagerConfig};
 use ottla_env::{DirLock, Env};
 use ottla_protocol::{BrokerId, Timestamp, TopicId, TopicPartition, Uuid, format_uuid};
@@ -24,6 +26,7 @@ use crate::log_dir::{LogDir, LogDirFailure};
 use crate::open_files::OpenFiles;
 
 pub use checkpoints::Unwritten;
+pub use moves::{LogMove, MoveError};
 pub use open::OpenError;
 
 /// How the logs of a node are opened.
@@ -58,7 +61,13 @@ pub struct LogManager {
     /// Logs in a second directory, of another topic of the same name: only the metadata can tell
     /// which is the right one.
     twins: Mutex<Vec<Arc<Log>>>,
-    /// Held while a log is made or deleted, so that `logs` is never locked while the disk works.
+    /// Logs on their way to another directory.
+    moves: Mutex<BTreeMap<TopicPartition, Arc<LogMove>>>,
+    /// A copy that is about to take the place of its log.
+    arriving: Mutex<Option<Arc<Log>>>,
+    /// In which directories logs are to be made that are not there yet, oldest wish first.
+    wishes: Mutex<IndexMap<TopicPartition, Arc<LogDir>>>,
+    /// Held while a log is made, deleted or put in the place of another, so that `logs` is never locked while the disk works.
     changing: Mutex<()>,
     /// Partitions without a log that a checkpoint file may still name: a log that is made for one
     /// must not be taken for the old one after a crash.
@@ -106,6 +115,9 @@ pub enum CreateLogError {
 
 /// A file that nobody used for so long is closed, give or take once more.
 const IDLE_FILES_INTERVAL: Duration = Duration::from_secs(60);
+
+/// As many wishes are remembered: a client may name any number of partitions that never come.
+const MAX_WISHES: usize = 10_000;
 
 const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
@@ -189,8 +201,10 @@ impl LogManager {
             self.unclaimed.lock().remove(partition);
             return Ok(log);
         }
+        let wish = self.wishes.lock().shift_remove(partition);
+        let wish = wish.as_ref().filter(|dir| dir.failure().is_none());
         let dir = match dir {
-            None => self.emptiest_dir()?,
+            None => wish.map_or_else(|| self.emptiest_dir(), Ok)?,
             Some(id) => self.online_dir(id).ok_or_else(|| CreateLogError::NotOnline {
                 partition: partition.clone(),
                 dir: id,
@@ -227,6 +241,16 @@ impl LogManager {
             }
         }
         made
+    }
+
+    /// Remembers in which directory the log of `partition` is to be made if nothing else says so, as
+    /// long as the node runs (KIP-113).
+    pub fn wish_for_dir(&self, partition: &TopicPartition, dir: &Arc<LogDir>) {
+        let mut wishes = self.wishes.lock();
+        wishes.insert(partition.clone(), dir.clone());
+        if wishes.len() > MAX_WISHES {
+            wishes.shift_remove_index(0);
+        }
     }
 
     fn online_dir(&self, id: Uuid) -> Option<&Arc<LogDir>> {

@@ -62,7 +62,7 @@ impl BrokerConfig {
         let node = NodeConfig::of(&settings, problems);
         let quorum = QuorumConfig::of(&settings, problems);
         check_roles(&node, &quorum, &settings, problems);
-        let replica_manager = ReplicaManagerConfig::of(&settings);
+        let replica_manager = ReplicaManagerConfig::of(&settings, node.log_dirs.len());
         check_replication(&replica_manager, problems);
         Self {
             node,
@@ -240,7 +240,8 @@ impl LogCleanerConfig {
 }
 
 impl ReplicaManagerConfig {
-    fn of(values: &Settings) -> Self {
+    /// Of a node with as many `dirs`.
+    fn of(values: &Settings, dirs: usize) -> Self {
         Self {
             lag_time_max: values.millis("replica.lag.time.max.ms"),
             num_fetchers: values.number("num.replica.fetchers"),
@@ -253,6 +254,11 @@ impl ReplicaManagerConfig {
             socket_receive_buffer_bytes: values.limit("replica.socket.receive.buffer.bytes"),
             high_watermark_checkpoint_interval: values
                 .millis("replica.high.watermark.checkpoint.interval.ms"),
+            moves_at_once: values
+                .number_if_given("num.replica.alter.log.dirs.threads")
+                .unwrap_or(dirs),
+            move_max_bytes_per_second: values
+                .number("replica.alter.log.dirs.io.max.bytes.per.second"),
             auto_leader_rebalance: values.boolean("auto.leader.rebalance.enable"),
             leader_imbalance_check_interval: Duration::from_secs(
                 values.number("leader.imbalance.check.interval.seconds"),

@@ -26,7 +26,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("delete.records.purgatory.purge.interval.requests", "1", Valid::Any, "How often Kafka cleans its waiting deletions; Ottla has nothing to clean.").not_yet(),
     long("leader.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that leaders send for throttled replicas.").cluster_wide().not_yet(),
     long("follower.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that followers fetch for throttled replicas.").cluster_wide().not_yet(),
-    long("replica.alter.log.dirs.io.max.bytes.per.second", MAX_LONG, Valid::AtLeast(0), "Bytes per second at which replicas move between directories.").cluster_wide().not_yet(),
-    int_or_null("num.replica.alter.log.dirs.threads", Valid::AtLeast(1), "Replicas that move between directories at once.").not_yet(),
+    long("replica.alter.log.dirs.io.max.bytes.per.second", MAX_LONG, Valid::AtLeast(0), "Bytes per second at which each replica moves between directories.").cluster_wide(),
+    int_or_null("num.replica.alter.log.dirs.threads", Valid::AtLeast(1), "Replicas that move between directories at once; as many as there are directories if not set."),
     int("controller.socket.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a request to the controller may take.").not_yet(),
 ];

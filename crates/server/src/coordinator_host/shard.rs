@@ -224,12 +224,12 @@ pub(super) fn load(
     config: GroupCoordinatorConfig,
     buffer_bytes: usize,
 ) -> Result<GroupCoordinator, LoadError> {
-    let log = shard.partition.log();
+    let partition = &shard.partition;
     let mut coordinator = GroupCoordinator::new(config);
     let mut decompressor = Decompressor::new();
-    let (mut next, end) = (log.log_start_offset(), shard.partition.high_watermark());
+    let (mut next, end) = (partition.log().log_start_offset(), partition.high_watermark());
     while next < end {
-        let bytes = log.read(next, buffer_bytes, true, end)?.read()?;
+        let bytes = partition.look(|log| log.read(next, buffer_bytes, true, end))?.read()?;
         if bytes.is_empty() {
             // Compaction took what was between here and the end.
             break;

@@ -69,10 +69,11 @@ fn response(deleted: Vec<Deleted>, forgetful: &[Arc<LogDir>]) -> DeleteRecordsRe
     let topics = deleted.into_iter().map(|(name, partitions)| {
         let partitions = partitions.into_iter().map(|(index, deleted)| {
             let kept = deleted.and_then(|partition| {
-                let dir = partition.log().log_dir();
+                let log = partition.log();
+                let dir = log.log_dir();
                 let forgets = forgetful.iter().any(|other| Arc::ptr_eq(other, dir));
                 match forgets || dir.failure().is_some() {
-                    false => Ok(partition.log().log_start_offset()),
+                    false => Ok(log.log_start_offset()),
                     true => Err(ErrorCode::KafkaStorageError),
                 }
             });

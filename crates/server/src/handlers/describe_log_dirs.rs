@@ -33,16 +33,37 @@ fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDir
     let logs = broker.logs();
     let mut shown = logs.logs();
     shown.retain(|log| wanted.as_ref().is_none_or(|wanted| wanted.contains(log.partition())));
+    let mut moves = logs.moves();
+    moves.retain(|it| wanted.as_ref().is_none_or(|wanted| wanted.contains(it.partition())));
     let results = logs.dirs().map(|dir| {
-        let held = shown.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
-        describe_dir(dir, held)
+        let here = |log: &Log| Arc::ptr_eq(log.log_dir(), dir);
+        let held = shown.iter().filter(|log| here(log)).map(|log| Replica {
+            log,
+            // A current replica's log ends where its high watermark is, or beyond.
+            offset_lag: (log.high_watermark().0 - log.log_end_offset().0).max(0),
+            is_future: false,
+        });
+        let coming = moves.iter().filter(|it| here(it.future())).map(|it| Replica {
+            log: it.future(),
+            offset_lag: it.lag(),
+            is_future: true,
+        });
+        describe_dir(dir, held.chain(coming))
     });
     message!(DescribeLogDirsResponse { results: results.collect() })
 }
 
+/// A log in a directory: that of the partition, or a copy that is to take its place.
+struct Replica<'a> {
+    log: &'a Arc<Log>,
+    /// How many offsets it is behind: the high watermark, or the log that it was copied from.
+    offset_lag: i64,
+    is_future: bool,
+}
+
 fn describe_dir<'a>(
     dir: &LogDir,
-    logs: impl Iterator<Item = &'a Arc<Log>>,
+    replicas: impl Iterator<Item = Replica<'a>>,
 ) -> DescribeLogDirsResult {
     let path = dir.path();
     let mut result = message!(DescribeLogDirsResult {
@@ -66,14 +87,14 @@ fn describe_dir<'a>(
     }
     result.error_code = ErrorCode::None.code();
     let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for log in logs {
+    for Replica { log, offset_lag, is_future } in replicas {
         let name = log.partition();
         topics.entry(Arc::clone(&name.topic)).or_default().push(message!(
             DescribeLogDirsPartition {
                 partition_index: name.partition,
                 partition_size: signed(log.size()),
-                // A current replica's log ends where its high watermark is, or beyond.
-                offset_lag: (log.high_watermark().0 - log.log_end_offset().0).max(0),
+                offset_lag: offset_lag,
+                is_future_key: is_future,
             }
         ));
     }

@@ -147,6 +147,9 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::DescribeCluster(request) => {
             super::describe_cluster::handle(broker, context, &request)
         }
+        Request::AlterReplicaLogDirs(request) => {
+            super::alter_replica_log_dirs::handle(broker, request)
+        }
         Request::DescribeLogDirs(request) => super::describe_log_dirs::handle(broker, request),
         Request::DescribeTopicPartitions(request) => {
             super::describe_topic_partitions::handle(broker, context, &request)

@@ -181,11 +181,12 @@ impl Fetch {
             min_one_message: first,
             aborted_txns: self.bound == ReadBound::LastStableOffset,
         };
+        let looked = partition.look(|log| look(log, &wanted));
         let log = partition.log();
         let high_watermark = partition.high_watermark();
         let mut data = failed(ErrorCode::None);
         let mut readable = 0;
-        match look(log, &wanted) {
+        match looked {
             Ok(None) => return Ok(None),
             Ok(Some(read)) => {
                 readable = read.len().max(if read.is_limited { wanted.max_bytes } else { 0 });

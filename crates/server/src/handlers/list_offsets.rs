@@ -128,8 +128,8 @@ fn find(
             return Ok(Some(at(start, epoch)));
         }
         special::LATEST_TIERED | special::EARLIEST_PENDING_UPLOAD => return Ok(None),
-        special::MAX_TIMESTAMP => log.max_timestamp(),
-        time => log.offset_for_timestamp(Timestamp(time)),
+        special::MAX_TIMESTAMP => partition.look(ottla_storage::Log::max_timestamp),
+        time => partition.look(|log| log.offset_for_timestamp(Timestamp(time))),
     };
     match found {
         // What is not committed yet is not there for a client.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_env::BoxFuture;
@@ -12,6 +12,7 @@ use ottla_replication::{
 };
 use ottla_storage::{
     AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo, LogDirFailure,
+    ReadError,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -24,7 +25,8 @@ pub(crate) type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
 /// A partition whose log lies on this node.
 pub(crate) struct Partition {
     name: TopicPartition,
-    log: Arc<Log>,
+    /// Put in its place by another, in another directory, under the lock of `replica`.
+    log: ArcSwap<Log>,
     replica: Mutex<Replica>,
     /// What `replica` says of it, for readers: they must not wait while an append holds the lock.
     leadership: ArcSwap<Leadership>,
@@ -114,7 +116,7 @@ impl Partition {
         log.set_high_watermark(high_watermark);
         Self {
             name,
-            log,
+            log: ArcSwap::new(log),
             leadership: ArcSwap::from_pointee(replica.leadership()),
             replica: Mutex::new(replica),
             watermarks: Watermarks::new(high_watermark),
@@ -125,8 +127,40 @@ impl Partition {
         &self.name
     }
 
-    pub(crate) fn log(&self) -> &Arc<Log> {
-        &self.log
+    pub(crate) fn log(&self) -> Guard<Arc<Log>> {
+        self.log.load()
+    }
+
+    /// Looks into the log; once more if it has moved to another directory meanwhile.
+    pub(crate) fn look<T>(
+        &self,
+        look: impl Fn(&Log) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let before = self.log();
+        match look(&before) {
+            Err(ReadError::Storage(LogDirFailure::Closed)) => look(&self.moved_on(&before)),
+            looked => looked,
+        }
+    }
+
+    /// The log, by now: one that was closed because it moves is soon in its new place.
+    fn moved_on(&self, before: &Arc<Log>) -> Guard<Arc<Log>> {
+        if Arc::ptr_eq(&self.log(), before) {
+            drop(self.replica.lock());
+        }
+        self.log()
+    }
+
+    /// Puts the log that `finish` answers in the place of the one there is; nothing is appended meanwhile. Blocks on the
+    /// disk, and whoever appends waits for it.
+    pub(crate) fn move_log<E>(
+        &self,
+        finish: impl FnOnce() -> Result<Arc<Log>, E>,
+    ) -> Result<Arc<Log>, E> {
+        let _replica = self.replica.lock();
+        let log = finish()?;
+        self.log.store(Arc::clone(&log));
+        Ok(log)
     }
 
     /// Appends what a client or a coordinator sent, if this broker leads.
@@ -141,13 +175,13 @@ impl Partition {
         now: Timestamp,
     ) -> Result<Appended, ProduceError> {
         let mut replica = self.replica.lock();
+        let log = self.log();
         replica.leadership().check_leader()?;
         if all_replicas {
-            replica.check_min_isr(self.log.config().min_insync_replicas as usize)?;
+            replica.check_min_isr(log.config().min_insync_replicas as usize)?;
         }
         let leader_epoch = replica.leadership().epoch();
-        let info =
-            self.log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
+        let info = log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
         if info.flush_due {
             // Nobody may read what a power loss could still take back: see `begin_flush`.
             return Ok(Appended { info, committed: false });
@@ -160,20 +194,33 @@ impl Partition {
     /// only then it is committed. It happens even if nobody awaits the answer.
     pub(crate) fn begin_flush(self: &Arc<Self>, end: Offset) -> Flushing {
         let (answer, flushed) = oneshot::channel();
-        let partition = Arc::clone(self);
-        self.log.flush_in_group(end, move |flushed| {
+        self.flush_in_group(end, answer);
+        Box::pin(async move { flushed.await.unwrap_or(Err(LogDirFailure::Closed)) })
+    }
+
+    fn flush_in_group(
+        self: &Arc<Self>,
+        end: Offset,
+        answer: oneshot::Sender<Result<(), LogDirFailure>>,
+    ) {
+        let (partition, log) = (Arc::clone(self), self.log.load_full());
+        let flushing = Arc::clone(&log);
+        flushing.flush_in_group(end, move |flushed| {
+            let is_closed = matches!(flushed, Err(LogDirFailure::Closed));
+            if is_closed && !Arc::ptr_eq(&partition.moved_on(&log), &log) {
+                return partition.flush_in_group(end, answer);
+            }
             if flushed.is_ok() {
                 partition.flushed(end);
             }
             // Whoever asked may be gone.
             let _unheard = answer.send(flushed);
         });
-        Box::pin(async move { flushed.await.unwrap_or(Err(LogDirFailure::Closed)) })
     }
 
     /// Waits until what was appended so far is committed, where that takes a flush; `None` if it is.
     pub(crate) fn pending(self: &Arc<Self>) -> Option<Flushing> {
-        let end = self.log.log_end_offset();
+        let end = self.log().log_end_offset();
         (self.high_watermark() < end).then(|| self.begin_flush(end))
     }
 
@@ -188,22 +235,24 @@ impl Partition {
     /// Deletes all records before `offset` (KIP-107): nobody may read them any more. That it stays so is to be made sure
     /// of with [`ReplicaManager::keep_log_starts`](super::ReplicaManager::keep_log_starts).
     pub(crate) fn delete_records(&self, offset: Offset) -> Result<(), DeleteRecordsError> {
-        self.leadership.load().check_leader()?;
-        if !self.log.config().cleanup_policy.delete {
+        // A log that moves takes its first offset along.
+        let replica = self.replica.lock();
+        replica.leadership().check_leader()?;
+        if !self.log().config().cleanup_policy.delete {
             return Err(DeleteRecordsError::Policy);
         }
         let high_watermark = self.high_watermark();
         if offset < Offset(0) || offset > high_watermark {
             return Err(DeleteRecordsError::OffsetOutOfRange { offset, high_watermark });
         }
-        self.log.increment_log_start_offset(offset)?;
+        self.log().increment_log_start_offset(offset)?;
         Ok(())
     }
 
     fn log_ends_at(&self, replica: &mut Replica, end: Offset) -> Offset {
         let appended = replica.appended(end);
         if appended.advanced {
-            self.log.set_high_watermark(appended.high_watermark);
+            self.log().set_high_watermark(appended.high_watermark);
             self.watermarks.publish(appended.high_watermark);
         }
         appended.high_watermark
@@ -216,11 +265,11 @@ impl Partition {
         if replica.replicas_changed(replicas) {
             let now = replica.leadership();
             if now.is_leader() && now.epoch() != before.epoch() {
-                self.log.assign_epoch_start(now.epoch());
+                self.log().assign_epoch_start(now.epoch());
             }
             // Before the watermarks: whoever they wake looks at it.
             self.leadership.store(Arc::new(now));
-            self.log.set_high_watermark(replica.high_watermark());
+            self.log().set_high_watermark(replica.high_watermark());
             self.watermarks.publish(replica.high_watermark());
         }
     }
@@ -233,7 +282,9 @@ impl Partition {
     }
 
     pub(super) fn config_changed(&self, config: LogConfig) {
-        self.log.update_config(config);
+        // A log that moves takes its configuration along.
+        let _replica = self.replica.lock();
+        self.log().update_config(config);
     }
 
     /// Refuses a reader who knows another leader epoch (KIP-320), or this broker if it does not lead.
@@ -265,10 +316,10 @@ impl Partition {
         let current = self.leader_epoch();
         if epoch == current {
             // The current epoch need not have a record yet.
-            let end_offset = self.log.log_end_offset();
+            let end_offset = self.log().log_end_offset();
             return Some(EpochEndOffset { epoch, end_offset });
         }
-        self.log.end_offset_for_epoch(epoch)
+        self.log().end_offset_for_epoch(epoch)
     }
 
     /// Records below it are committed.
@@ -281,7 +332,7 @@ impl Partition {
         let high_watermark = self.high_watermark();
         match bound {
             ReadBound::HighWatermark => high_watermark,
-            ReadBound::LastStableOffset => self.log.last_stable_offset(high_watermark),
+            ReadBound::LastStableOffset => self.log().last_stable_offset(high_watermark),
         }
     }
 }

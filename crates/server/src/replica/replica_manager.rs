@@ -249,7 +249,7 @@ impl ReplicaManager {
                 }
             };
             here.missing.remove(&index);
-            applied.placed.extend(self.placement(topic, index, registration, partition.log()));
+            applied.placed.extend(self.placement(topic, index, registration, &partition.log()));
             partition.replicas_changed(replicas_of(registration));
             if !partition.is_leader() {
                 applied.resigned.push(partition.name().clone());

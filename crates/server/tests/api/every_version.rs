@@ -23,6 +23,8 @@ pub(super) struct Tour {
     client: Client,
     /// A topic of one partition with three records.
     orders: TopicId,
+    /// Where the node keeps it.
+    data_dir: String,
     advertised: BTreeMap<ApiKey, Versions>,
     asked: BTreeSet<ApiKey>,
 }
@@ -37,7 +39,8 @@ impl Tour {
         let advertised = rows(&answer);
         let orders = client.create_topic(ORDERS, 1).await;
         client.append_ok(ORDERS, crate::records::batch(&["a", "b", "c"])).await;
-        Self { client, orders, advertised, asked: BTreeSet::new() }
+        let data_dir = node.path().display().to_string();
+        Self { client, orders, data_dir, advertised, asked: BTreeSet::new() }
     }
 
     /// The advertised versions of an API, which counts as asked then. Produce is advertised lower than it is served.

@@ -22,6 +22,7 @@ mod every_version;
 mod fetching;
 mod groups;
 mod lifecycle;
+mod log_moves;
 mod long_logs;
 mod offsets;
 mod partitions;

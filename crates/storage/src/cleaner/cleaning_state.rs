@@ -21,7 +21,9 @@ struct Inner {
     first_dirty: Option<Offset>,
     in_progress: bool,
     uncleanable: bool,
-    /// How often the log's end was cut off.
+    /// The log is copied into another directory.
+    paused: bool,
+    /// How often the log's end was cut off, or a pass sent away.
     truncations: u64,
 }
 
@@ -55,16 +57,44 @@ impl CleaningState {
         inner.first_dirty = inner.first_dirty.map(|first| first.min(log_end));
     }
 
+    /// Whether the log was closed or deleted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_stopped()
+    }
+
+    /// How often the log's end was cut off, or a pass sent away.
+    pub(crate) fn truncations(&self) -> u64 {
+        self.inner.lock().truncations
+    }
+
+    /// No pass begins before [`resume`](Self::resume), and the one under way ends. Waits for the step
+    /// that is under way, and answers how often the log was cut.
+    pub(crate) fn pause(&self) -> u64 {
+        let truncations = {
+            let mut inner = self.inner.lock();
+            inner.paused = true;
+            inner.truncations += 1;
+            inner.truncations
+        };
+        drop(self.step.lock());
+        truncations
+    }
+
+    /// Passes may begin again.
+    pub(crate) fn resume(&self) {
+        self.inner.lock().paused = false;
+    }
+
     /// Whether a pass may begin.
     pub(super) fn is_free(&self) -> bool {
         let inner = self.inner.lock();
-        !inner.in_progress && !inner.uncleanable && !self.is_stopped()
+        !inner.in_progress && !inner.uncleanable && !inner.paused && !self.is_stopped()
     }
 
     /// Begins a pass, if there is none.
     pub(super) fn begin(&self) -> Option<Begun> {
         let mut inner = self.inner.lock();
-        if inner.in_progress || self.is_stopped() {
+        if inner.in_progress || inner.paused || self.is_stopped() {
             return None;
         }
         inner.in_progress = true;

@@ -12,7 +12,7 @@ use super::file_kind::FileKind;
 use super::finding::{Finding, Problem};
 use super::partition::{PartitionContext, PartitionReport};
 use crate::checkpoint;
-use crate::file_name::{DELETE_DIR, parse_partition_dir};
+use crate::file_name::{DELETE_DIR, FUTURE_DIR, parse_partition_dir};
 
 const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
 const LOG_STARTS: &str = "log-start-offset-checkpoint";
@@ -46,6 +46,10 @@ impl Directory {
         for entry in disk.read_dir(path)? {
             match (entry.is_dir, parse_partition_dir(&entry.name)) {
                 (true, Some(partition)) => directory.partitions.push((partition, entry.path)),
+                (true, None) if entry.name.ends_with(FUTURE_DIR) => {
+                    let reason = "a copy of a log that was to move here; the next start removes it";
+                    directory.found(entry.path, Problem::Leftover, reason.to_owned());
+                }
                 (true, None) if entry.name.ends_with(DELETE_DIR) => {
                     let reason = "a deleted partition; the next start removes it";
                     directory.found(entry.path, Problem::Leftover, reason.to_owned());

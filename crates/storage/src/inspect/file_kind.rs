@@ -2,7 +2,9 @@
 
 use ottla_protocol::Offset;
 
-use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file};
+use crate::file_name::{
+    DELETED, INDEX, LOG, MOVED_FROM, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file,
+};
 
 /// A file of a log directory or of a partition's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub enum Leftover {
     Temporary,
     /// `*.corrupt`: set aside by `ottla log repair`; ignored.
     Corrupt,
+    /// `moved-from`: the mark of a log that came from another directory; removed at the next start.
+    MovedFrom,
 }
 
 impl Leftover {
@@ -63,6 +67,7 @@ impl Leftover {
             Self::Swap => "of a compaction that finished; the next start puts it in its place",
             Self::Temporary => "of a file that was to be replaced; it is ignored",
             Self::Corrupt => "set aside by a repair; it is ignored",
+            Self::MovedFrom => "of a move that did not finish; the next start settles it",
         }
     }
 
@@ -83,6 +88,7 @@ impl FileKind {
             return Self::Leftover(leftover);
         }
         match name {
+            MOVED_FROM => Self::Leftover(Leftover::MovedFrom),
             "leader-epoch-checkpoint" => Self::LeaderEpochs,
             "partition.metadata" => Self::PartitionMetadata,
             "recovery-point-offset-checkpoint"

@@ -77,7 +77,18 @@ impl Log {
         partition: TopicPartition,
         options: LogOpenOptions,
     ) -> io::Result<Self> {
-        let path = dir.path().join(partition.to_string());
+        let name = partition.to_string();
+        Self::open_at(dir, &name, partition, options)
+    }
+
+    /// [`open`](Self::open) for a log whose directory is called `name`.
+    pub(crate) fn open_at(
+        dir: Arc<LogDir>,
+        name: &str,
+        partition: TopicPartition,
+        options: LogOpenOptions,
+    ) -> io::Result<Self> {
+        let path = dir.path().join(name);
         let Loaded { segments, log_start, log_end, mut epochs, producers, checkpointed } =
             load(&dir, &path, &options)?;
         let active = segments.last().cloned();

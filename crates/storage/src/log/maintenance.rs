@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ottla_config::LogConfig;
 use ottla_protocol::{Timestamp, TopicId};
+use parking_lot::MutexGuard;
 
 use super::Log;
 use crate::log_dir::LogDirFailure;
@@ -120,9 +121,18 @@ impl Log {
     /// new path. If that fails the log goes on, unless its directory does not.
     pub(crate) fn rename_dir(&self, name: &str) -> Result<PathBuf, LogDirFailure> {
         self.cleaning.stop();
-        let _flushing = self.flushing.lock();
+        let held = self.flushing.lock();
+        self.writer.lock().active()?;
+        self.rename_dir_held(name, &held)
+    }
+
+    /// [`rename_dir`](Self::rename_dir) for who [holds](Self::hold) the log, be it open or not.
+    pub(crate) fn rename_dir_held(
+        &self,
+        name: &str,
+        _held: &MutexGuard<'_, ()>,
+    ) -> Result<PathBuf, LogDirFailure> {
         let mut writer = self.writer.lock();
-        writer.active()?;
         let renamed = self.dir.path().join(name);
         self.dir
             .disk()

@@ -95,7 +95,8 @@ impl LogManager {
     /// an offset.
     fn checkpoint_some(&self, file: &str, offset: impl Fn(&Log) -> Option<Offset>) -> Unwritten {
         let _checkpointing = self.checkpointing.lock();
-        let logs = self.logs();
+        let mut logs = self.logs();
+        logs.extend(self.arriving.lock().clone());
         let mut unwritten = Vec::new();
         for dir in self.dirs().filter(|dir| dir.failure().is_none()) {
             let held = logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir));

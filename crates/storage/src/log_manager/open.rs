@@ -13,10 +13,10 @@ use thiserror::Error;
 
 use super::{
     CLEANER_FILE, Dir, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogManagerOptions,
-    RECOVERY_POINT_FILE, Schedule, strays,
+    RECOVERY_POINT_FILE, Schedule, moves, strays,
 };
 use crate::checkpoint::{self, Offsets};
-use crate::file_name::{DELETE_DIR, STRAY_DIR, parse_partition_dir};
+use crate::file_name::{DELETE_DIR, FUTURE_DIR, STRAY_DIR, deleted_dir, parse_partition_dir};
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::LogDir;
 use crate::meta_properties::{self, MetaProperties, MetaPropertiesError};
@@ -148,6 +148,7 @@ impl LogManager {
                 reasons: reasons(dirs.iter().map(|dir| &dir.dir)),
             });
         }
+        forget_moves(&env, &logs, online().cloned().collect()).await;
         let now = env.clock.wall();
         let manager = Self {
             env,
@@ -159,6 +160,9 @@ impl LogManager {
             unclaimed: Mutex::new(logs.keys().cloned().collect()),
             logs: RwLock::new(logs),
             twins: Mutex::new(twins),
+            moves: Mutex::default(),
+            arriving: Mutex::default(),
+            wishes: Mutex::default(),
             changing: Mutex::default(),
             stale: Mutex::new(stale),
             checkpointing: Mutex::default(),
@@ -340,7 +344,8 @@ fn list_logs(
             strays.push(entry.path);
             continue;
         }
-        if entry.name.ends_with(DELETE_DIR) {
+        // A copy that did not become the log is made anew if somebody asks again.
+        if entry.name.ends_with(DELETE_DIR) || entry.name.ends_with(FUTURE_DIR) {
             disk.remove_dir_all(&entry.path)?;
             continue;
         }
@@ -423,6 +428,11 @@ async fn open_logs(
     for log in opened.into_iter().filter(|log| log.log_dir().failure().is_none()) {
         let partition = log.partition().clone();
         let Some(other) = logs.insert(partition.clone(), log.clone()) else { continue };
+        if let Some((kept, dropped)) = moves::settle(&other, &log) {
+            drop_log(env, &dropped);
+            logs.insert(partition, kept);
+            continue;
+        }
         // A topic that was made again while its old log was out of reach is no mistake.
         if other.topic_id().zip(log.topic_id()).is_none_or(|(one, other)| one == other) {
             let (first, second) = (other.path().to_owned(), log.path().to_owned());
@@ -431,6 +441,25 @@ async fn open_logs(
         twins.push(other);
     }
     Ok((logs, twins))
+}
+
+/// Removes the marks of moves between directories that are over.
+async fn forget_moves(
+    env: &Env,
+    logs: &BTreeMap<TopicPartition, Arc<Log>>,
+    online: Vec<Arc<LogDir>>,
+) {
+    let opened: Vec<_> = logs.values().cloned().collect();
+    env.run_blocking(move || moves::forget_origins(&opened, &online)).await;
+}
+
+/// Deletes what a move has left in one of two directories. A directory that failed said so.
+fn drop_log(env: &Env, log: &Log) {
+    let unique = u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64());
+    tracing::info!(path = %log.path().display(), "deleting what an interrupted move left");
+    if let Ok(renamed) = log.rename_dir(&deleted_dir(log.partition(), unique)) {
+        log.log_dir().remove_at(env.clock.wall(), renamed, true);
+    }
 }
 
 fn open_from(queue: &Mutex<VecDeque<Pending>>) -> Vec<Arc<Log>> {

@@ -16,6 +16,7 @@ impl LogManager {
     ///
     /// `broker_epoch` is the one the broker was registered with, -1 if it never was (KIP-966).
     pub async fn shutdown(&self, broker_epoch: i64) {
+        self.moves().iter().for_each(|begun| self.cancel_move(begun));
         let mut unmarked = Vec::new();
         for dir in self.dirs() {
             if !self.close_logs(dir).await {

@@ -15,6 +15,7 @@ mod inspect;
 mod jbod;
 mod log_manager;
 mod lost_indexes;
+mod moves;
 mod preallocation;
 mod producers;
 mod reading;

@@ -1,12 +1,13 @@
 //! Leaders, replicas and writers of partitions, and the quorum.
 
 use ottla_protocol::messages::{
-    AlterPartitionReassignmentsRequest, DescribeProducersRequest, DescribeQuorumRequest,
-    ElectLeadersRequest, ListPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsRequest, AlterReplicaLogDirsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, ElectLeadersRequest, ListPartitionReassignmentsRequest,
 };
 use ottla_protocol::{ErrorCode, message};
 
 use super::{ORDERS, Tour};
+use crate::log_moves::move_to;
 use crate::partitions::{METADATA, elect, producers, quorum, reassign, reassigning};
 use crate::records;
 
@@ -43,6 +44,16 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
         },
     )
     .await;
+    let here = tour.data_dir.clone();
+    tour.every(
+        |_| move_to(&here, ORDERS, 0),
+        |version, answer| {
+            let stays = &answer.results[0];
+            assert_eq!(stays.topic_name.as_str(), ORDERS, "version {version}");
+            assert_eq!(stays.partitions[0].error_code, 0, "version {version}");
+        },
+    )
+    .await;
     let not_needed = ErrorCode::ElectionNotNeeded.code();
     tour.every(
         |version| elect(if version == 0 { 0 } else { 1 }, Some(&[(ORDERS, 0)])),
@@ -73,6 +84,11 @@ pub(super) async fn ask_for_nothing(tour: &mut Tour) {
     tour.every(
         |_| DescribeProducersRequest::default(),
         |_, answer| assert!(answer.topics.is_empty()),
+    )
+    .await;
+    tour.every(
+        |_| AlterReplicaLogDirsRequest::default(),
+        |_, answer| assert_eq!(answer.results, []),
     )
     .await;
     tour.every(
@@ -108,6 +124,15 @@ pub(super) async fn ask_for_the_missing(tour: &mut Tour) {
         },
     )
     .await;
+    let here = tour.data_dir.clone();
+    let not_found = ErrorCode::LogDirNotFound.code();
+    for (dir, expected) in [(here.as_str(), unknown), ("/nowhere", not_found)] {
+        tour.every(
+            |_| move_to(dir, "missing", 0),
+            |_, answer| assert_eq!(answer.results[0].partitions[0].error_code, expected),
+        )
+        .await;
+    }
     tour.every(
         |_| quorum("missing", 0),
         |version, answer| {
