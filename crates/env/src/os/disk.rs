@@ -330,7 +330,7 @@ mod tests {
     fn reserved_space_is_not_visible_as_length() {
         let dir = tempfile::tempdir().unwrap();
         let file = OsDisk.open(&dir.path().join("log"), OpenMode::Create).unwrap();
-        file.allocate(1 << 20).unwrap();
+        file.allocate(0, 1 << 20).unwrap();
         assert_eq!(file.len().unwrap(), 0);
         write(&*file, b"a", 0);
         file.start_writeback(0, 1);
