@@ -11,8 +11,10 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
@@ -27,6 +29,7 @@ import org.apache.kafka.common.utils.Exit;
  */
 final class Scripts {
     private static final long SECONDS = 60;
+    private static final long HOOK_SECONDS = 5;
 
     private static final Map<String, String> CLASSES = Map.ofEntries(
         Map.entry("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
@@ -49,6 +52,8 @@ final class Scripts {
     /** What the command that runs now has written. */
     private static volatile ByteArrayOutputStream written = new ByteArrayOutputStream();
     private static volatile CompletableFuture<Integer> ended = new CompletableFuture<>();
+    /** What it wants done when its process ends: a producer sends what it still has. */
+    private static volatile List<Thread> hooks = new CopyOnWriteArrayList<>();
 
     static void run() throws Exception {
         var answers = System.out;
@@ -66,6 +71,7 @@ final class Scripts {
         }, true, StandardCharsets.UTF_8));
         Exit.setExitProcedure((code, message) -> end(code));
         Exit.setHaltProcedure((code, message) -> end(code));
+        Exit.setShutdownHookAdder((name, hook) -> hooks.add(new Thread(hook, name)));
         var commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = commands.readLine(); line != null; line = commands.readLine()) {
             var parts = line.split("\t", -1);
@@ -78,6 +84,7 @@ final class Scripts {
     private static int execute(String[] parts) throws Exception {
         written = new ByteArrayOutputStream();
         ended = new CompletableFuture<>();
+        hooks = new CopyOnWriteArrayList<>();
         System.setIn(parts[1].equals("-") ? new ByteArrayInputStream(new byte[0]) : input(parts[1]));
         var main = Class.forName(CLASSES.get(parts[2])).getMethod("main", String[].class);
         var arguments = Arrays.copyOfRange(parts, 3, parts.length);
@@ -94,7 +101,16 @@ final class Scripts {
         thread.setDaemon(true);
         thread.start();
         try {
-            return ended.get(SECONDS, TimeUnit.SECONDS);
+            int code = ended.get(SECONDS, TimeUnit.SECONDS);
+            for (var hook : hooks) {
+                hook.setDaemon(true);
+                hook.start();
+            }
+            for (var hook : hooks) {
+                // One may wait for the thread that ended the process, which is parked.
+                hook.join(TimeUnit.SECONDS.toMillis(HOOK_SECONDS));
+            }
+            return code;
         } catch (TimeoutException late) {
             return -1;
         } finally {
