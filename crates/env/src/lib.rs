@@ -11,8 +11,8 @@
 //! | [`Rng`] | `SecureRandom` | `os/rng.rs` |
 //! | [`Spawn`] | `KafkaThread`, `Scheduler` | `os/spawn.rs`: a tokio runtime |
 //!
-//! Beside the traits stand what only the process itself has: [`process`] (signals, statistics,
-//! limits). The simulator needs none of it.
+//! Beside the traits stand what only the process itself has: [`process`] (its program, signals,
+//! statistics, limits). The simulator needs none of it.
 //!
 //! # Invariants
 //! - No other crate calls the operating system; `clippy.toml` holds the fence.

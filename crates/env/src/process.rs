@@ -1,11 +1,25 @@
-//! What only a process has: signals, its own statistics, its limits.
+//! What only a process has: its program, signals, its own statistics, its limits.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::PathError;
+
+/// Makes `path` a symbolic link to the program that runs. A link that is there gives way; anything
+/// else stays, and the error is [`io::ErrorKind::AlreadyExists`].
+pub fn link_program(path: &Path) -> io::Result<()> {
+    let program = std::env::current_exe().map_err(|error| {
+        io::Error::new(error.kind(), format!("where this program lies is not known: {error}"))
+    })?;
+    let gone = if path.is_symlink() { fs::remove_file(path) } else { Ok(()) };
+    gone.and_then(|()| symlink(program, path)).map_err(|error| PathError::at(path, error))
+}
 
 /// Completes when the process is asked to end, by `SIGTERM` or `SIGINT` (Ctrl-C).
 ///

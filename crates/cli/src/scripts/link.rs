@@ -1,12 +1,13 @@
 //! `ottla install-scripts`: links by which this program is called as Kafka's scripts are.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use ottla_env::Env;
+use ottla_env::{Env, process};
 
-use super::{SCRIPTS, say};
+use super::SCRIPTS;
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -18,28 +19,24 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let _inside = runtime.enter();
-    let env = Env::os();
-    let program = std::env::current_exe().context("where this program lies is not known")?;
-    env.disk.create_dir_all(&options.dir)?;
+    Env::os().disk.create_dir_all(&options.dir)?;
     for script in SCRIPTS {
         let path = options.dir.join(format!("{}.sh", script.name));
-        make(&env, &program, &path)?;
-        say(path.display().to_string()).map_err(|stop| anyhow::anyhow!(stop.said))?;
+        process::link_program(&path).map_err(|error| explained(&path, error))?;
+        writeln!(io::stdout(), "{}", path.display())?;
     }
     Ok(())
 }
 
-/// Puts a link in the place of an older one, but of nothing else: that may be Kafka's own script.
-fn make(env: &Env, program: &Path, path: &Path) -> Result<()> {
-    if path.is_symlink() {
-        env.disk.remove_file(path)?;
-    } else if env.disk.exists(path) {
-        return Err(Failure {
-            what: format!("{} is not written", path.display()),
-            why: "a file that is no link is there, perhaps Kafka's own script".to_owned(),
-            next: "name another directory, or move the file away".to_owned(),
-        }
-        .into());
+fn explained(path: &Path, error: io::Error) -> anyhow::Error {
+    if error.kind() != io::ErrorKind::AlreadyExists {
+        // Its source would say the same once more.
+        return anyhow::anyhow!(error.to_string());
     }
-    std::os::unix::fs::symlink(program, path).with_context(|| path.display().to_string())
+    Failure {
+        what: format!("{} is not written", path.display()),
+        why: "a file that is no link is there, perhaps Kafka's own script".to_owned(),
+        next: "name another directory, or move the file away".to_owned(),
+    }
+    .into()
 }
