@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import threading
-import uuid
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
@@ -12,20 +11,18 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.protocol.admin import DeleteGroupsRequest
-from driver import END, START, decoded, drive, failed, record_of, say
+from driver import DEADLINE_SECONDS, END, POLL_MS, START, Teller, drive, membership, producing, sent_as
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
-POLL_MS = 50
-DEADLINE_SECONDS = 40
 # The sources of values that were set while the broker runs, as DescribeConfigs numbers them.
 DYNAMIC = {"topic": 1, "broker": 2}
 
 
-class Stream(ConsumerRebalanceListener):
+class Stream(Teller, ConsumerRebalanceListener):
     """A consumer and the task that reads from it."""
 
     def __init__(self, number, **settings):
-        self.number = number
+        super().__init__(number)
         self.consumer = AIOKafkaConsumer(
             enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100, **settings
         )
@@ -40,24 +37,13 @@ class Stream(ConsumerRebalanceListener):
             except errors.ConsumerStoppedError:
                 return
             except Exception as error:
-                failed(self.number, error)
+                self.tell_failed(error)
                 continue
-            for records in polled.values():
-                for record in records:
-                    say({"stream": self.number, "event": "record", "value": record_of(record)})
+            self.tell_records(polled)
 
     async def close(self):
         await self.consumer.stop()
         await self.reading
-
-    def on_partitions_assigned(self, assigned):
-        self._tell("assigned", assigned)
-
-    def on_partitions_revoked(self, revoked):
-        self._tell("revoked", revoked)
-
-    def _tell(self, event, places):
-        say({"stream": self.number, "event": event, "value": [place.partition for place in places]})
 
 
 class Client:
@@ -74,26 +60,12 @@ class Client:
     async def produce(self, topic, how, records):
         producer = AIOKafkaProducer(
             **self.settings,
-            acks="all",
-            linger_ms=5,
-            enable_idempotence=how["idempotent"],
-            compression_type=None if how["codec"] in ("", "none") else how["codec"],
+            **producing(how),
             max_batch_size=512 if how["smallBatches"] else 16_384,
-            max_request_size=(2 if how["large"] else 1) << 20,
         )
         await producer.start()
         try:
-            sent = [
-                await producer.send(
-                    topic,
-                    value=decoded(record["value"]),
-                    key=decoded(record["key"]),
-                    headers=[(header["key"], decoded(header["value"])) for header in record["headers"] or []],
-                    partition=record["partition"],
-                    timestamp_ms=record["timestamp"] or None,
-                )
-                for record in records
-            ]
+            sent = [await producer.send(topic, **sent_as(record)) for record in records]
             return [acknowledged.offset for acknowledged in await asyncio.gather(*sent)]
         finally:
             await producer.stop()
@@ -112,15 +84,11 @@ class Client:
         reader.begin()
         self.streams[stream] = reader
 
-    async def join(self, stream, topic, group, strategy, clientId, instance, session, heartbeat):
+    async def join(self, stream, topic, strategy, **asked):
         member = Stream(
             stream,
             **self.settings,
-            group_id=group,
-            client_id=clientId or f"driver-{uuid.uuid4().hex[:8]}",
-            group_instance_id=instance or None,
-            session_timeout_ms=session,
-            heartbeat_interval_ms=heartbeat,
+            **membership(**asked),
             partition_assignment_strategy=[ASSIGNORS[strategy]],
         )
         member.consumer.subscribe([topic], listener=member)

@@ -10,9 +10,11 @@ import os
 import sys
 import threading
 import traceback
+import uuid
 
 END, START = -1, -2
-TOPIC_ALREADY_EXISTS = 36
+POLL_MS = 50
+DEADLINE_SECONDS = 40
 
 _lock = threading.Lock()
 
@@ -22,10 +24,6 @@ def say(said):
     with _lock:
         sys.stdout.write(line)
         sys.stdout.flush()
-
-
-def failed(stream, error):
-    say({"stream": stream, "event": "failed", **refused(error)})
 
 
 def refused(error):
@@ -51,8 +49,31 @@ def encoded(value):
     return None if value is None else base64.b64encode(value).decode()
 
 
-def record_of(record):
-    """Both libraries have the same record."""
+class Teller:
+    """What both libraries' consumers tell of: their records are alike, and so are their listeners."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def tell(self, event, value):
+        say({"stream": self.number, "event": event, "value": value})
+
+    def tell_failed(self, error):
+        say({"stream": self.number, "event": "failed", **refused(error)})
+
+    def tell_records(self, polled):
+        for records in polled.values():
+            for record in records:
+                self.tell("record", received(record))
+
+    def on_partitions_assigned(self, assigned):
+        self.tell("assigned", [place.partition for place in assigned])
+
+    def on_partitions_revoked(self, revoked):
+        self.tell("revoked", [place.partition for place in revoked])
+
+
+def received(record):
     return {
         "partition": record.partition,
         "offset": record.offset,
@@ -60,6 +81,39 @@ def record_of(record):
         "value": encoded(record.value),
         "headers": [{"key": key, "value": encoded(value)} for key, value in record.headers],
         "timestamp": record.timestamp,
+    }
+
+
+def sent_as(record):
+    """A record's arguments to `send`."""
+    return {
+        "value": decoded(record["value"]),
+        "key": decoded(record["key"]),
+        "headers": [(header["key"], decoded(header["value"])) for header in record["headers"] or []],
+        "partition": record["partition"],
+        "timestamp_ms": record["timestamp"] or None,
+    }
+
+
+def producing(how):
+    """A producer's settings."""
+    return {
+        "acks": "all",
+        "linger_ms": 5,
+        "enable_idempotence": how["idempotent"],
+        "compression_type": None if how["codec"] in ("", "none") else how["codec"],
+        "max_request_size": (2 if how["large"] else 1) << 20,
+    }
+
+
+def membership(group, clientId, instance, session, heartbeat):
+    """A member's settings."""
+    return {
+        "group_id": group,
+        "client_id": clientId or f"driver-{uuid.uuid4().hex[:8]}",
+        "group_instance_id": instance or None,
+        "session_timeout_ms": session,
+        "heartbeat_interval_ms": heartbeat,
     }
 
 

@@ -4,9 +4,8 @@ import queue
 import re
 import sys
 import threading
-import uuid
 
-from driver import START, decoded, drive, failed, record_of, say
+from driver import DEADLINE_SECONDS, POLL_MS, START, Teller, drive, membership, producing, sent_as
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, NewTopic
 from kafka.admin._configs import ConfigSourceType
@@ -20,15 +19,13 @@ ASSIGNORS = {
     "roundrobin": RoundRobinPartitionAssignor,
     "cooperative-sticky": CooperativeStickyAssignor,
 }
-POLL_MS = 50
-DEADLINE_SECONDS = 40
 
 
-class Stream(ConsumerRebalanceListener):
+class Stream(Teller, ConsumerRebalanceListener):
     """A consumer and the one thread that may use it."""
 
     def __init__(self, number, place, **settings):
-        self.number = number
+        super().__init__(number)
         self.consumer = KafkaConsumer(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -45,11 +42,9 @@ class Stream(ConsumerRebalanceListener):
             try:
                 polled = self.consumer.poll(POLL_MS)
             except Exception as error:
-                failed(self.number, error)
+                self.tell_failed(error)
                 polled = {}
-            for records in polled.values():
-                for record in records:
-                    say({"stream": self.number, "event": "record", "value": record_of(record)})
+            self.tell_records(polled)
             while not self.tasks.empty():
                 self.tasks.get()()
 
@@ -76,15 +71,6 @@ class Stream(ConsumerRebalanceListener):
 
         self.ask(end)
 
-    def on_partitions_assigned(self, assigned):
-        self._tell("assigned", assigned)
-
-    def on_partitions_revoked(self, revoked):
-        self._tell("revoked", revoked)
-
-    def _tell(self, event, places):
-        say({"stream": self.number, "event": event, "value": [place.partition for place in places]})
-
 
 class Client:
     def __init__(self, bootstrap):
@@ -102,25 +88,11 @@ class Client:
     def produce(self, topic, how, records):
         producer = KafkaProducer(
             **self.settings,
-            acks="all",
-            linger_ms=5,
-            enable_idempotence=how["idempotent"],
-            compression_type=None if how["codec"] in ("", "none") else how["codec"],
+            **producing(how),
             batch_size=512 if how["smallBatches"] else 16_384,
-            max_request_size=(2 if how["large"] else 1) << 20,
         )
         try:
-            sent = [
-                producer.send(
-                    topic,
-                    value=decoded(record["value"]),
-                    key=decoded(record["key"]),
-                    headers=[(header["key"], decoded(header["value"])) for header in record["headers"] or []],
-                    partition=record["partition"],
-                    timestamp_ms=record["timestamp"] or None,
-                )
-                for record in records
-            ]
+            sent = [producer.send(topic, **sent_as(record)) for record in records]
             return [future.get(DEADLINE_SECONDS).offset for future in sent]
         finally:
             producer.close()
@@ -139,16 +111,12 @@ class Client:
 
         self.streams[stream] = Stream(stream, begin, **self.settings)
 
-    def join(self, stream, topic, group, strategy, clientId, instance, session, heartbeat):
+    def join(self, stream, topic, strategy, **asked):
         self.streams[stream] = Stream(
             stream,
             lambda member: member.consumer.subscribe([topic], listener=member),
             **self.settings,
-            group_id=group,
-            client_id=clientId or f"driver-{uuid.uuid4().hex[:8]}",
-            group_instance_id=instance or None,
-            session_timeout_ms=session,
-            heartbeat_interval_ms=heartbeat,
+            **membership(**asked),
             partition_assignment_strategy=[ASSIGNORS[strategy]],
         )
 
