@@ -13,6 +13,7 @@ mod delete_records;
 mod features;
 mod get_offsets;
 mod java;
+mod json_file;
 mod leader_election;
 mod link;
 mod log_dirs;
@@ -29,7 +30,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use ottla_client::ClientError;
+use ottla_client::{ClientError, ConsumerError};
 use ottla_protocol::ApiKey;
 
 pub(crate) use self::link::{Options as LinkOptions, run as link};
@@ -93,6 +94,12 @@ impl From<ClientError> for Stop {
     }
 }
 
+impl From<ConsumerError> for Stop {
+    fn from(error: ConsumerError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         // Who reads the output has seen enough.
@@ -144,6 +151,11 @@ fn say(text: impl AsRef<str>) -> Outcome {
 fn warn(text: impl AsRef<str>) {
     // Nobody to tell if even stderr is gone.
     let _ = writeln!(io::stderr(), "{}", text.as_ref());
+}
+
+/// With commas between them.
+fn joined(items: impl IntoIterator<Item = impl ToString>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn say_version() -> Outcome {

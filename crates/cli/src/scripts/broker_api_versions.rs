@@ -2,24 +2,20 @@
 
 use ottla_protocol::ApiKey;
 
-use super::options::{Grammar, value};
+use super::options::{COMMAND_CONFIG, Grammar, REQUIRED_SERVERS};
 use super::{Outcome, java, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to retrieve broker version information.",
-    known: &[
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
-        value(&["command-config"], "file", "A properties file for the admin client."),
-    ],
+    known: &[REQUIRED_SERVERS, COMMAND_CONFIG],
 };
 
 pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     options.help_or_version()?;
     options.require(&["bootstrap-server"])?;
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         for broker in admin.describe_cluster(false).await?.brokers {
             let node = format!(
                 "{}:{} (id: {} rack: {} isFenced: {})",

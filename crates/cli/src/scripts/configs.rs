@@ -4,7 +4,7 @@ mod entities;
 mod quotas;
 mod resources;
 
-use super::options::{Grammar, Options, flag, list, value};
+use super::options::{COMMAND_CONFIG, Grammar, Options, flag, list, value};
 use super::{Outcome, Stop, target};
 
 use entities::Entities;
@@ -18,7 +18,7 @@ static GRAMMAR: Grammar = Grammar {
             "controller",
             "A controller; Ottla's nodes answer for it at --bootstrap-server.",
         ),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        COMMAND_CONFIG,
         flag(&["alter"], "Change what is set."),
         flag(&["describe"], "Show what is set."),
         flag(&["all"], "With --describe: every key, defaults too."),
@@ -51,14 +51,15 @@ static GRAMMAR: Grammar = Grammar {
     ],
 };
 
+/// Keys with the values they are to have; first those that go back to their defaults, which have none.
+type Changes = Vec<(String, Option<String>)>;
+
 pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     options.help_or_version()?;
     let entities = check(&options)?;
-    let server = options.value("bootstrap-server")?.or(options.value("bootstrap-controller")?);
     target::block_on(async |env| {
-        let file = options.value("command-config")?;
-        let admin = target::connect(&env, server.unwrap_or_default(), file).await?;
+        let admin = target::connect(&env, &options).await?;
         if options.has("describe") {
             if entities.are_quotas() {
                 return quotas::describe(&admin, &entities).await;
@@ -69,11 +70,13 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
             return Err(Stop::failed("An entity name must be specified for every entity type"));
         }
         let set = to_set(&options, target::properties(&env, options.value("add-config-file")?)?)?;
-        let unset: Vec<&str> = options.values("delete-config").iter().map(|it| it.trim()).collect();
+        let unset =
+            options.values("delete-config").into_iter().map(|key| (key.trim().to_owned(), None));
+        let changes = unset.chain(set.into_iter().map(|(key, value)| (key, Some(value)))).collect();
         if entities.are_quotas() {
-            quotas::alter(&admin, &entities, &set, &unset).await?;
+            quotas::alter(&admin, &entities, &changes).await?;
         } else {
-            resources::alter(&admin, &entities, &set, &unset).await?;
+            resources::alter(&admin, &entities, changes).await?;
         }
         entities.say_updated()
     })
@@ -91,7 +94,7 @@ fn check(options: &Options) -> Outcome<Entities> {
                 "Only one of --add-config or --add-config-file must be specified",
             ));
         }
-        if !["add-config", "add-config-file", "delete-config"].iter().any(|it| options.has(it)) {
+        if options.count(&["add-config", "add-config-file", "delete-config"]) == 0 {
             return Err(Stop::failed(
                 "At least one of --add-config, --add-config-file, or --delete-config must be specified with --alter",
             ));

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ottla_client::{Consumer, ConsumerConfig, ConsumerError, OffsetSpec};
+use ottla_client::{Consumer, ConsumerConfig, OffsetSpec};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
 use self::formatter::Formatter;
-use super::options::{Grammar, Options, flag, value};
+use super::options::{Grammar, Options, REQUIRED_SERVERS, flag, value};
 use super::{Outcome, Stop, say, target, warn};
 
 static GRAMMAR: Grammar = Grammar {
@@ -48,7 +48,7 @@ static GRAMMAR: Grammar = Grammar {
         value(&["max-messages"], "number", "End after so many records."),
         value(&["timeout-ms"], "ms", "End if there was no record for so long."),
         flag(&["skip-message-on-error"], "Go on behind a record that cannot be printed."),
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
+        REQUIRED_SERVERS,
         value(&["key-deserializer"], "class", "How keys are read."),
         value(&["value-deserializer"], "class", "How values are read."),
         flag(&["enable-systest-events"], "Say at the end that it ended."),
@@ -57,6 +57,9 @@ static GRAMMAR: Grammar = Grammar {
     ],
 };
 
+/// Options with an old and a new name.
+const RENAMED: [(&str, &str); 2] =
+    [("consumer-property", "command-property"), ("consumer.config", "command-config")];
 /// How long a poll waits at most.
 const POLL: Duration = Duration::from_secs(1);
 const CLOSE: Duration = Duration::from_secs(30);
@@ -96,18 +99,14 @@ fn check(options: &Options) -> Outcome {
         return Err(options.usage("The partition is required when offset is specified."));
     }
     options.require(&["bootstrap-server"])?;
-    for (old, new) in
-        [("consumer-property", "command-property"), ("consumer.config", "command-config")]
-    {
+    for (old, new) in RENAMED {
         if options.has(old) && options.has(new) {
             return Err(
                 options.usage(format!("Options --{old} and --{new} cannot be specified together."))
             );
         }
     }
-    for (old, new) in
-        [("consumer-property", "command-property"), ("consumer.config", "command-config")]
-    {
+    for (old, new) in RENAMED {
         if options.has(old) {
             say(format!(
                 "Option --{old} is deprecated and will be removed in a future version. Use --{new} instead."
@@ -124,7 +123,6 @@ fn config(env: &Env, options: &Options) -> Outcome<ConsumerConfig> {
     pairs.extend(target::pairs(&options.values("consumer-property")));
     // Bytes are read as they are.
     pairs.retain(|(key, _)| !key.ends_with(".deserializer"));
-    let find = |key: &str| pairs.iter().rev().find(|(it, _)| it == key).map(|(_, value)| value);
     let mut groups: BTreeSet<&str> =
         pairs.iter().filter(|(it, _)| it == "group.id").map(|(_, id)| id.as_str()).collect();
     groups.extend(options.value("group")?);
@@ -139,7 +137,7 @@ fn config(env: &Env, options: &Options) -> Outcome<ConsumerConfig> {
         return Err(options.usage("Options group and partition cannot be specified together."));
     }
     let mut set: Vec<(&str, String)> = Vec::new();
-    match find("auto.offset.reset") {
+    match target::find(&pairs, "auto.offset.reset") {
         Some(policy) if options.has("from-beginning") && policy != "earliest" => {
             return Err(Stop::failed(format!(
                 "Can't simultaneously specify --from-beginning and 'auto.offset.reset={policy}', please remove one option"
@@ -153,7 +151,7 @@ fn config(env: &Env, options: &Options) -> Outcome<ConsumerConfig> {
     }
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     set.push(("bootstrap.servers", servers.to_owned()));
-    if find("client.id").is_none() {
+    if target::find(&pairs, "client.id").is_none() {
         set.push(("client.id", "console-consumer".to_owned()));
     }
     if let Some(level) = options.value("isolation-level")? {
@@ -163,17 +161,13 @@ fn config(env: &Env, options: &Options) -> Outcome<ConsumerConfig> {
         Some(id) => set.push(("group.id", (*id).to_owned())),
         None => {
             set.push(("group.id", format!("console-consumer-{}", env.rng.next_u64() % 100_000)));
-            if find("enable.auto.commit").is_none() {
+            if target::find(&pairs, "enable.auto.commit").is_none() {
                 set.push(("enable.auto.commit", "false".to_owned()));
             }
         }
     }
     pairs.extend(set.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let (config, warnings) =
-        ConsumerConfig::from_properties(pairs).map_err(|error| Stop::failed(error.to_string()))?;
-    warnings.iter().for_each(|warning| warn(warning.to_string()));
-    Ok(config)
+    target::warned(ConsumerConfig::from_properties(pairs))
 }
 
 fn formatter(env: &Env, options: &Options) -> Outcome<Formatter> {
@@ -220,21 +214,20 @@ fn offset(options: &Options) -> Outcome<Start> {
 }
 
 fn begin(options: &Options, consumer: &mut Consumer, offset: Start) -> Outcome {
-    let failed = |error: ConsumerError| Stop::failed(error.to_string());
     if let Some(include) = options.value("include")? {
-        return consumer.subscribe_pattern(include).map_err(failed);
+        return Ok(consumer.subscribe_pattern(include)?);
     }
     let topic = options.value("topic")?.unwrap_or_default();
     let Some(partition) = options.number("partition")? else {
-        return consumer.subscribe([topic]).map_err(failed);
+        return Ok(consumer.subscribe([topic])?);
     };
     let partition = TopicPartition::new(topic, partition);
-    consumer.assign([partition.clone()]).map_err(failed)?;
+    consumer.assign([partition.clone()])?;
     match offset {
-        Start::Offset(offset) => consumer.seek(&partition, offset),
-        Start::End(spec) => consumer.seek_to(&partition, spec),
+        Start::Offset(offset) => consumer.seek(&partition, offset)?,
+        Start::End(spec) => consumer.seek_to(&partition, spec)?,
     }
-    .map_err(failed)
+    Ok(())
 }
 
 async fn read(
@@ -281,7 +274,7 @@ async fn read(
         stdout.flush()?;
         // What was not printed is not committed.
         for (partition, offset) in unread {
-            consumer.seek(&partition, offset).map_err(|error| Stop::failed(error.to_string()))?;
+            consumer.seek(&partition, offset)?;
         }
     }
     Ok(())

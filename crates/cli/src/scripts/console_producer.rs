@@ -10,14 +10,14 @@ use ottla_env::Env;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use self::line_reader::LineReader;
-use super::options::{Grammar, Options, flag, perhaps, value};
+use super::options::{Grammar, Options, REQUIRED_SERVERS, flag, perhaps, value};
 use super::{Outcome, Stop, say, target, warn};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to read data from standard input and publish it to Kafka.",
     known: &[
         value(&["topic"], "topic", "REQUIRED: the topic to send to."),
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
+        REQUIRED_SERVERS,
         flag(&["sync"], "Send one record after the other."),
         perhaps(
             &["compression-codec"],
@@ -138,13 +138,13 @@ fn config(
     };
     let servers = options.value("bootstrap-server")?.unwrap_or_default();
     let mut set = vec![("bootstrap.servers", servers), ("compression.type", codec)];
-    let is_set = |key: &str| pairs.iter().any(|(it, _)| it == key);
+    let is_set = |key: &str| target::find(&pairs, key).is_some();
     if !is_set("client.id") {
         set.push(("client.id", "console-producer"));
     }
+    let older = options.value("max-partition-memory-bytes")?;
     for (option, key, default) in KEYS {
         let value = options.value(option)?;
-        let older = options.value("max-partition-memory-bytes")?;
         match value.or(older.filter(|_| option == "batch-size")) {
             Some(value) => set.push((key, value)),
             None if !is_set(key) => set.push((key, default)),
@@ -152,11 +152,7 @@ fn config(
         }
     }
     pairs.extend(set.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let (config, warnings) =
-        ProducerConfig::from_properties(pairs).map_err(|error| Stop::failed(error.to_string()))?;
-    warnings.iter().for_each(|warning| warn(warning.to_string()));
-    Ok(config)
+    target::warned(ProducerConfig::from_properties(pairs))
 }
 
 async fn send_all(

@@ -3,13 +3,13 @@
 mod description;
 mod reset;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ottla_client::{Admin, Answers, ClientError, GroupListing};
 use ottla_protocol::{ErrorCode, TopicPartition};
 
-use super::options::{Grammar, Options, flag, perhaps, value};
+use super::options::{COMMAND_CONFIG, Grammar, Options, flag, perhaps, value};
 use super::{Outcome, Stop, java, padded, say, target};
 
 static GRAMMAR: Grammar = Grammar {
@@ -20,7 +20,7 @@ static GRAMMAR: Grammar = Grammar {
             "server",
             "REQUIRED (but with --validate-regex): a node, HOST:PORT.",
         ),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        COMMAND_CONFIG,
         value(
             &["timeout"],
             "ms",
@@ -65,7 +65,7 @@ const ACTIONS: [&str; 6] =
 pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     check(&options)?;
-    if ACTIONS.iter().filter(|action| options.has(action)).count() != 1 {
+    if options.count(&ACTIONS) != 1 {
         let actions: Vec<String> = ACTIONS.iter().map(|action| format!("--{action}")).collect();
         let actions = actions.join(", ");
         return Err(options.usage(format!("Command must include exactly one action: {actions}")));
@@ -79,10 +79,9 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     if let Err(stop) = reset::check_numbers(&options) {
         return say_error(format!("Executing consumer group command failed due to {}", stop.said));
     }
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     let timeout = options.number("timeout")?.unwrap_or(30_000);
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         let admin = Admin::new(admin.client().clone(), Duration::from_millis(timeout));
         if options.has("list") {
             list(&admin, &options).await
@@ -125,7 +124,7 @@ fn check(options: &Options) -> Outcome {
         }
     }
     if options.has("describe") {
-        if ["members", "offsets", "state"].iter().filter(|it| options.has(it)).count() > 1 {
+        if options.count(&["members", "offsets", "state"]) > 1 {
             return Err(options.usage(
                 "Option [describe] takes at most one of these options: [members], [offsets], [state]",
             ));
@@ -278,9 +277,7 @@ async fn delete(admin: &Admin, options: &Options) -> Outcome {
 async fn delete_offsets(admin: &Admin, options: &Options) -> Outcome {
     let group = options.value("group")?.unwrap_or_default();
     let mut rows: BTreeMap<TopicPartition, Option<ClientError>> = BTreeMap::new();
-    let (named, topics) = reset::split(&options.values("topic"));
-    let mut partitions: BTreeSet<TopicPartition> =
-        reset::named_partitions(options, &named)?.into_iter().collect();
+    let (mut partitions, topics) = reset::named(options)?;
     for (topic, described) in admin.describe_topics(&topics).await? {
         match described {
             Ok(it) => partitions.extend(
@@ -295,12 +292,7 @@ async fn delete_offsets(admin: &Admin, options: &Options) -> Outcome {
     let answers: Answers<TopicPartition> =
         match admin.delete_group_offsets(group, &partitions).await {
             Ok(answers) => answers,
-            Err(error) => {
-                let code = error.code().unwrap_or(ErrorCode::UnknownServerError);
-                let said = java::message(&error);
-                let each = || ClientError::Refused { code, message: Some(said.clone()) };
-                partitions.iter().map(|it| (it.clone(), Err(each()))).collect()
-            }
+            Err(error) => target::all_failed(partitions, &error),
         };
     let failure = answers.values().find_map(|answer| answer.as_ref().err());
     say_what_became_of_all(group, failure)?;

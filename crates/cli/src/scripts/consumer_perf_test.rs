@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use ottla_client::{Consumer, ConsumerConfig, ConsumerError};
+use ottla_client::{Consumer, ConsumerConfig};
 use ottla_env::Env;
 use ottla_protocol::Monotonic;
 
-use super::options::{Grammar, Options, flag, perhaps, value};
+use super::options::{Grammar, Options, REQUIRED_SERVERS, flag, perhaps, value};
 use super::{Outcome, Stop, say, target, warn};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool is used to verify the consumer performance.",
     known: &[
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
+        REQUIRED_SERVERS,
         value(&["topic"], "topic", "The topic to read."),
         value(&["include"], "regex", "A regular expression of topics to read."),
         value(&["group"], "group", "The group to read in; else one of its own."),
@@ -90,15 +90,11 @@ fn config(env: &Env, options: &Options) -> Outcome<ConsumerConfig> {
         ("auto.offset.reset", reset.to_owned()),
         ("check.crcs", "false".to_owned()),
     ];
-    if !pairs.iter().any(|(key, _)| key == "client.id") {
+    if target::find(&pairs, "client.id").is_none() {
         set.push(("client.id", "perf-consumer-client".to_owned()));
     }
     pairs.extend(set.into_iter().map(|(key, value)| (key.to_owned(), value)));
-    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let (config, warnings) =
-        ConsumerConfig::from_properties(pairs).map_err(|error| Stop::failed(error.to_string()))?;
-    warnings.iter().for_each(|warning| warn(warning.to_string()));
-    Ok(config)
+    target::warned(ConsumerConfig::from_properties(pairs))
 }
 
 /// What was read since a moment.
@@ -112,6 +108,10 @@ struct Read {
 }
 
 impl Read {
+    fn since(start: Monotonic) -> Self {
+        Self { start, bytes: 0, records: 0, joining: Duration::ZERO }
+    }
+
     /// As the summary has them.
     fn columns(&self, now: Monotonic) -> String {
         let seconds = now.since(self.start).as_secs_f64();
@@ -141,7 +141,6 @@ impl Read {
 }
 
 async fn read(env: &Env, options: &Options, consumer: &mut Consumer) -> Outcome<Read> {
-    let failed = |error: ConsumerError| Stop::failed(error.to_string());
     let wanted = options.number("num-records")?.or(options.number("messages")?).unwrap_or(0);
     let patience_ms = options.number("timeout")?.unwrap_or(10_000);
     let interval = options.number("reporting-interval")?.unwrap_or(5_000);
@@ -149,18 +148,17 @@ async fn read(env: &Env, options: &Options, consumer: &mut Consumer) -> Outcome<
         return Err(Stop::failed("Reporting interval must be greater than 0."));
     }
     match options.value("include")? {
-        Some(include) => consumer.subscribe_pattern(include),
-        None => consumer.subscribe(options.value("topic")?),
+        Some(include) => consumer.subscribe_pattern(include)?,
+        None => consumer.subscribe(options.value("topic")?)?,
     }
-    .map_err(failed)?;
     let start = env.clock.now();
-    let mut all = Read { start, bytes: 0, records: 0, joining: Duration::ZERO };
+    let mut all = Read::since(start);
     let mut part = all;
     let mut last = start;
     let mut has_joined = false;
     while all.records < wanted && env.clock.now().since(last) <= Duration::from_millis(patience_ms)
     {
-        let records = consumer.poll(POLL).await.map_err(failed)?;
+        let records = consumer.poll(POLL).await?;
         let now = env.clock.now();
         if !has_joined && !consumer.assignment().is_empty() {
             has_joined = true;
@@ -179,7 +177,7 @@ async fn read(env: &Env, options: &Options, consumer: &mut Consumer) -> Outcome<
             if options.has("show-detailed-stats") {
                 say_progress(env, &all, &part, now)?;
             }
-            part = Read { start: now, bytes: 0, records: 0, joining: Duration::ZERO };
+            part = Read::since(now);
         }
     }
     if all.records < wanted {

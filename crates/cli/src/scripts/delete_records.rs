@@ -6,19 +6,19 @@ use std::path::Path;
 use ottla_protocol::{Offset, TopicPartition};
 use serde_json::Value;
 
-use super::options::{Grammar, value};
-use super::{Outcome, Stop, java, say, target};
+use super::options::{COMMAND_CONFIG, Grammar, REQUIRED_SERVERS, value};
+use super::{Outcome, Stop, java, json_file, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to delete records of the given partitions down to the specified offset.",
     known: &[
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
+        REQUIRED_SERVERS,
         value(
             &["offset-json-file"],
             "file",
             "REQUIRED: what to delete before which offset, as {\"partitions\": [{\"topic\": \"foo\", \"partition\": 1, \"offset\": 1}], \"version\": 1}; -1 is the end.",
         ),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        COMMAND_CONFIG,
     ],
 };
 
@@ -26,19 +26,17 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     options.help_or_version()?;
     options.require(&["bootstrap-server", "offset-json-file"])?;
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     target::block_on(async |env| {
         let file = options.value("offset-json-file")?.unwrap_or_default();
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         let before = offsets(&env.disk.read(Path::new(file))?)?;
         say("Executing records delete operation")?;
         let answers = admin.delete_records(&before).await?;
         say("Records delete operation completed:")?;
         for (it, answer) in answers {
-            let partition = format!("partition: {}-{}", it.topic, it.partition);
             match answer {
-                Ok(start) => say(format!("{partition}\tlow_watermark: {}", start.0))?,
-                Err(error) => say(format!("{partition}\terror: {}", java::exception(&error)))?,
+                Ok(start) => say(format!("partition: {it}\tlow_watermark: {start}"))?,
+                Err(error) => say(format!("partition: {it}\terror: {}", java::exception(&error)))?,
             }
         }
         Ok(())
@@ -48,29 +46,20 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
 fn offsets(text: &[u8]) -> Outcome<BTreeMap<TopicPartition, Offset>> {
     let json: Value = serde_json::from_slice(text)
         .map_err(|_no_json| Stop::failed("The input string is not a valid JSON"))?;
-    let version = json.get("version").map_or(Some(1), Value::as_i64);
-    if version != Some(1) {
-        return Err(Stop::failed(format!(
-            "Not supported version field value {}",
-            version.unwrap_or_default()
-        )));
-    }
+    json_file::check_version(&json).map_err(Stop::failed)?;
     let rows = json.get("partitions").and_then(Value::as_array);
     let rows = rows.ok_or_else(|| Stop::failed("Missing partitions field"))?;
     let mut offsets = BTreeMap::new();
     for row in rows {
-        let number = |field: &str| row.get(field).and_then(Value::as_i64);
-        let topic = row.get("topic").and_then(Value::as_str);
-        let partition = number("partition").and_then(|it| i32::try_from(it).ok());
-        let (Some(topic), Some(partition), Some(offset)) = (topic, partition, number("offset"))
-        else {
+        let offset = row.get("offset").and_then(Value::as_i64);
+        let (Some(partition), Some(offset)) = (json_file::partition_of(row), offset) else {
             return Err(Stop::failed(format!(
                 "{row} needs the fields topic, partition and offset"
             )));
         };
-        if offsets.insert(TopicPartition::new(topic, partition), Offset(offset)).is_some() {
+        if offsets.insert(partition.clone(), Offset(offset)).is_some() {
             return Err(Stop::failed(format!(
-                "Offset json file contains duplicate topic partitions: {topic}-{partition}"
+                "Offset json file contains duplicate topic partitions: {partition}"
             )));
         }
     }

@@ -6,19 +6,15 @@ use ottla_client::{Admin, FeatureUpdate, FeatureUpgrade};
 use ottla_protocol::messages::ApiVersionsRequest;
 use ottla_protocol::{StrBytes, message};
 
-use super::options::{Grammar, Options, flag, value};
-use super::{Outcome, Stop, java, padded, say, target};
+use super::options::{COMMAND_CONFIG, CONTROLLERS, Grammar, Options, SERVERS, flag, value};
+use super::{Outcome, Stop, java, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool manages feature flags in Kafka.",
     known: &[
-        value(&["bootstrap-server"], "servers", "Nodes of the cluster, HOST:PORT,..."),
-        value(
-            &["bootstrap-controller"],
-            "controllers",
-            "Controllers of the cluster, HOST:PORT,...",
-        ),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        SERVERS,
+        CONTROLLERS,
+        COMMAND_CONFIG,
         value(
             &["feature"],
             "feature=level",
@@ -45,31 +41,27 @@ const RELEASES: [&str; 24] = [
 const FIRST_LEVEL: i16 = 7;
 
 pub(super) fn run(arguments: &[String]) -> Outcome {
-    let options = GRAMMAR.parse(arguments).map_err(|stop| {
-        Stop::failed(format!("Command line error: {}. Type --help for help.", stop.said))
-    })?;
+    let wrong =
+        |why: &str| Stop::failed(format!("Command line error: {why}. Type --help for help."));
+    let options = GRAMMAR.parse(arguments).map_err(|stop| wrong(&stop.said))?;
     if options.has("help") {
         return options.help_or_version();
     }
-    let wrong =
-        |why: String| Stop::failed(format!("Command line error: {why}. Type --help for help."));
     let servers = options.value("bootstrap-server")?;
     let controllers = options.value("bootstrap-controller")?;
     if servers.is_some() && controllers.is_some() {
-        return Err(wrong("give --bootstrap-server or --bootstrap-controller".to_owned()));
+        return Err(wrong("give --bootstrap-server or --bootstrap-controller"));
     }
     let command = match options.words()[..] {
         [command @ ("describe" | "upgrade" | "downgrade" | "disable")] => command.to_owned(),
-        [] => return Err(wrong("too few arguments".to_owned())),
-        [word, ..] => return Err(wrong(format!("invalid choice: '{word}'"))),
+        [] => return Err(wrong("too few arguments")),
+        [word, ..] => return Err(wrong(&format!("invalid choice: '{word}'"))),
     };
-    let Some(server) = servers.or(controllers) else {
-        return Err(wrong(
-            "You must specify either --bootstrap-controller or --bootstrap-server.".to_owned(),
-        ));
-    };
+    if servers.or(controllers).is_none() {
+        return Err(wrong("You must specify either --bootstrap-controller or --bootstrap-server."));
+    }
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         match command.as_str() {
             "describe" => describe(&admin).await,
             command => update(&admin, &options, command).await,
@@ -104,7 +96,7 @@ async fn describe(admin: &Admin) -> Outcome {
             format!("FinalizedVersionLevel: {:<15} ", level(&feature, levels.finalized)),
             format!("Epoch: {epoch}"),
         ];
-        say(padded::row(&[], &cells))?;
+        say(cells.join(" "))?;
     }
     Ok(())
 }
@@ -150,7 +142,7 @@ async fn update(admin: &Admin, options: &Options, command: &str) -> Outcome {
     let dry_run = options.has("dry-run");
     let answers = match admin.update_features(&updates, dry_run).await {
         Ok(answers) => answers,
-        Err(error) => updates.keys().map(|it| (it.clone(), Err(again(&error)))).collect(),
+        Err(error) => target::all_failed(updates.keys().cloned(), &error),
     };
     let mut failures = 0;
     for (feature, answer) in &answers {
@@ -176,12 +168,4 @@ async fn update(admin: &Admin, options: &Options, command: &str) -> Outcome {
     }
     let verb = if dry_run { "can't be" } else { "weren't" };
     Err(Stop::failed(format!("{failures} out of {} operation(s) {verb} done", answers.len())))
-}
-
-/// The failure of all, for one of them.
-fn again(error: &ottla_client::ClientError) -> ottla_client::ClientError {
-    ottla_client::ClientError::Refused {
-        code: error.code().unwrap_or(ottla_protocol::ErrorCode::UnknownServerError),
-        message: Some(java::message(error)),
-    }
 }

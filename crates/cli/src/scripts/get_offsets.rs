@@ -7,15 +7,15 @@ use ottla_client::OffsetQuery;
 use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{Timestamp, TopicPartition};
 
-use super::options::{Grammar, Options, flag, value};
+use super::options::{COMMAND_CONFIG, Grammar, Options, REQUIRED_SERVERS, flag, value};
 use super::topic_filter::TopicFilter;
 use super::{Outcome, Stop, java, say, target, warn};
 
 static GRAMMAR: Grammar = Grammar {
     about: "An interactive shell for getting topic-partition offsets.",
     known: &[
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        REQUIRED_SERVERS,
+        COMMAND_CONFIG,
         value(
             &["topic-partitions"],
             "patterns",
@@ -51,9 +51,8 @@ fn find(arguments: &[String]) -> Outcome {
     }
     let query = query(options.value("time")?.unwrap_or("latest"))?;
     let rules = rules(&options)?;
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         let mut queries = BTreeMap::new();
         for (name, topic) in admin.list_topics().await? {
             let is_left_out = options.has("exclude-internal-topics") && is_internal(&name);
@@ -70,7 +69,7 @@ fn find(arguments: &[String]) -> Outcome {
         // Sorted as text: partition 10 comes before partition 2.
         let mut rows = BTreeMap::new();
         for (it, answer) in admin.list_offsets(&queries, false).await? {
-            let name = format!("{}-{}", it.topic, it.partition);
+            let name = it.to_string();
             match answer {
                 Ok(found) if found.offset.0 >= 0 => {
                     rows.insert(name, format!("{}:{}:{}", it.topic, it.partition, found.offset.0));

@@ -7,15 +7,15 @@ use ottla_client::ElectionType;
 use ottla_protocol::{ErrorCode, TopicPartition};
 use serde_json::Value;
 
-use super::options::{Grammar, Options, flag, value};
-use super::{Outcome, Stop, java, say, target};
+use super::options::{COMMAND_CONFIG, Grammar, Options, REQUIRED_SERVERS, flag, value};
+use super::{Outcome, Stop, java, json_file, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool attempts to elect a new leader for a set of topic partitions. The type of elections supported are preferred replicas and unclean replicas.",
     known: &[
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
+        REQUIRED_SERVERS,
         value(&["admin.config"], "file", "Deprecated: --command-config."),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        COMMAND_CONFIG,
         value(
             &["path-to-json-file"],
             "file",
@@ -33,7 +33,6 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     options.help_or_version()?;
     check(&options)?;
     let (election, title) = election(&options)?;
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     target::block_on(async |env| {
         let partitions = match options.value("path-to-json-file")? {
             Some(file) => Some(partitions(&env.disk.read(Path::new(file))?)?),
@@ -47,14 +46,13 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
                 "Option --admin.config has been deprecated and will be removed in a future version. Use --command-config instead.",
             )?;
         }
-        let file = options.value("command-config")?.or(options.value("admin.config")?);
-        let admin = target::connect(&env, server, file).await?;
+        let admin = target::connect(&env, &options).await?;
         let answers = admin.elect_leaders(election, partitions.as_deref()).await?;
         let mut answers: Vec<_> = answers.into_iter().collect();
         java::order_by_hash(&mut answers, java::CAPACITY, |(it, _)| java::hash_of_partition(it));
         let (mut elected, mut unneeded, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (it, answer) in answers {
-            let name = format!("{}-{}", it.topic, it.partition);
+            let name = it.to_string();
             match answer {
                 Ok(()) => elected.push(name),
                 Err(error) if error.code() == Some(ErrorCode::ElectionNotNeeded) => {
@@ -90,7 +88,7 @@ fn check(options: &Options) -> Outcome {
     }
     options.exclude("admin.config", &["command-config"])?;
     let which = ["topic", "all-topic-partitions", "path-to-json-file"];
-    if which.iter().filter(|it| options.has(it)).count() != 1 {
+    if options.count(&which) != 1 {
         return Err(Stop::failed(format!(
             "One and only one of the following options is required: {}",
             which.join(", ")
@@ -121,15 +119,12 @@ fn partitions(text: &[u8]) -> Outcome<Vec<TopicPartition>> {
         .ok_or_else(|| Stop::failed("Replica election data is missing \"partitions\" field"))?;
     let mut partitions = BTreeSet::new();
     for row in rows {
-        let topic = row.get("topic").and_then(Value::as_str);
-        let partition = row.get("partition").and_then(Value::as_i64);
-        let partition = partition.and_then(|it| i32::try_from(it).ok());
-        let (Some(topic), Some(partition)) = (topic, partition) else {
+        let Some(partition) = json_file::partition_of(row) else {
             return Err(Stop::failed(format!("{row} needs the fields topic and partition")));
         };
-        if !partitions.insert(TopicPartition::new(topic, partition)) {
+        if !partitions.insert(partition.clone()) {
             return Err(Stop::failed(format!(
-                "Replica election data contains duplicate partitions: [{topic}-{partition}]"
+                "Replica election data contains duplicate partitions: [{partition}]"
             )));
         }
     }

@@ -6,14 +6,14 @@ use ottla_client::{ClientError, LogDirDescription};
 use ottla_protocol::{BrokerId, TopicPartition};
 use serde_json::json;
 
-use super::options::{Grammar, Options, flag, value};
-use super::{Outcome, Stop, java, say, target};
+use super::options::{COMMAND_CONFIG, Grammar, Options, REQUIRED_SERVERS, flag, value};
+use super::{Outcome, Stop, java, joined, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to query log directory usage on the specified brokers.",
     known: &[
-        value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,..."),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        REQUIRED_SERVERS,
+        COMMAND_CONFIG,
         flag(&["describe"], "REQUIRED: show the log directories."),
         value(&["topic-list"], "topics", "Topics, separated by commas; else all."),
         value(&["broker-list"], "brokers", "Ids of brokers, separated by commas; else all."),
@@ -31,17 +31,16 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
             text.parse().map_err(|_no_id| Stop::failed(format!("For input string: \"{text}\"")))?;
         wanted.insert(id);
     }
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         let brokers = admin.describe_cluster(false).await?.brokers;
         let alive: BTreeSet<i32> = brokers.iter().map(|broker| broker.id.0).collect();
         let missing: BTreeSet<i32> = wanted.difference(&alive).copied().collect();
         if !missing.is_empty() {
             return Err(Stop::failed(format!(
                 "ERROR: The given brokers do not exist from --broker-list: {}. Current existent brokers: {}",
-                ids(&missing),
-                ids(&alive)
+                joined(&missing),
+                joined(&alive)
             )));
         }
         let brokers = if wanted.is_empty() { alive } else { wanted };
@@ -58,7 +57,7 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
                 ("logDirs", format!("[{}]", dirs.join(","))),
             ]));
         }
-        say(format!("Received log directory information from brokers {}", ids(&brokers)))?;
+        say(format!("Received log directory information from brokers {}", joined(&brokers)))?;
         say(java::object(vec![
             ("version", "1".to_owned()),
             ("brokers", format!("[{}]", rows.join(","))),
@@ -69,10 +68,6 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
 fn items<'a>(options: &'a Options, name: &str) -> Outcome<Vec<&'a str>> {
     let text = options.value(name)?.unwrap_or_default();
     Ok(text.split(',').filter(|item| !item.is_empty()).collect())
-}
-
-fn ids(ids: &BTreeSet<i32>) -> String {
-    ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn dir_as_json(
@@ -90,7 +85,7 @@ fn dir_as_json(
         .into_iter()
         .map(|(it, replica)| {
             java::object(vec![
-                ("partition", json!(format!("{}-{}", it.topic, it.partition)).to_string()),
+                ("partition", json!(it.to_string()).to_string()),
                 ("size", replica.size.to_string()),
                 ("offsetLag", replica.offset_lag.to_string()),
                 ("isFuture", replica.is_future.to_string()),

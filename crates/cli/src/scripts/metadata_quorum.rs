@@ -4,19 +4,15 @@ use ottla_client::{Admin, QuorumDescription, QuorumReplica};
 use ottla_env::Env;
 use ottla_protocol::{TopicId, format_uuid};
 
-use super::options::{Grammar, Options, flag, value};
+use super::options::{COMMAND_CONFIG, CONTROLLERS, Grammar, Options, SERVERS, flag};
 use super::{Outcome, Stop, padded, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool describes kraft metadata quorum status.",
     known: &[
-        value(&["bootstrap-server"], "servers", "Nodes of the cluster, HOST:PORT,..."),
-        value(
-            &["bootstrap-controller"],
-            "controllers",
-            "Controllers of the cluster, HOST:PORT,...",
-        ),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        SERVERS,
+        CONTROLLERS,
+        COMMAND_CONFIG,
         flag(&["status"], "describe: a short summary."),
         flag(&["replication"], "describe: how far each replica is."),
         flag(&["human-readable"], "With --replication: times as spans before now."),
@@ -35,10 +31,10 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
             "argument --bootstrap-controller: not allowed with argument --bootstrap-server",
         ));
     }
-    let Some(server) = servers.or(controllers) else {
+    if servers.or(controllers).is_none() {
         return Err(options
             .usage("one of the arguments --bootstrap-server --bootstrap-controller is required"));
-    };
+    }
     match options.words()[..] {
         ["describe"] => {}
         [command @ ("add-controller" | "remove-controller"), ..] => {
@@ -48,7 +44,7 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         [word, ..] => return Err(options.usage(format!("invalid choice: '{word}'"))),
     }
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         describe(&env, &admin, &options).await
     })
 }

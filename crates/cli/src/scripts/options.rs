@@ -65,6 +65,19 @@ pub(super) const fn perhaps(
     Known { names, takes: Takes::Perhaps(value), about }
 }
 
+/// The cluster, where it has to be named.
+pub(super) const REQUIRED_SERVERS: Known =
+    value(&["bootstrap-server"], "servers", "REQUIRED: nodes of the cluster, HOST:PORT,...");
+/// The cluster, where something else may name it.
+pub(super) const SERVERS: Known =
+    value(&["bootstrap-server"], "servers", "Nodes of the cluster, HOST:PORT,...");
+/// What may name the cluster in place of [`SERVERS`].
+pub(super) const CONTROLLERS: Known =
+    value(&["bootstrap-controller"], "controllers", "Controllers of the cluster, HOST:PORT,...");
+/// How to connect to the cluster.
+pub(super) const COMMAND_CONFIG: Known =
+    value(&["command-config"], "file", "A properties file for the admin client.");
+
 const HELP: Known = flag(&["help"], "Print this, and do nothing.");
 const VERSION: Known =
     flag(&["version"], "Print the version of Kafka whose scripts these follow, and do nothing.");
@@ -231,6 +244,11 @@ impl Options {
         self.given.iter().any(|(known, _)| known.names.contains(&name))
     }
 
+    /// How many of these are there.
+    pub(super) fn count(&self, names: &[&str]) -> usize {
+        names.iter().filter(|name| self.has(name)).count()
+    }
+
     /// The values of an option, in order.
     pub(super) fn values(&self, name: &str) -> Vec<&str> {
         let given = self.given.iter().filter(|(known, _)| known.names.contains(&name));
@@ -294,7 +312,7 @@ impl Options {
 
     /// Exactly one of these is there.
     pub(super) fn require_one_of(&self, names: &[&str]) -> Outcome {
-        if names.iter().filter(|name| self.has(name)).count() == 1 {
+        if self.count(names) == 1 {
             return Ok(());
         }
         let names: Vec<String> = names.iter().map(|it| self.bracketed(it)).collect();

@@ -9,13 +9,13 @@ use ottla_protocol::Monotonic;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::sync::oneshot;
 
-use super::options::{Grammar, Options, flag, value};
+use super::options::{Grammar, Options, SERVERS, flag, value};
 use super::{Outcome, Stop, say, target, warn};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool is used to verify the producer performance.",
     known: &[
-        value(&["bootstrap-server"], "servers", "Nodes of the cluster, HOST:PORT,..."),
+        SERVERS,
         value(&["topic"], "topic", "REQUIRED: the topic to send to."),
         value(&["num-records"], "number", "REQUIRED: how many records to send."),
         value(&["record-size"], "bytes", "The size of a record; this, or one of the next two."),
@@ -158,13 +158,10 @@ fn config(env: &Env, options: &Options) -> Outcome<ProducerConfig> {
     if let Some(server) = options.value("bootstrap-server")? {
         pairs.push(("bootstrap.servers".to_owned(), server.to_owned()));
     }
-    if !pairs.iter().any(|(key, _)| key == "client.id") {
+    if target::find(&pairs, "client.id").is_none() {
         pairs.push(("client.id".to_owned(), "perf-producer-client".to_owned()));
     }
-    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let (config, warnings) =
-        ProducerConfig::from_properties(pairs).map_err(|error| Stop::failed(error.to_string()))?;
-    warnings.iter().for_each(|warning| warn(warning.to_string()));
+    let config = target::warned(ProducerConfig::from_properties(pairs))?;
     if config.common.bootstrap_servers.is_empty() {
         return Err(options.usage("At least one of --bootstrap-server, --command-property, --producer-props, --producer.config or --command-config must be specified."));
     }

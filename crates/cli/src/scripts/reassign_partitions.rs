@@ -12,8 +12,8 @@ use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
 use serde_json::json;
 
 use self::plan::{ANY_DIR, Plan};
-use super::options::{Grammar, Options, flag, value};
-use super::{Outcome, Stop, java, say, target};
+use super::options::{COMMAND_CONFIG, CONTROLLERS, Grammar, Options, SERVERS, flag, value};
+use super::{Outcome, Stop, java, joined, say, target};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to move topic partitions between replicas.",
@@ -26,13 +26,9 @@ static GRAMMAR: Grammar = Grammar {
         flag(&["execute"], "Begin what the file asks for."),
         flag(&["cancel"], "End what is under way of what the file asks for."),
         flag(&["list"], "Show all that is under way."),
-        value(&["bootstrap-server"], "servers", "Nodes of the cluster, HOST:PORT,..."),
-        value(
-            &["bootstrap-controller"],
-            "controllers",
-            "Controllers of the cluster, HOST:PORT,...",
-        ),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        SERVERS,
+        CONTROLLERS,
+        COMMAND_CONFIG,
         value(
             &["reassignment-json-file"],
             "file",
@@ -64,10 +60,8 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     options.help_or_version()?;
     let action = check(&options)?;
-    let server = options.value("bootstrap-server")?.or(options.value("bootstrap-controller")?);
     let done = target::block_on(async |env| {
-        let file = options.value("command-config")?;
-        let admin = target::connect(&env, server.unwrap_or_default(), file).await?;
+        let admin = target::connect(&env, &options).await?;
         if action == "list" {
             return list(&admin).await;
         }
@@ -105,17 +99,17 @@ fn check(options: &Options) -> Outcome<&'static str> {
         let actions = ACTIONS.map(|action| format!("--{action}")).join(", ");
         return Err(options.usage(format!("Command must include exactly one action: {actions}")));
     };
-    match (options.has("bootstrap-server"), options.has("bootstrap-controller")) {
-        (true, true) => {
+    match (options.value("bootstrap-server")?, options.value("bootstrap-controller")?) {
+        (Some(_), Some(_)) => {
             return Err(options
                 .usage("Please don't specify both --bootstrap-server and --bootstrap-controller"));
         }
-        (false, false) => {
+        (None, None) => {
             return Err(
                 options.usage("Please specify either --bootstrap-server or --bootstrap-controller")
             );
         }
-        (true, false) | (false, true) => {}
+        (Some(_), None) | (None, Some(_)) => {}
     }
     let permitted: &[&str] = match action {
         "generate" => {
@@ -150,14 +144,6 @@ fn check(options: &Options) -> Outcome<&'static str> {
     }
 }
 
-fn name(partition: &TopicPartition) -> String {
-    format!("{}-{}", partition.topic, partition.partition)
-}
-
-fn ids(ids: &[BrokerId]) -> String {
-    ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
-}
-
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
@@ -170,11 +156,15 @@ async fn list(admin: &Admin) -> Outcome {
     say("Current partition reassignments:")?;
     for (partition, it) in &moves {
         let part = |title: &str, brokers: &[BrokerId]| {
-            if brokers.is_empty() { String::new() } else { format!(" {title}: {}.", ids(brokers)) }
+            if brokers.is_empty() {
+                String::new()
+            } else {
+                format!(" {title}: {}.", joined(brokers))
+            }
         };
         let (adding, removing) = (part("adding", &it.adding), part("removing", &it.removing));
-        let replicas = ids(&it.replicas);
-        say(format!("{}: replicas: {replicas}.{adding}{removing}", name(partition)))?;
+        let replicas = joined(&it.replicas);
+        say(format!("{partition}: replicas: {replicas}.{adding}{removing}"))?;
     }
     Ok(())
 }
@@ -200,11 +190,11 @@ async fn execute(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Ou
     let targets = plan.partitions.iter().map(|(it, brokers)| (it.clone(), Some(brokers.clone())));
     let answers = admin.alter_reassignments(&targets.collect()).await.map_err(failed)?;
     all_done("Error reassigning partition(s):", answers)?;
-    let names: BTreeSet<String> = plan.partitions.iter().map(|(it, _)| name(it)).collect();
+    let names: BTreeSet<String> = plan.partitions.iter().map(|(it, _)| it.to_string()).collect();
     say(format!(
         "Successfully started partition reassignment{} for {}",
         plural(names.len()),
-        names.into_iter().collect::<Vec<_>>().join(",")
+        joined(&names)
     ))?;
     moves::begin(env, admin, options, plan.dirs.clone()).await
 }
@@ -212,7 +202,7 @@ async fn execute(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Ou
 fn all_done(title: &str, answers: Answers<TopicPartition>) -> Outcome {
     let errors = answers.into_iter().filter_map(|(it, answer)| Some((it, answer.err()?)));
     let errors: Vec<String> =
-        errors.map(|(it, error)| format!("{}: {}", name(&it), java::message(&error))).collect();
+        errors.map(|(it, error)| format!("{it}: {}", java::message(&error))).collect();
     if errors.is_empty() {
         return Ok(());
     }
@@ -221,10 +211,8 @@ fn all_done(title: &str, answers: Answers<TopicPartition>) -> Outcome {
 
 /// Where the partitions of a plan are now.
 async fn replicas(admin: &Admin, plan: &Plan) -> Outcome<BTreeMap<TopicPartition, Vec<BrokerId>>> {
-    let topics: BTreeSet<&str> = plan.partitions.iter().map(|(it, _)| &*it.topic).collect();
-    let topics: Vec<&str> = topics.into_iter().collect();
     let mut described = BTreeMap::new();
-    for (topic, answer) in admin.describe_topics(&topics).await.map_err(failed)? {
+    for (topic, answer) in admin.describe_topics(&plan.topics()).await.map_err(failed)? {
         let answer = answer.map_err(|error| match error.code() {
             Some(code @ ErrorCode::UnknownTopicOrPartition) => {
                 let message = Some(format!("Topic {topic} not found."));
@@ -239,8 +227,7 @@ async fn replicas(admin: &Admin, plan: &Plan) -> Outcome<BTreeMap<TopicPartition
         let topic = described.get(&*it.topic);
         let Some(partition) = topic.and_then(|topic| topic.partitions.get(&it.partition)) else {
             return Err(error(format!(
-                "org.apache.kafka.common.errors.UnknownTopicOrPartitionException: Unable to find partition: {}",
-                name(it)
+                "org.apache.kafka.common.errors.UnknownTopicOrPartitionException: Unable to find partition: {it}"
             )));
         };
         now.insert(it.clone(), partition.replicas.clone());
@@ -277,20 +264,19 @@ async fn as_json(admin: &Admin, now: &BTreeMap<TopicPartition, Vec<BrokerId>>) -
 
 async fn verify(admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
     let under_way = admin.list_reassignments(None).await.map_err(failed)?;
-    let topics: BTreeSet<&str> = plan.partitions.iter().map(|(it, _)| &*it.topic).collect();
-    let topics: Vec<&str> = topics.into_iter().collect();
-    let described = admin.describe_topics(&topics).await.map_err(failed)?;
+    let described = admin.describe_topics(&plan.topics()).await.map_err(failed)?;
     let mut lines = vec!["Status of partition reassignment:".to_owned()];
     let mut targets: Vec<_> = plan.partitions.iter().collect();
     targets.sort();
-    for (it, target) in targets {
-        let partition = name(it);
-        if under_way.contains_key(it) {
+    for (partition, target) in targets {
+        if under_way.contains_key(partition) {
             lines.push(format!("Reassignment of partition {partition} is still in progress."));
             continue;
         }
-        let now: &[BrokerId] = match described.get(&*it.topic) {
-            Some(Ok(topic)) => topic.partitions.get(&it.partition).map_or(&[], |it| &*it.replicas),
+        let now: &[BrokerId] = match described.get(&*partition.topic) {
+            Some(Ok(topic)) => {
+                topic.partitions.get(&partition.partition).map_or(&[], |it| &*it.replicas)
+            }
             Some(Err(error)) if error.code() != Some(ErrorCode::UnknownTopicOrPartition) => {
                 return Err(self::error(java::exception(error)));
             }
@@ -301,8 +287,8 @@ async fn verify(admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
         } else {
             format!(
                 "There is no active reassignment of partition {partition}, but replica set is {} rather than {}.",
-                ids(now),
-                ids(target)
+                joined(now),
+                joined(target)
             )
         });
     }
@@ -326,8 +312,7 @@ async fn cancel(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Out
         let answers = admin.alter_reassignments(&targets).await.map_err(failed)?;
         let many = plural(answers.len());
         all_done(&format!("Error cancelling partition reassignment{many} for:"), answers)?;
-        let names: Vec<String> = moves.keys().map(name).collect();
-        let (many, names) = (plural(names.len()), names.join(","));
+        let (many, names) = (plural(moves.len()), joined(moves.keys()));
         say(format!("Successfully cancelled partition reassignment{many} for: {names}"))?;
     }
     moves::cancel(env, admin, options, plan).await?;
@@ -341,15 +326,13 @@ async fn clear_throttles(admin: &Admin, plan: &Plan) -> Outcome {
     let alive = admin.describe_cluster(false).await.map_err(failed)?.brokers;
     let mut brokers: BTreeSet<BrokerId> = alive.iter().map(|broker| broker.id).collect();
     brokers.extend(plan.brokers());
-    let list = ids(&brokers.iter().copied().collect::<Vec<_>>());
+    let list = joined(&brokers);
     say(format!("Clearing broker-level throttles on broker{} {list}", plural(brokers.len())))?;
-    let brokers = brokers.iter().map(|id| id.0.to_string());
+    let brokers = brokers.iter().map(BrokerId::to_string);
     unset(admin, ConfigResourceType::Broker, brokers, &BROKER_THROTTLES).await?;
-    let topics: BTreeSet<String> =
-        plan.partitions.iter().map(|(it, _)| it.topic.to_string()).collect();
-    let mut topics: Vec<String> = topics.into_iter().collect();
+    let mut topics = plan.topics();
     java::order_by_hash(&mut topics, java::CAPACITY, |topic| java::hash_of(topic));
-    let list = topics.join(",");
+    let list = joined(&topics);
     say(format!("Clearing topic-level throttles on topic{} {list}", plural(topics.len())))?;
     unset(admin, ConfigResourceType::Topic, topics.into_iter(), &TOPIC_THROTTLES).await
 }
@@ -357,7 +340,7 @@ async fn clear_throttles(admin: &Admin, plan: &Plan) -> Outcome {
 async fn unset(
     admin: &Admin,
     kind: ConfigResourceType,
-    names: impl Iterator<Item = String>,
+    names: impl Iterator<Item = impl Into<String>>,
     keys: &[&str],
 ) -> Outcome {
     let changes = names.map(|name| {
@@ -365,8 +348,5 @@ async fn unset(
         (ConfigResource::new(kind, name), keys)
     });
     let answers = admin.incremental_alter_configs(&changes.collect(), false).await;
-    for answer in answers.map_err(failed)?.into_values() {
-        answer.map_err(failed)?;
-    }
-    Ok(())
+    answers.and_then(target::all_done).map_err(failed)
 }

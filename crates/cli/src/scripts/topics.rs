@@ -4,12 +4,12 @@ mod description;
 
 use std::collections::BTreeMap;
 
-use ottla_client::{Admin, ClientError, NewPartitions, NewTopic};
+use ottla_client::{Admin, NewPartitions, NewTopic};
 use ottla_config::ConfigType;
 use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{BrokerId, ErrorCode};
 
-use super::options::{Grammar, Options, flag, value};
+use super::options::{COMMAND_CONFIG, Grammar, Options, flag, value};
 use super::topic_filter::TopicFilter;
 use super::{Outcome, Stop, java, say, target, warn};
 
@@ -17,7 +17,7 @@ static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to create, delete, describe, or change a topic.",
     known: &[
         value(&["bootstrap-server"], "server", "REQUIRED: a node of the cluster, HOST:PORT."),
-        value(&["command-config"], "file", "A properties file for the admin client."),
+        COMMAND_CONFIG,
         flag(&["list"], "List the topics."),
         flag(&["create"], "Make a topic."),
         flag(&["delete"], "Delete topics."),
@@ -56,9 +56,8 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     options.help_or_version()?;
     check(&options)?;
-    let server = options.value("bootstrap-server")?.unwrap_or_default();
     target::block_on(async |env| {
-        let admin = target::connect(&env, server, options.value("command-config")?).await?;
+        let admin = target::connect(&env, &options).await?;
         let done = if options.has("create") {
             create(&admin, &options).await
         } else if options.has("alter") {
@@ -81,7 +80,7 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
 }
 
 fn check(options: &Options) -> Outcome {
-    if ACTIONS.iter().filter(|action| options.has(action)).count() != 1 {
+    if options.count(&ACTIONS) != 1 {
         return Err(options.usage(
             "Command must include exactly one action: --list, --describe, --create, --alter or --delete",
         ));
@@ -288,18 +287,14 @@ async fn alter(admin: &Admin, options: &Options) -> Outcome {
         let assignments = (!wanted.assignments.is_empty()).then_some(added);
         changes.insert(name, NewPartitions { total, assignments });
     }
-    all(admin.create_partitions(&changes, false).await?.into_values())
+    Ok(target::all_done(admin.create_partitions(&changes, false).await?)?)
 }
 
 async fn delete(admin: &Admin, options: &Options) -> Outcome {
     let names = topics(admin, options).await?;
     must_exist(&names, options)?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    all(admin.delete_topics(&names).await?.into_values())
-}
-
-fn all(answers: impl IntoIterator<Item = Result<(), ClientError>>) -> Outcome {
-    Ok(answers.into_iter().collect::<Result<(), ClientError>>()?)
+    Ok(target::all_done(admin.delete_topics(&names).await?)?)
 }
 
 /// The topics that are meant, sorted.

@@ -68,8 +68,7 @@ impl Entities {
         if !twice.is_empty() {
             return wrong(format!("Duplicate entity type(s) specified: {}", twice.join(",")));
         }
-        let servers = ["bootstrap-server", "bootstrap-controller"];
-        let servers = servers.iter().filter(|it| options.has(it)).count();
+        let servers = options.count(&["bootstrap-server", "bootstrap-controller"]);
         if servers == 0 {
             return wrong(
                 "Either --bootstrap-server or --bootstrap-controller must be specified.".to_owned(),
@@ -89,8 +88,8 @@ impl Entities {
                 "Only 'users' and 'clients' entity types may be specified together".to_owned(),
             );
         }
-        let general = ["entity-name", "entity-type", "entity-default"];
-        if general.iter().any(|it| options.has(it)) && !flags.is_empty() {
+        let general = options.count(&["entity-name", "entity-type", "entity-default"]);
+        if general > 0 && !flags.is_empty() {
             return wrong(
                 "--entity-{type,name,default} should not be used in conjunction with specific entity flags".to_owned(),
             );

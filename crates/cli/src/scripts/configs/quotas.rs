@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use ottla_client::{Admin, QuotaEntity, QuotaFilter, QuotaMatch};
 
+use super::Changes;
 use super::entities::Entities;
-use crate::scripts::{Outcome, Stop, java, say};
+use crate::scripts::{Outcome, Stop, java, say, target};
 
 /// Keys for users and clients.
 const KEYS: [&str; 4] =
@@ -62,42 +63,38 @@ async fn find(
     Ok(admin.describe_client_quotas(&filter).await?)
 }
 
-pub(super) async fn alter(
-    admin: &Admin,
-    entities: &Entities,
-    set: &[(String, String)],
-    unset: &[&str],
-) -> Outcome {
-    check_keys(entities, set, unset)?;
+pub(super) async fn alter(admin: &Admin, entities: &Entities, changes: &Changes) -> Outcome {
+    check_keys(entities, changes)?;
     let now = find(admin, entities).await?.into_values().next().unwrap_or_default();
-    let missing: Vec<&str> = unset.iter().copied().filter(|key| !now.contains_key(*key)).collect();
+    let unset = changes.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.as_str());
+    let missing: Vec<&str> = unset.filter(|key| !now.contains_key(*key)).collect();
     if !missing.is_empty() {
         return Err(Stop::failed(format!("Invalid config(s): {}", missing.join(","))));
     }
-    let mut changes: BTreeMap<String, Option<f64>> =
-        unset.iter().map(|key| ((*key).to_owned(), None)).collect();
-    for (key, value) in set {
-        let number = value.parse().map_err(|_no_number| {
-            Stop::failed(format!("Cannot parse quota configuration value for {key}: {value}"))
-        })?;
-        changes.insert(key.clone(), Some(number));
+    let mut values: BTreeMap<String, Option<f64>> = BTreeMap::new();
+    for (key, value) in changes {
+        let number = value.as_ref().map(|value| {
+            value.parse().map_err(|_no_number| {
+                Stop::failed(format!("Cannot parse quota configuration value for {key}: {value}"))
+            })
+        });
+        values.insert(key.clone(), number.transpose()?);
     }
     let names = entities.names.iter().map(|name| Some(name.clone()).filter(|it| !it.is_empty()));
     let entity: QuotaEntity =
         entities.kinds.iter().map(|kind| type_of(kind).to_owned()).zip(names).collect();
-    let changes = BTreeMap::from([(entity, changes)]);
-    for answer in admin.alter_client_quotas(&changes, false).await?.into_values() {
-        answer?;
-    }
-    Ok(())
+    let changes = BTreeMap::from([(entity, values)]);
+    Ok(target::all_done(admin.alter_client_quotas(&changes, false).await?)?)
 }
 
-fn check_keys(entities: &Entities, set: &[(String, String)], unset: &[&str]) -> Outcome {
+fn check_keys(entities: &Entities, changes: &Changes) -> Outcome {
     let is_ip = entities.kind() == "ips";
     let is_known = |key: &str| if is_ip { key == IP_KEY } else { KEYS.contains(&key) };
-    let added: Vec<&str> =
-        set.iter().map(|(key, _)| key.as_str()).filter(|key| !is_known(key)).collect();
-    let removed: Vec<&str> = unset.iter().copied().filter(|key| !is_known(key)).collect();
+    let unknown = |is_set: bool| -> Vec<&str> {
+        let changes = changes.iter().filter(|(_, value)| value.is_some() == is_set);
+        changes.map(|(key, _)| key.as_str()).filter(|key| !is_known(key)).collect()
+    };
+    let (added, removed) = (unknown(true), unknown(false));
     if is_ip {
         let unknown: Vec<&str> = added.into_iter().chain(removed).collect();
         if unknown.is_empty() {

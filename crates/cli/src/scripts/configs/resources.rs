@@ -8,8 +8,9 @@ use ottla_client::{
 use ottla_protocol::ApiKey;
 use ottla_protocol::topic_name::check_topic_name;
 
+use super::Changes;
 use super::entities::Entities;
-use crate::scripts::{Outcome, Stop, java, say};
+use crate::scripts::{Outcome, Stop, java, say, target};
 
 /// Which resources a type stands for, and the source of what is set for one of them.
 fn kind_of(kind: &str, name: &str) -> (ConfigResourceType, Option<ConfigSource>) {
@@ -119,31 +120,21 @@ async fn entries(admin: &Admin, kind: &str, name: &str, all: bool) -> Outcome<Ve
     Ok(entries)
 }
 
-pub(super) async fn alter(
-    admin: &Admin,
-    entities: &Entities,
-    set: &[(String, String)],
-    unset: &[&str],
-) -> Outcome {
+pub(super) async fn alter(admin: &Admin, entities: &Entities, changes: Changes) -> Outcome {
     let name = entities.names.first().map_or("", String::as_str);
     if entities.kind() == "broker-loggers" {
         let known = entries(admin, entities.kind(), name, false).await?;
-        let unknown: Vec<&str> = unset
-            .iter()
-            .copied()
-            .chain(set.iter().map(|(key, _)| key.as_str()))
-            .filter(|key| !known.iter().any(|it| it.name == *key))
-            .collect();
+        let keys = changes.iter().map(|(key, _)| key.as_str());
+        let unknown: Vec<&str> =
+            keys.filter(|key| !known.iter().any(|it| it.name == *key)).collect();
         if !unknown.is_empty() {
             return Err(Stop::failed(format!("Invalid broker logger(s): {}", unknown.join(","))));
         }
     }
     let resource = ConfigResource::new(kind_of(entities.kind(), name).0, name);
-    let unset = unset.iter().map(|key| ((*key).to_owned(), ConfigChange::Delete));
-    let set = set.iter().map(|(key, value)| (key.clone(), ConfigChange::Set(value.clone())));
-    let changes = BTreeMap::from([(resource, unset.chain(set).collect())]);
-    for answer in admin.incremental_alter_configs(&changes, false).await?.into_values() {
-        answer?;
-    }
-    Ok(())
+    let changes = changes
+        .into_iter()
+        .map(|(key, value)| (key, value.map_or(ConfigChange::Delete, ConfigChange::Set)));
+    let changes = BTreeMap::from([(resource, changes.collect())]);
+    Ok(target::all_done(admin.incremental_alter_configs(&changes, false).await?)?)
 }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use ottla_client::RecordRef;
 use ottla_protocol::record_batch::TimestampType;
 
+use crate::scripts::{java, target, warn};
+
 /// Prints records.
 pub(super) struct Formatter {
     style: Style,
@@ -91,7 +93,7 @@ impl Reading {
             }
             Self::Float(_) => {
                 let bytes = bytes.try_into().map_err(|_| wrong())?;
-                Ok(crate::scripts::java::double(f64::from_be_bytes(bytes)).into_bytes())
+                Ok(java::double(f64::from_be_bytes(bytes)).into_bytes())
             }
             Self::Number(_) => Err(wrong()),
         }
@@ -111,10 +113,7 @@ impl Formatter {
             "NoOpMessageFormatter" => Style::Nothing,
             _ => return Err(class.to_owned()),
         };
-        let find = |key: &str| {
-            let found = properties.iter().rev().find(|(it, _)| it == key);
-            found.map(|(_, value)| value.as_str())
-        };
+        let find = |key: &str| target::find(properties, key);
         let is_true = |text: &str| text.trim().eq_ignore_ascii_case("true");
         let text = |key: &str, default: &str| find(key).unwrap_or(default).as_bytes().to_vec();
         let wanted = COLUMNS.iter().filter(|(key, _)| find(key).is_some_and(is_true));
@@ -144,7 +143,7 @@ impl Formatter {
                 let text = |bytes: Option<&[u8]>| {
                     bytes.map_or("null".into(), |it| String::from_utf8_lossy(it).into_owned())
                 };
-                crate::scripts::warn(format!(
+                warn(format!(
                     "{} {:?}:{} key:{} value:{}",
                     record.partition.topic,
                     record.timestamp_type(),

@@ -2,7 +2,7 @@
 
 use ottla_client::ProducerRecord;
 
-use crate::scripts::{Outcome, Stop};
+use crate::scripts::{Outcome, Stop, target};
 
 /// How a line is taken apart. Kafka's `LineMessageReader`.
 pub(super) struct LineReader {
@@ -19,13 +19,10 @@ pub(super) struct LineReader {
 
 impl LineReader {
     pub(super) fn new(properties: &[(String, String)]) -> Outcome<Self> {
-        let find = |key: &str| {
-            let found = properties.iter().rev().find(|(it, _)| it == key);
-            found.map(|(_, value)| value.clone())
-        };
+        let find = |key: &str| target::find(properties, key);
         let is_true =
             |key: &str| find(key).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
-        let text = |key: &str, default: &str| find(key).unwrap_or_else(|| default.to_owned());
+        let text = |key: &str, default: &str| find(key).unwrap_or(default).to_owned();
         let reader = Self {
             parse_key: is_true("parse.key"),
             key_separator: text("key.separator", "\t"),
@@ -34,7 +31,7 @@ impl LineReader {
             headers_separator: text("headers.separator", ","),
             headers_key_separator: text("headers.key.separator", ":"),
             ignore_error: is_true("ignore.error"),
-            null_marker: find("null.marker"),
+            null_marker: find("null.marker").map(ToOwned::to_owned),
             line: 0,
         };
         reader.check()?;
@@ -142,7 +139,7 @@ mod tests {
     use super::*;
 
     fn reader(properties: &[&str]) -> Outcome<LineReader> {
-        LineReader::new(&crate::scripts::target::pairs(properties))
+        LineReader::new(&target::pairs(properties))
     }
 
     fn parts(properties: &[&str], line: &str) -> Option<String> {

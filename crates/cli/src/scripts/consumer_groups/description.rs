@@ -9,7 +9,7 @@ use ottla_protocol::TopicPartition;
 
 use super::{say_error, say_failed, wanted};
 use crate::scripts::options::Options;
-use crate::scripts::{Outcome, Stop, padded, say, warn};
+use crate::scripts::{Outcome, Stop, joined, padded, say, warn};
 
 /// What stands where nothing is known.
 const NOTHING: &str = "-";
@@ -224,10 +224,8 @@ fn assignment(member: &GroupMember) -> String {
     for it in &member.assignment {
         topics.entry(&it.topic).or_default().insert(it.partition);
     }
-    let topics = topics.into_iter().map(|(topic, partitions)| {
-        let partitions: Vec<String> = partitions.iter().map(i32::to_string).collect();
-        format!("{topic}:{}", partitions.join(","))
-    });
+    let topics =
+        topics.into_iter().map(|(topic, partitions)| format!("{topic}:{}", joined(partitions)));
     let text = topics.collect::<Vec<_>>().join(";");
     if text.is_empty() { NOTHING.to_owned() } else { text }
 }

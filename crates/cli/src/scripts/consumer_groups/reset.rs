@@ -12,7 +12,7 @@ use ottla_protocol::{ErrorCode, Offset, Timestamp, TopicPartition};
 use super::{say_error, say_failed, wanted};
 use crate::commands::time::parse_span;
 use crate::scripts::options::Options;
-use crate::scripts::{Outcome, Stop, java, padded, say, warn};
+use crate::scripts::{Outcome, Stop, java, joined, padded, say, warn};
 
 /// Ways to say where to.
 const SCENARIOS: [&str; 8] = [
@@ -142,9 +142,7 @@ async fn partitions(
         let message = "One of the reset scopes should be defined: --all-topics, --topic.";
         return Err(options.usage(message).into());
     }
-    let (named, topics) = split(&options.values("topic"));
-    let mut partitions: BTreeSet<TopicPartition> =
-        named_partitions(options, &named)?.into_iter().collect();
+    let (mut partitions, topics) = named(options)?;
     for (topic, described) in admin.describe_topics(&topics).await? {
         let described = described.map_err(|error| Refusal::Failed(java::message(&error)))?;
         let numbers = described.partitions.into_keys();
@@ -153,14 +151,11 @@ async fn partitions(
     Ok(partitions)
 }
 
-/// What names partitions, and what names a whole topic.
-pub(super) fn split<'a>(topics: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
-    topics.iter().copied().partition(|topic| topic.contains(':'))
-}
-
-/// `orders:0,1`.
-pub(super) fn named_partitions(options: &Options, named: &[&str]) -> Outcome<Vec<TopicPartition>> {
-    let mut partitions = Vec::new();
+/// The partitions that `--topic` names, as in `orders:0,1`, and the topics that it names as a whole.
+pub(super) fn named(options: &Options) -> Outcome<(BTreeSet<TopicPartition>, Vec<&str>)> {
+    let (named, topics): (Vec<&str>, Vec<&str>) =
+        options.values("topic").into_iter().partition(|topic| topic.contains(':'));
+    let mut partitions = BTreeSet::new();
     for text in named {
         let parts: Vec<&str> = text.split(':').collect();
         let [topic, numbers] = parts[..] else {
@@ -172,10 +167,10 @@ pub(super) fn named_partitions(options: &Options, named: &[&str]) -> Outcome<Vec
                 options
                     .usage(format!("Invalid partition '{number}' specified in topic arg '{text}''"))
             })?;
-            partitions.push(TopicPartition::new(topic, number));
+            partitions.insert(TopicPartition::new(topic, number));
         }
     }
-    Ok(partitions)
+    Ok((partitions, topics))
 }
 
 async fn must_exist(admin: &Admin, partitions: &BTreeSet<TopicPartition>) -> Result<(), Refusal> {
@@ -186,12 +181,11 @@ async fn must_exist(admin: &Admin, partitions: &BTreeSet<TopicPartition>) -> Res
         let numbers = described?.partitions.into_keys();
         there.extend(numbers.map(|number| TopicPartition::new(topic.as_str(), number)));
     }
-    let missing: Vec<String> =
-        partitions.difference(&there).map(|it| format!("{}-{}", it.topic, it.partition)).collect();
+    let missing = joined(partitions.difference(&there));
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Refusal::Failed(format!("The partitions \"{}\" do not exist", missing.join(","))))
+    Err(Refusal::Failed(format!("The partitions \"{missing}\" do not exist")))
 }
 
 async fn plan(
@@ -214,8 +208,7 @@ async fn plan(
             let Some(offset) = now.get(it) else {
                 return Err(options
                     .usage(format!(
-                        "Cannot shift offset for partition {}-{} since there is no current committed offset",
-                        it.topic, it.partition
+                        "Cannot shift offset for partition {it} since there is no current committed offset"
                     ))
                     .into());
             };
@@ -274,10 +267,7 @@ async fn within_logs(admin: &Admin, plan: Plan) -> Result<Plan, Refusal> {
         let end = ends.get(&it).copied().unwrap_or(offset);
         let nearest = if offset > end { end } else { offset.max(start) };
         if nearest != offset {
-            warn(format!(
-                "offset {offset} of {}-{} lies outside its log; it is set to {nearest}",
-                it.topic, it.partition
-            ));
+            warn(format!("offset {offset} of {it} lies outside its log; it is set to {nearest}"));
         }
         (it, nearest)
     });
@@ -320,27 +310,27 @@ fn time(text: &str) -> Result<i64, Refusal> {
 
 /// Lines of `TOPIC,PARTITION,OFFSET`, or for several groups of `GROUP,TOPIC,PARTITION,OFFSET`.
 fn from_file(env: &Env, options: &Options, id: &str, file: &str) -> Result<Plan, Refusal> {
-    let failed = |why: String| Refusal::Failed(why);
     let bytes = env
         .disk
         .read(Path::new(file))
-        .map_err(|_error| failed(format!("java.nio.file.NoSuchFileException: {file}")))?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+        .map_err(|_error| Refusal::Failed(format!("java.nio.file.NoSuchFileException: {file}")))?;
+    let text = String::from_utf8_lossy(&bytes);
     let is_for_one = options.values("group").len() == 1;
     let mut plan = Plan::new();
     let mut is_there = false;
     for line in text.lines().filter(|line| !line.is_empty()) {
+        let wrong = |what: &str| Refusal::Failed(format!("line {line:?} {what}"));
         let cells: Vec<&str> = line.split(',').map(|it| it.trim().trim_matches('"')).collect();
         let (group, cells) = match cells.split_first() {
             Some((group, rest)) if rest.len() == 3 => (*group, rest),
             _ if is_for_one => (id, &cells[..]),
-            _ => return Err(failed(format!("line {line:?} names no group"))),
+            _ => return Err(wrong("names no group")),
         };
         let [topic, partition, offset] = cells else {
-            return Err(failed(format!("line {line:?} is not TOPIC,PARTITION,OFFSET")));
+            return Err(wrong("is not TOPIC,PARTITION,OFFSET"));
         };
         let (Ok(partition), Ok(offset)) = (partition.parse(), offset.parse()) else {
-            return Err(failed(format!("line {line:?} is not TOPIC,PARTITION,OFFSET")));
+            return Err(wrong("is not TOPIC,PARTITION,OFFSET"));
         };
         if group == id {
             is_there = true;

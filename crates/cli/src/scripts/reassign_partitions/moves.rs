@@ -9,9 +9,9 @@ use ottla_env::Env;
 use ottla_protocol::{BrokerId, TopicPartition};
 
 use super::plan::Plan;
-use super::{failed, name, plural};
+use super::{failed, plural};
 use crate::scripts::options::Options;
-use crate::scripts::{Outcome, Stop, say};
+use crate::scripts::{Outcome, Stop, joined, say};
 
 /// Between two tries to begin a move.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -60,16 +60,14 @@ pub(super) async fn say_states(admin: &Admin, targets: &Targets) -> Outcome<bool
     rows.sort_by_key(|((partition, broker), _)| (*broker, partition.clone()));
     let mut lines = Vec::new();
     for ((partition, broker), target) in rows {
-        let replica = format!("{}-{}", name(partition), broker.0);
-        let place = format!("Partition {} on broker {}", name(partition), broker.0);
+        let replica = format!("{partition}-{broker}");
+        let place = format!("Partition {partition} on broker {broker}");
         let dirs = now.get(&(partition.clone(), *broker));
         let current = dirs.and_then(|dirs| dirs.current.as_ref());
         let future = dirs.and_then(|dirs| dirs.future.as_ref());
         lines.push(match (current, future) {
             (None, _) => format!(
-                "Partition {} is not found in any live log dir on broker {}. There is likely an offline log directory on the broker.",
-                name(partition),
-                broker.0
+                "Partition {partition} is not found in any live log dir on broker {broker}. There is likely an offline log directory on the broker."
             ),
             (Some(_), Some(future)) => {
                 moving = true;
@@ -110,25 +108,22 @@ pub(super) async fn begin(
                 let Err(error) = answer else {
                     let Some(dir) = pending.remove(&(partition.clone(), broker)) else { continue };
                     say(format!(
-                        "Successfully started moving log directory to {dir} for replica {} with broker {} ",
-                        name(&partition),
-                        broker.0
+                        "Successfully started moving log directory to {dir} for replica {partition} with broker {broker} "
                     ))?;
                     continue;
                 };
                 if !error.is_retriable() {
-                    let replica = format!("{}-{}", name(&partition), broker.0);
+                    let replica = format!("{partition}-{broker}");
                     return Err(super::error(format!("Failed to alter dir for {replica}")));
                 }
             }
         }
         if !pending.is_empty() && env.clock.now().since(start) >= patience {
-            let replicas = pending.keys().map(|(it, broker)| format!("{}-{}", name(it), broker.0));
-            let replicas: Vec<String> = replicas.collect();
+            let replicas = pending.keys().map(|(it, broker)| format!("{it}-{broker}"));
             return Err(Stop::failed(format!(
                 "Timed out before log directory move{} could be started for: {}",
-                plural(replicas.len()),
-                replicas.join(",")
+                plural(pending.len()),
+                joined(replicas)
             )));
         }
         if !pending.is_empty() {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ottla_protocol::{BrokerId, TopicPartition};
 use serde_json::Value;
 
-use super::name;
-use crate::scripts::{Outcome, Stop};
+use super::error;
+use crate::scripts::Outcome;
+use crate::scripts::json_file::{check_version, partition_of, whole};
 
 /// In place of a directory: the broker may choose.
 pub(super) const ANY_DIR: &str = "any";
@@ -22,15 +23,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn read(text: &[u8]) -> Outcome<Self> {
-        let json: Value = serde_json::from_slice(text)
-            .map_err(|error| Stop::failed(format!("Error: {error}")))?;
-        let version = json.get("version").map_or(Some(1), Value::as_i64);
-        if version != Some(1) {
-            let version = version.unwrap_or_default();
-            return Err(Stop::failed(format!(
-                "Error: Not supported version field value {version}"
-            )));
-        }
+        let json: Value = serde_json::from_slice(text).map_err(error)?;
+        check_version(&json).map_err(error)?;
         let mut plan = Self { partitions: Vec::new(), dirs: BTreeMap::new() };
         for row in json.get("partitions").and_then(Value::as_array).into_iter().flatten() {
             plan.add(row)?;
@@ -39,24 +33,17 @@ impl Plan {
     }
 
     fn add(&mut self, row: &Value) -> Outcome {
-        let whole = |value: &Value| value.as_i64().and_then(|it| i32::try_from(it).ok());
-        let topic = row.get("topic").and_then(Value::as_str);
-        let partition = row.get("partition").and_then(whole);
         let replicas = row.get("replicas").and_then(Value::as_array);
         let replicas = replicas.and_then(|ids| ids.iter().map(whole).collect::<Option<Vec<_>>>());
-        let (Some(topic), Some(partition), Some(replicas)) = (topic, partition, replicas) else {
-            return Err(Stop::failed(format!(
-                "Error: {row} needs the fields topic, partition and replicas"
-            )));
+        let (Some(partition), Some(replicas)) = (partition_of(row), replicas) else {
+            return Err(error(format!("{row} needs the fields topic, partition and replicas")));
         };
-        let partition = TopicPartition::new(topic, partition);
         if let Some(dirs) = row.get("log_dirs").and_then(Value::as_array) {
             let texts: Vec<&str> = dirs.iter().filter_map(Value::as_str).collect();
             if texts.len() != replicas.len() {
-                return Err(Stop::failed(format!(
-                    "Error: Size of replicas list {replicas:?} is different from size of log dirs list [{}] for partition {}",
-                    texts.join(", "),
-                    name(&partition)
+                return Err(error(format!(
+                    "Size of replicas list {replicas:?} is different from size of log dirs list [{}] for partition {partition}",
+                    texts.join(", ")
                 )));
             }
             for (id, dir) in replicas.iter().zip(texts).filter(|(_, dir)| *dir != ANY_DIR) {
@@ -78,7 +65,6 @@ impl Plan {
         let mut seen = BTreeSet::new();
         let twice = self.partitions.iter().find(|(it, _)| !seen.insert(it));
         if let Some((it, _)) = twice {
-            let it = name(it);
             return Err(format!(
                 "Partition reassignment contains duplicate topic partitions: {it}"
             ));
@@ -87,13 +73,17 @@ impl Plan {
             let mut seen = BTreeSet::new();
             if let Some(id) = replicas.iter().find(|id| !seen.insert(**id)) {
                 return Err(format!(
-                    "Partition replica lists may not contain duplicate entries: {} contains multiple entries for {}",
-                    name(it),
-                    id.0
+                    "Partition replica lists may not contain duplicate entries: {it} contains multiple entries for {id}"
                 ));
             }
         }
         Ok(())
+    }
+
+    /// The topics of its partitions, sorted.
+    pub(super) fn topics(&self) -> Vec<&str> {
+        let topics: BTreeSet<&str> = self.partitions.iter().map(|(it, _)| &*it.topic).collect();
+        topics.into_iter().collect()
     }
 
     pub(super) fn brokers(&self) -> BTreeSet<BrokerId> {

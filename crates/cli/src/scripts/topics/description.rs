@@ -15,7 +15,7 @@ use ottla_protocol::{
 
 use super::{in_order_of_hash, must_exist, topics};
 use crate::scripts::options::Options;
-use crate::scripts::{Outcome, Stop, java, say};
+use crate::scripts::{Outcome, Stop, java, joined, say};
 
 /// Options that show only partitions with something wrong.
 pub(super) const REPORTS: [&str; 4] = [
@@ -198,7 +198,7 @@ impl Context<'_> {
         let own: Vec<String> = own
             .map(|it| format!("{}={}", it.name, it.value.as_deref().unwrap_or("null")))
             .collect();
-        let is_left_out = REPORTS.iter().any(|report| self.options.has(report))
+        let is_left_out = self.options.count(&REPORTS) > 0
             || (self.options.has("topics-with-overrides") && own.is_empty());
         let (Some((number, first)), false) = (topic.partitions.first_key_value(), is_left_out)
         else {
@@ -230,16 +230,16 @@ impl Context<'_> {
         let leader = partition.leader.map_or("none".to_owned(), |id| id.to_string());
         let mut line = format!(
             "\tTopic: {topic}\tPartition: {number}\tLeader: {leader}\tReplicas: {}\tIsr: {}",
-            ids(&partition.replicas),
-            ids(&partition.isr)
+            joined(&partition.replicas),
+            joined(&partition.isr)
         );
         if let Some(it) = reassignment {
-            let (adding, removing) = (brokers(&it.adding), brokers(&it.removing));
+            let (adding, removing) = (joined(&it.adding), joined(&it.removing));
             line.push_str(&format!("\tAdding Replicas: {adding}\tRemoving Replicas: {removing}"));
         }
         match &partition.eligible {
             Some((eligible, last)) => {
-                let (eligible, last) = (ids(eligible), ids(last));
+                let (eligible, last) = (joined(eligible), joined(last));
                 line.push_str(&format!("\tElr: {eligible}\tLastKnownElr: {last}"));
             }
             None => line.push_str("\tElr: N/A\tLastKnownElr: N/A"),
@@ -254,7 +254,7 @@ impl Context<'_> {
         reassignment: Option<&Reassignment>,
         entries: &[ConfigEntry],
     ) -> bool {
-        if !REPORTS.iter().any(|report| self.options.has(report)) {
+        if self.options.count(&REPORTS) == 0 {
             return true;
         }
         let least = entries.iter().find(|entry| entry.name == "min.insync.replicas");
@@ -278,12 +278,4 @@ impl Partition {
         });
         under_way.map_or(self.replicas.len(), |it| it.replicas.len() - it.adding.len())
     }
-}
-
-fn ids(ids: &[i32]) -> String {
-    ids.iter().map(i32::to_string).collect::<Vec<_>>().join(",")
-}
-
-fn brokers(ids: &[BrokerId]) -> String {
-    ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(",")
 }
