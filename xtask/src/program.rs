@@ -45,12 +45,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
-        let stdout = child.stdout.take().context("a piped child has a standard output")?;
-        Ok(Self { child, lines: lines_of(stdout) })
+        let mut running = Self::silent(command.stdout(Stdio::piped()))?;
+        let stdout = running.child.stdout.take().context("a piped child has a standard output")?;
+        running.lines = lines_of(stdout);
+        Ok(running)
     }
 
     /// Like [`Running::start`], but what it writes goes where the command says.

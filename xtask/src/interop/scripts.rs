@@ -54,6 +54,12 @@ struct Step {
     input: Option<String>,
 }
 
+impl Step {
+    fn script(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+}
+
 /// What a command came to.
 #[derive(PartialEq, Eq)]
 struct End {
@@ -77,7 +83,7 @@ pub(super) fn compare(jvm: &Jvm, root: &Path) -> Result<String> {
     for (title, steps) in &sessions {
         for step in steps {
             let place = || format!("{title}, line {}: {}", step.line, step.text);
-            if step.words.first().is_some_and(|word| word == "ottla") {
+            if step.script() == "ottla" {
                 for side in [&by_kafka, &by_ottla] {
                     let end = side.prepare(step).with_context(place)?;
                     ensure!(end.code == 0, "{}: ended with {}", place(), end.code);
@@ -87,16 +93,7 @@ pub(super) fn compare(jvm: &Jvm, root: &Path) -> Result<String> {
             let mut kafka = tools.run(&by_kafka, step).with_context(place)?;
             let mut ottla = by_ottla.run(step).with_context(place)?;
             for end in [&mut kafka, &mut ottla] {
-                match step.words.first().map_or("", String::as_str) {
-                    "kafka-producer-perf-test" | "kafka-consumer-perf-test" => {
-                        end.said = mask_figures(&end.said);
-                    }
-                    "kafka-reassign-partitions" => end.said = without_trace(&end.said),
-                    "kafka-delete-records" => end.said = sorted(&end.said),
-                    "kafka-broker-api-versions" => end.said = without_usable(&end.said),
-                    "kafka-metadata-quorum" => end.said = mask_times(&end.said),
-                    _ => {}
-                }
+                end.said = comparable(step.script(), &end.said);
             }
             commands += 1;
             if kafka != ottla {
@@ -228,6 +225,18 @@ impl Side {
             masked.push_str(&mask_ids(line));
         }
         masked
+    }
+}
+
+/// What a script said, without what two runs of it may say differently.
+fn comparable(script: &str, said: &str) -> String {
+    match script {
+        "kafka-producer-perf-test" | "kafka-consumer-perf-test" => mask_figures(said),
+        "kafka-reassign-partitions" => without_trace(said),
+        "kafka-delete-records" => sorted(said),
+        "kafka-broker-api-versions" => without_usable(said),
+        "kafka-metadata-quorum" => mask_times(said),
+        _ => said.to_owned(),
     }
 }
 
