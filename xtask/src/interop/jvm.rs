@@ -26,7 +26,9 @@ impl Jvm {
             .context("Maven left no class path")?;
         let classes = project.join("target/classes");
         let class_path = format!("{}:{}", classes.display(), jars.trim());
-        let log = crate::root().join("target/xtask/interop.log");
+        let folder = crate::root().join("target/xtask");
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let log = folder.join("interop.log");
         std::fs::write(&log, "")?;
         Ok(Ok(Self { class_path, log }))
     }
