@@ -254,7 +254,7 @@ async fn register(
     listeners: Vec<Listener>,
 ) -> Result<BrokerEpoch, StartError> {
     let id = config.node.node_id.0;
-    let incarnation = u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64());
+    let incarnation = env.rng.next_u128();
     let request = message!(BrokerRegistrationRequest {
         broker_id: id,
         cluster_id: StrBytes::from(cluster_id),

@@ -286,7 +286,7 @@ impl LogManager {
     }
 
     fn unique(&self) -> u128 {
-        u128::from(self.env.rng.next_u64()) << 64 | u128::from(self.env.rng.next_u64())
+        self.env.rng.next_u128()
     }
 
     /// Does what is due at `now`: retention, `flush.ms` and sealed segments, checkpoints, removal

@@ -14,8 +14,7 @@ pub(super) fn handle(
     context: &RequestContext,
     request: &JoinGroupRequest,
 ) -> Answer {
-    let rng = &broker.env().rng;
-    let member_uuid = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+    let member_uuid = broker.env().rng.next_u128();
     let host = context.client_host();
     let asked = broker.groups().ask(
         broker.offsets_partitions(),

@@ -318,8 +318,7 @@ fn format_dir(
 
 /// A random id of version 4.
 fn random_uuid(env: &Env) -> Uuid {
-    let random = u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64());
-    let versioned = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let versioned = env.rng.next_u128() & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     Uuid::from_bytes(versioned.to_be_bytes())
 }
 
@@ -455,7 +454,7 @@ async fn forget_moves(
 
 /// Deletes what a move has left in one of two directories. A directory that failed said so.
 fn drop_log(env: &Env, log: &Log) {
-    let unique = u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64());
+    let unique = env.rng.next_u128();
     tracing::info!(path = %log.path().display(), "deleting what an interrupted move left");
     if let Ok(renamed) = log.rename_dir(&deleted_dir(log.partition(), unique)) {
         log.log_dir().remove_at(env.clock.wall(), renamed, true);
