@@ -57,11 +57,6 @@ impl CleaningState {
         inner.first_dirty = inner.first_dirty.map(|first| first.min(log_end));
     }
 
-    /// Whether the log was closed or deleted.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.is_stopped()
-    }
-
     /// How often the log's end was cut off, or a pass sent away.
     pub(crate) fn truncations(&self) -> u64 {
         self.inner.lock().truncations
@@ -130,7 +125,8 @@ impl CleaningState {
         !std::mem::replace(&mut self.inner.lock().uncleanable, true)
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    /// Whether the log was closed or deleted.
+    pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 

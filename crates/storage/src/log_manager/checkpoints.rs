@@ -38,14 +38,19 @@ impl LogManager {
         if stale.is_empty() {
             return Ok(());
         }
+        self.checkpoint_all(dir)?;
+        self.stale.lock().retain(|partition| !stale.contains(partition));
+        Ok(())
+    }
+
+    /// Writes all checkpoint files; fails if one of `dir` could not be written.
+    pub(super) fn checkpoint_all(&self, dir: &Arc<LogDir>) -> Result<(), LogDirFailure> {
         let mut unwritten = self.checkpoint_recovery_points();
         unwritten.extend(self.checkpoint_log_starts());
         unwritten.extend(self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark));
-        if let Some((_, failure)) = unwritten.into_iter().find(|(here, _)| Arc::ptr_eq(here, dir)) {
-            return Err(failure);
-        }
-        self.stale.lock().retain(|partition| !stale.contains(partition));
-        Ok(())
+        unwritten.extend(self.checkpoint_cleaner());
+        let failed = unwritten.into_iter().find(|(here, _)| Arc::ptr_eq(here, dir));
+        failed.map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
     /// Writes `log-start-offset-checkpoint`: what was deleted stays deleted after a power loss,

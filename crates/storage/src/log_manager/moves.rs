@@ -22,7 +22,7 @@ use std::sync::Arc;
 use ottla_protocol::{Offset, Timestamp, TopicPartition, format_uuid};
 use thiserror::Error;
 
-use super::{HIGH_WATERMARK_FILE, LogManager, Unwritten};
+use super::LogManager;
 use crate::append::AppendError;
 use crate::file_name::{self, MOVED_FROM};
 use crate::log::{Log, LogOpenOptions, ReadError};
@@ -124,7 +124,7 @@ impl LogMove {
 
     fn check(&self) -> Result<(), MoveError> {
         let cleaning = self.current.cleaning();
-        match cleaning.is_closed() || cleaning.truncations() != self.truncations {
+        match cleaning.is_stopped() || cleaning.truncations() != self.truncations {
             true => Err(MoveError::Cancelled),
             false => Ok(()),
         }
@@ -250,11 +250,7 @@ impl LogManager {
         let dir = future.log_dir();
         // Its first offset has to be known before the name is.
         *self.arriving.lock() = Some(future.clone());
-        let checkpointed = self.checkpoint_all().into_iter().find(|(at, _)| Arc::ptr_eq(at, dir));
-        let log = match checkpointed {
-            Some((_, failure)) => Err(failure),
-            None => self.rename_future(begun),
-        };
+        let log = self.checkpoint_all(dir).and_then(|()| self.rename_future(begun));
         let swapped = log.and_then(|log| {
             let name = file_name::deleted_dir(current.partition(), self.unique());
             match current.rename_dir_held(&name, &held) {
@@ -319,15 +315,6 @@ impl LogManager {
         options.high_watermark = log.high_watermark();
         options.first_dirty_offset = log.first_dirty_offset();
         options
-    }
-
-    /// Writes all checkpoint files.
-    fn checkpoint_all(&self) -> Unwritten {
-        let mut unwritten = self.checkpoint_recovery_points();
-        unwritten.extend(self.checkpoint_log_starts());
-        unwritten.extend(self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark));
-        unwritten.extend(self.checkpoint_cleaner());
-        unwritten
     }
 }
 

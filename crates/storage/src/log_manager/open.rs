@@ -334,9 +334,9 @@ fn list_logs(
     let log_starts = read_checkpoint(disk, &path.join(LOG_START_FILE))?;
     let high_watermarks = read_checkpoint(disk, &path.join(HIGH_WATERMARK_FILE))?;
     let first_dirty = read_checkpoint(disk, &path.join(CLEANER_FILE))?;
-    let named =
-        [&recovery_points, &log_starts, &high_watermarks].into_iter().flat_map(Offsets::keys);
-    let mut gone: BTreeSet<TopicPartition> = named.cloned().collect();
+    let checkpoints = [&recovery_points, &log_starts, &high_watermarks, &first_dirty];
+    let mut gone: BTreeSet<TopicPartition> =
+        checkpoints.into_iter().flat_map(Offsets::keys).cloned().collect();
     let (mut pending, mut strays) = (Vec::new(), Vec::new());
     for entry in disk.read_dir(path)?.into_iter().filter(|entry| entry.is_dir) {
         if entry.name.ends_with(STRAY_DIR) {

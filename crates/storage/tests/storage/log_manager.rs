@@ -294,3 +294,20 @@ async fn few_open_files_serve_many_logs() {
     });
     assert!(open.count() <= 4);
 }
+
+#[tokio::test]
+async fn no_checkpoint_of_a_log_that_is_gone_is_left_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let orders = TopicPartition::new("orders", 0);
+    drop(open(dir.path()).await);
+    let names = ["recovery-point", "log-start", "replication", "cleaner"];
+    for name in names {
+        let file = dir.path().join(format!("{name}-offset-checkpoint"));
+        std::fs::write(&file, "0\n1\norders 0 17\n").unwrap();
+        let manager = open(dir.path()).await;
+        manager.create_log(&orders, TOPIC, LogConfig::default()).unwrap();
+        let left = std::fs::read_to_string(&file).unwrap();
+        assert!(!left.contains("17"), "{name}: a crash from now on would trust {left:?}");
+        assert!(manager.delete_log(&orders).unwrap());
+    }
+}
