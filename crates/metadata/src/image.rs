@@ -20,6 +20,7 @@ use ottla_protocol::{BrokerId, LeaderEpoch, Offset, TopicId};
 use crate::sorted_map::{Difference, SortedMap};
 
 pub use broker::BrokerRegistration;
+pub(crate) use client_quotas::quota_record;
 pub use client_quotas::{CLIENT_ID, ClientQuotas, IP, QuotaEntity, QuotaKey, USER};
 pub use config::{ConfigResource, ResourceConfig};
 pub use replay::ReplayError;

@@ -13,8 +13,8 @@ use ottla_protocol::messages::{AlterClientQuotasRequest, AlterClientQuotasRespon
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
-use crate::image::{CLIENT_ID, IP, QuotaEntity, QuotaKey, USER};
-use crate::record::{ClientQuotaRecord, MetadataRecord, QuotaEntityPart, QuotaValue};
+use crate::image::{CLIENT_ID, IP, QuotaEntity, QuotaKey, USER, quota_record};
+use crate::record::{MetadataRecord, QuotaValue};
 
 /// Why the quotas of an entity were not changed. Words are Kafka's where it has some.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -144,31 +144,16 @@ impl Controller {
         let mut records = Vec::new();
         for (key, op) in changes {
             let before = current.and_then(|quotas| quotas.get(key));
-            let value = QuotaValue::new(op.value);
             if !op.remove {
                 check_value(entity, key, op.value)?;
             }
-            let changed = if op.remove { before.is_some() } else { before != Some(&value) };
-            if changed {
-                records.push(quota_record(entity, key, value, op.remove));
+            let after = (!op.remove).then(|| QuotaValue::new(op.value));
+            if before != after.as_ref() {
+                records.push(quota_record(entity, &Arc::from(key), after));
             }
         }
         Ok(records)
     }
-}
-
-fn quota_record(
-    entity: &QuotaEntity,
-    key: &str,
-    value: QuotaValue,
-    remove: bool,
-) -> MetadataRecord {
-    let parts = entity.iter().map(|(entity_type, entity_name)| QuotaEntityPart {
-        entity_type: entity_type.clone(),
-        entity_name: entity_name.clone(),
-    });
-    let value = if remove { QuotaValue::default() } else { value };
-    ClientQuotaRecord { entity: parts.collect(), key: Arc::from(key), value, remove }.into()
 }
 
 fn answered(

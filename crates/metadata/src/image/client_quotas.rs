@@ -124,21 +124,28 @@ impl MetadataImage {
 
     pub(super) fn client_quota_records(&self) -> impl Iterator<Item = MetadataRecord> + '_ {
         self.client_quotas().flat_map(|(entity, quotas)| {
-            quotas.iter().map(|(key, value)| {
-                let parts = entity.iter().map(|(entity_type, entity_name)| QuotaEntityPart {
-                    entity_type: entity_type.clone(),
-                    entity_name: entity_name.clone(),
-                });
-                ClientQuotaRecord {
-                    entity: parts.collect(),
-                    key: key.clone(),
-                    value: *value,
-                    remove: false,
-                }
-                .into()
-            })
+            quotas.iter().map(|(key, value)| quota_record(entity, key, Some(*value)))
         })
     }
+}
+
+/// The record that sets a quota of `entity`, or, without a value, removes it.
+pub(crate) fn quota_record(
+    entity: &QuotaEntity,
+    key: &Arc<str>,
+    value: Option<QuotaValue>,
+) -> MetadataRecord {
+    let parts = entity.iter().map(|(entity_type, entity_name)| QuotaEntityPart {
+        entity_type: entity_type.clone(),
+        entity_name: entity_name.clone(),
+    });
+    ClientQuotaRecord {
+        entity: parts.collect(),
+        key: key.clone(),
+        value: value.unwrap_or_default(),
+        remove: value.is_none(),
+    }
+    .into()
 }
 
 fn described(entity: &QuotaEntity, quotas: &ClientQuotas) -> EntryData {

@@ -106,10 +106,7 @@ impl Controller {
         target.isr = isr;
         target.leader_recovery_state = asked.leader_recovery_state;
         target.election = self.election_of(topic);
-        let change = target.change(
-            |broker| self.may_lead(broker, partition),
-            |broker| self.default_directory(broker),
-        );
+        let change = self.change_to(target);
         let mut after = PartitionRegistration::clone(partition);
         if let Some(change) = &change {
             after.change(change);

@@ -126,11 +126,7 @@ impl Controller {
         }
         let mut target = PartitionTarget::of(topic, number, partition);
         target.election = election;
-        let change = target.change(
-            |broker| self.may_lead(broker, partition),
-            |broker| self.default_directory(broker),
-        );
-        change.ok_or(match election {
+        self.change_to(target).ok_or(match election {
             Election::Preferred => ElectionError::PreferredNotAvailable,
             Election::Online | Election::Unclean => ElectionError::NoneEligible,
         })

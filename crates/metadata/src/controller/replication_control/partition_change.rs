@@ -128,9 +128,14 @@ impl<'a> PartitionTarget<'a> {
 }
 
 impl Controller {
-    /// Whether a replica is there, with its disk.
-    pub(super) fn may_lead(&self, broker: BrokerId, partition: &PartitionRegistration) -> bool {
-        self.is_active(broker) && self.has_disk(broker, partition, &[])
+    /// [`PartitionTarget::change`] where nobody comes or goes meanwhile: whoever is active, with the
+    /// disk of the replica, may lead.
+    pub(super) fn change_to(&self, target: PartitionTarget<'_>) -> Option<PartitionChangeRecord> {
+        let before = target.before;
+        target.change(
+            |broker| self.is_active(broker) && self.has_disk(broker, before, &[]),
+            |broker| self.default_directory(broker),
+        )
     }
 
     /// How leaders of a topic are found when nobody asks for anything else.

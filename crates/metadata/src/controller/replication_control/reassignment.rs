@@ -153,10 +153,7 @@ impl Controller {
                 reassigned(PartitionTarget::of(topic, number, partition), partition, replicas)
             }
         };
-        Ok(target.change(
-            |broker| self.may_lead(broker, partition),
-            |broker| self.default_directory(broker),
-        ))
+        Ok(self.change_to(target))
     }
 
     /// Back to the replicas that there were.
