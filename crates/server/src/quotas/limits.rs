@@ -170,32 +170,17 @@ impl AllLimits {
 
 #[cfg(test)]
 mod tests {
-    use ottla_metadata::MetadataRecord;
-    use ottla_metadata::record::{ClientQuotaRecord, QuotaEntityPart, QuotaValue};
-
     use super::*;
+    use crate::quotas::tests::image_with;
 
-    /// `user=a,client-id=` is of user a and any client.
     fn limits(set: &[(&str, f64)]) -> AllLimits {
-        let mut image = MetadataImage::default();
-        for (entity, value) in set {
-            let key =
-                if entity.contains(IP) { "connection_creation_rate" } else { "producer_byte_rate" };
-            let parts = entity.split(',').map(|part| {
-                let (kind, name) = part.split_once('=').unwrap();
-                let entity_name = Some(Arc::from(name)).filter(|name: &Arc<str>| !name.is_empty());
-                QuotaEntityPart { entity_type: Arc::from(kind), entity_name }
-            });
-            let record: MetadataRecord = ClientQuotaRecord {
-                entity: parts.collect(),
-                key: Arc::from(key),
-                value: QuotaValue::new(*value),
-                remove: false,
-            }
-            .into();
-            image.replay(&record).unwrap();
-        }
-        Arc::into_inner(AllLimits::of(&image).unwrap()).unwrap()
+        let key = |entity: &str| match entity.contains(IP) {
+            true => "connection_creation_rate",
+            false => "producer_byte_rate",
+        };
+        let set: Vec<_> =
+            set.iter().map(|(entity, value)| (*entity, key(entity), *value)).collect();
+        Arc::into_inner(AllLimits::of(&image_with(&set)).unwrap()).unwrap()
     }
 
     /// Kafka's eight levels, the most particular first; and who shares the limit of user a and client c.

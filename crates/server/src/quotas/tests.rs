@@ -8,7 +8,6 @@ use ottla_metadata::record::{ClientQuotaRecord, QuotaEntityPart, QuotaValue};
 
 use super::*;
 
-/// Sets quotas, `entity: key=value`; the entity is `user=a,client-id=`, say.
 fn quotas(set: &[(&str, &str, f64)]) -> ClientQuotas {
     let quotas = ClientQuotas::new(BrokerConfig::default().quotas);
     update(&quotas, set);
@@ -16,6 +15,11 @@ fn quotas(set: &[(&str, &str, f64)]) -> ClientQuotas {
 }
 
 fn update(quotas: &ClientQuotas, set: &[(&str, &str, f64)]) {
+    quotas.update(&image_with(set));
+}
+
+/// An image with quotas: entity, key, value. The entity `user=a,client-id=` is of user a and any client.
+pub(super) fn image_with(set: &[(&str, &str, f64)]) -> MetadataImage {
     let mut image = MetadataImage::default();
     for (entity, key, value) in set {
         let parts = entity.split(',').map(|part| {
@@ -32,7 +36,7 @@ fn update(quotas: &ClientQuotas, set: &[(&str, &str, f64)]) {
         .into();
         image.replay(&record).unwrap();
     }
-    quotas.update(&image);
+    image
 }
 
 fn at(millis: u64) -> Monotonic {
