@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ottla_config::LogConfig;
+use ottla_config::{CleanupPolicy, LogConfig};
 use ottla_env::Env;
-use ottla_protocol::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
+use ottla_protocol::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition, format_uuid,
+};
 use ottla_storage::{
-    AppendOrigin, LeaderAppend, Log, LogDir, LogManager, LogManagerOptions, LogMove, MoveError,
+    AppendOrigin, CleanError, CleanerLimits, LeaderAppend, Log, LogDir, LogManager,
+    LogManagerOptions, LogMove, MoveError,
 };
 use tempfile::TempDir;
 
@@ -190,6 +193,27 @@ async fn a_log_moves_with_all_that_is_known_of_it() {
 }
 
 #[tokio::test]
+async fn what_no_record_tells_moves_too() {
+    let mut dirs = TwoDirs::new().await;
+    let log = dirs.log();
+    // The producer's records lie in segments before the start, and the next leader has written none.
+    for _ in 0..10 {
+        append(&log, 1, batch("of nobody"));
+    }
+    log.increment_log_start_offset(log.log_end_offset()).unwrap();
+    log.assign_epoch_start(LeaderEpoch(6));
+    let known = |log: &Log| (format!("{:?}", log.producers()), log.latest_epoch());
+    let before = known(&log);
+    assert!(before.0.contains("ProducerId(7)") && before.1 == Some(LeaderEpoch(6)), "{before:?}");
+    let begun = dirs.begin();
+    let new = dirs.manager().finish_move(&begun).unwrap();
+    assert_eq!(known(&new), before);
+    drop((log, begun, new));
+    dirs.crash().await;
+    assert_eq!((known(&dirs.log()), dirs.home()), (before, 1));
+}
+
+#[tokio::test]
 async fn a_crash_at_any_step_leaves_one_log_and_all_of_it() {
     let (mut at_home, mut moved, mut last_change) = (0, 0, 0);
     loop {
@@ -250,6 +274,22 @@ async fn a_move_that_is_not_wanted_any_more_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_copied_is_not_compacted_meanwhile() {
+    let dirs = TwoDirs::new().await;
+    let cleanup_policy = CleanupPolicy { delete: false, compact: true };
+    dirs.log().update_config(LogConfig { cleanup_policy, ..small_segments() });
+    let clean = || dirs.log().clean(&CleanerLimits::default(), NOW);
+    let begun = dirs.begin();
+    begun.copy(500).unwrap();
+    assert!(matches!(clean(), Err(CleanError::Aborted)));
+    dirs.manager().cancel_move(&begun);
+    clean().unwrap();
+    let begun = dirs.begin();
+    dirs.manager().finish_move(&begun).unwrap();
+    clean().unwrap();
+}
+
+#[tokio::test]
 async fn a_log_that_is_deleted_or_cut_while_it_moves_does_not_come_back() {
     let dirs = TwoDirs::new().await;
     let begun = dirs.begin();
@@ -287,16 +327,44 @@ async fn a_directory_that_fails_or_is_full_leaves_the_log_where_it_is() {
     append(&dirs.log(), 1, batch("on it goes"));
 }
 
+/// Copies the files of a partition's directory.
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_two_logs_that_a_crash_left_the_one_is_kept_that_has_all_records() {
+    for is_written_since in [false, true] {
+        let mut dirs = TwoDirs::new().await;
+        let (from, to) = (dirs.dir(0).id().unwrap(), dirs.roots[1].path().join("orders-0"));
+        let (old, kept) =
+            (dirs.roots[0].path().join("orders-0"), dirs.roots[0].path().join("kept"));
+        copy_dir(&old, &kept);
+        let begun = dirs.begin();
+        let log = dirs.manager().finish_move(&begun).unwrap();
+        if is_written_since {
+            append(&log, 1, batch("since"));
+        }
+        let before = seen(&log);
+        drop((log, begun, dirs.manager.take()));
+        // The power takes back that the old one was renamed, and that the mark was removed.
+        copy_dir(&kept, &old);
+        std::fs::write(to.join("moved-from"), format_uuid(from)).unwrap();
+        dirs.crash().await;
+        assert_eq!((seen(&dirs.log()), dirs.home()), (before, usize::from(is_written_since)));
+    }
+}
+
 #[tokio::test]
 async fn two_logs_of_one_name_are_still_refused_if_no_move_left_them() {
     let mut dirs = TwoDirs::new().await;
     dirs.manager().shutdown(1).await;
     let (from, to) = (dirs.roots[0].path().join("orders-0"), dirs.roots[1].path().join("orders-0"));
-    std::fs::create_dir(&to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
+    copy_dir(&from, &to);
     dirs.manager = None;
     let refused = LogManager::open(Env::os(), two(&dirs.roots)).await.err().unwrap();
     assert!(matches!(refused, ottla_storage::OpenError::DuplicateLog { .. }), "{refused}");
