@@ -17,6 +17,8 @@ use crate::toolchain::{self, Toolchain};
 
 /// For a whole program; each scenario has a shorter one of its own.
 const PROGRAM_SECONDS: u64 = 900;
+/// Of a log, when something failed.
+const QUOTED_LINES: usize = 40;
 const RESTART: &str = "commit-and-resume-after-restart";
 /// One for each language in `toolchain`; a client of a language that is there already is one more line.
 const CLIENTS: &[Client] = &[
@@ -135,7 +137,8 @@ pub(crate) fn run(
                 }
                 client.keep_node_log(scratch.path(), &results)?;
                 ensure!(results.count() > 0, "{} has no scenario {scenario}", client.name);
-                tally.add(results.passed.len(), results.failed.len());
+                let failed = results.failed.iter().map(|what| format!("{}: {what}", client.name));
+                tally.add(results.passed.len(), failed);
                 results.summary()
             }
         };
@@ -216,7 +219,7 @@ impl Client {
         if !results.failed.is_empty() && said.is_file() {
             let kept = self.log().with_extension("node.log");
             std::fs::copy(said, &kept)?;
-            println!("  what the node said: {}", kept.display());
+            quote_end("the node", &kept)?;
         }
         Ok(())
     }
@@ -259,16 +262,27 @@ impl Client {
             results.fail(self.name, &format!("the program ended early: {reason}"));
         }
         if !well {
-            println!("  what the client said: {}", log.display());
+            quote_end("the client", &log)?;
         }
         Ok(())
     }
 }
 
+/// The end of a log that may not outlive the machine.
+fn quote_end(who: &str, log: &Path) -> Result<()> {
+    let said = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    println!("  what {who} said last, of {}:", log.display());
+    for line in &lines[lines.len().saturating_sub(QUOTED_LINES)..] {
+        println!("    {line}");
+    }
+    Ok(())
+}
+
 impl Results {
     fn fail(&mut self, name: &str, reason: &str) {
         println!("  FAIL {name}: {reason}");
-        self.failed.push(name.to_owned());
+        self.failed.push(format!("{name}: {reason}"));
     }
 
     fn count(&self) -> usize {

@@ -5,14 +5,14 @@ use std::fmt;
 pub(crate) struct Tally {
     require_all: bool,
     passed: usize,
-    failed: usize,
+    failed: Vec<String>,
     skipped: usize,
 }
 
 impl Tally {
     /// With `require_all`, what is skipped has failed.
     pub(crate) fn new(require_all: bool) -> Self {
-        Self { require_all, passed: 0, failed: 0, skipped: 0 }
+        Self { require_all, passed: 0, failed: Vec::new(), skipped: 0 }
     }
 
     pub(crate) fn pass(&mut self, name: &str) {
@@ -22,7 +22,7 @@ impl Tally {
 
     pub(crate) fn fail(&mut self, name: &str, reason: &str) {
         println!("FAIL {name}: {reason}");
-        self.failed += 1;
+        self.failed.push(format!("{name}: {reason}"));
     }
 
     pub(crate) fn record(&mut self, name: &str, passed: bool, otherwise: &str) {
@@ -39,18 +39,23 @@ impl Tally {
     }
 
     /// Adds results that were printed elsewhere.
-    pub(crate) fn add(&mut self, passed: usize, failed: usize) {
+    pub(crate) fn add(&mut self, passed: usize, failed: impl IntoIterator<Item = String>) {
         self.passed += passed;
-        self.failed += failed;
+        self.failed.extend(failed);
     }
 
     pub(crate) fn is_well(&self) -> bool {
-        self.failed == 0 && !(self.require_all && self.skipped > 0)
+        self.failed.is_empty() && !(self.require_all && self.skipped > 0)
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        // A reader of the end of a long log sees what to look for.
+        for failed in &self.failed {
+            writeln!(f, "failed: {failed}")?;
+        }
+        let (passed, failed, skipped) = (self.passed, self.failed.len(), self.skipped);
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
