@@ -1,7 +1,8 @@
 //! A connection against brokers that behave and brokers that do not, over real sockets.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
-use std::time::Duration;
+#[path = "../../server/tests/api/stopped_clock.rs"]
+mod stopped_clock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_client::{ClientError, Connection, ConnectionOptions};
@@ -12,6 +13,7 @@ use ottla_protocol::{
     ApiKey, Request, RequestHeader, Response, StrBytes, TopicRef, advertised_apis, message,
     unsupported_api_versions_response,
 };
+use stopped_clock::StoppedClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A broker of one connection that does what the test says.
@@ -55,10 +57,17 @@ async fn connect<F: Future<Output = ()> + Send + 'static>(
     options: ConnectionOptions,
     broker: impl FnOnce(Broker) -> F,
 ) -> Result<Connection, ClientError> {
-    let env = Env::os();
+    connect_in(&Env::os(), options, broker).await
+}
+
+async fn connect_in<F: Future<Output = ()> + Send + 'static>(
+    env: &Env,
+    options: ConnectionOptions,
+    broker: impl FnOnce(Broker) -> F,
+) -> Result<Connection, ClientError> {
     let mut listener = env.net.listen("127.0.0.1:0", 8).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let connecting = Connection::connect(&env, &address, options);
+    let connecting = Connection::connect(env, &address, options);
     tokio::pin!(connecting);
     let (stream, _) = tokio::select! {
         accepted = listener.accept() => accepted.unwrap(),
@@ -161,14 +170,23 @@ async fn acks_0_waits_for_no_response() {
 
 #[tokio::test]
 async fn a_silent_broker_is_given_up() {
-    let options = ConnectionOptions { request_timeout: Duration::from_millis(50), ..options() };
-    let connection = connect(options, |mut broker| async move {
+    let clock = StoppedClock::going();
+    clock.stop();
+    let env = clock.env();
+    let silent = connect_in(&env, options(), |mut broker| async move {
         broker.answer_versions().await;
         broker.read_frame().await;
         std::future::pending().await
     });
-    let connection = connection.await.unwrap();
-    let error = connection.call(&heartbeat(1)).await.unwrap_err();
+    let connection = silent.await.unwrap();
+    let patience = options().request_timeout;
+    let request = heartbeat(1);
+    let waiting = async {
+        clock.wait_for_sleeper(patience).await;
+        clock.set_forward(patience);
+    };
+    let (answer, ()) = tokio::join!(connection.call(&request), waiting);
+    let error = answer.unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { api: ApiKey::Heartbeat, .. }), "{error}");
     let error = connection.call(&heartbeat(1)).await.unwrap_err();
     assert!(matches!(error, ClientError::Closed { .. }), "{error}");

@@ -30,7 +30,8 @@ use ottla_protocol::{
     message,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a test notes of the requests.
 type Notes = Arc<Mutex<Vec<String>>>;

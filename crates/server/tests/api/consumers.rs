@@ -14,12 +14,17 @@ use ottla_env::Env;
 use ottla_protocol::{ErrorCode, Offset, Timestamp, TopicPartition};
 
 use crate::node::{Node, PATIENCE, in_time};
+use crate::stopped_clock::StoppedClock;
 
 const TICK: Duration = Duration::from_millis(20);
 
 async fn client(node: &Node) -> Client {
+    client_by(&Env::os(), node).await
+}
+
+async fn client_by(env: &Env, node: &Node) -> Client {
     let servers = vec![node.address().to_string()];
-    Client::connect(&Env::os(), servers, ConnectionOptions::default()).await.unwrap()
+    Client::connect(env, servers, ConnectionOptions::default()).await.unwrap()
 }
 
 async fn make_topic(client: &Client, name: &str, partitions: i32) {
@@ -394,16 +399,17 @@ async fn a_pattern_finds_topics_that_come_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_does_not_poll_leaves_and_its_commit_is_refused() {
     let node = Node::start().await;
-    let client = client(&node).await;
+    let clock = StoppedClock::going();
+    let client = client_by(&clock.env(), &node).await;
     make_topic(&client, "t", 1).await;
     produce(&client, "t", 1, (0, 10)).await;
-    let options = ConsumerOptions {
-        max_poll_interval: Duration::from_millis(300),
-        auto_commit: false,
-        ..in_group("g", "range")
-    };
+    // Longer than the polls here are apart, and shorter than a request may take.
+    let max_poll_interval = Duration::from_secs(20);
+    let options =
+        ConsumerOptions { max_poll_interval, auto_commit: false, ..in_group("g", "range") };
     let mut slow = [subscribed(&client, options.clone(), &["t"]).await];
     poll_until(&mut slow, "all", |_, read| read.len() == 10).await;
+    clock.set_forward(max_poll_interval);
     let mut other = [subscribed(&client, options, &["t"]).await];
     poll_until(&mut other, "the place of the slow one", |it, _| shares(it, 1).is_some()).await;
     let error = slow[0].commit().await.unwrap_err();

@@ -10,6 +10,7 @@ mod node;
 mod records;
 mod requests;
 mod slow_disk;
+mod stopped_clock;
 
 mod administration;
 mod bad_frames;

@@ -13,9 +13,11 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::faulty_disk::{Faults, faulty_env};
+use crate::stopped_clock::StoppedClock;
 
-/// Longest that anything may take which should be quick; only a test that fails waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest that anything may take which should be quick. Only a test that fails waits for it, so it is long enough for a
+/// machine that is a hundred times slower, or that does a hundred other things.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Awaits `future`, which must not take long.
 pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
@@ -57,6 +59,15 @@ impl Node {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let env = move || Env { disk, ..Env::os() };
         Self::start_with_env(env, dir, properties).await.unwrap()
+    }
+
+    /// A new node that lives by `clock`, which stands still from now on.
+    pub(crate) async fn start_by(clock: &Arc<StoppedClock>, properties: &str) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let own = Arc::clone(clock);
+        let node = Self::start_with_env(move || own.env(), dir, properties).await.unwrap();
+        clock.stop();
+        node
     }
 
     /// A node on a directory that may hold something, and whose disk may fail.

@@ -53,7 +53,8 @@ impl Fixture {
     }
 
     fn wait_for(&self, flushes: usize) -> Vec<Flushed> {
-        let limit = Duration::from_secs(30);
+        // Only a test that fails waits so long.
+        let limit = Duration::from_secs(120);
         (0..flushes).map(|_| self.told.1.recv_timeout(limit).unwrap()).collect()
     }
 
