@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cluster, completions, config, consume, features, group, log, metadata, output, produce,
-    profile, quota, start, topic,
+    bench, cluster, completions, config, consume, features, group, log, metadata, output,
+    partition, produce, profile, quota, start, topic,
 };
 
 /// An event-streaming broker that speaks Apache Kafka's protocol.
@@ -32,8 +32,10 @@ struct Cli {
 enum Command {
     /// Start a node; without options one that needs no other, for this machine.
     Start(start::Options),
-    /// Make, list, describe, alter and delete topics.
+    /// Make, list, describe, alter and delete topics, and delete their records.
     Topic(topic::Options),
+    /// Elect leaders, reassign replicas, move logs between disks, see who writes.
+    Partition(partition::Options),
     /// Send records to a topic: lines of standard input or of a file.
     Produce(produce::Options),
     /// Read records of a topic.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Start(options) => start::run(&options),
         Command::Topic(options) => topic::run(&options),
+        Command::Partition(options) => partition::run(&options),
         Command::Produce(options) => produce::run(&options),
         Command::Consume(options) => consume::run(&options),
         Command::Group(options) => group::run(&options),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use ottla_client::{ClientError, TopicDescription};
+use ottla_client::{ClientError, ConfigResource, ConfigResourceType, TopicDescription};
 use ottla_protocol::{ApiKey, BrokerId};
 use serde_json::{Value, json};
 
@@ -28,9 +28,11 @@ pub(crate) struct Options {
 enum Task {
     /// Show the brokers of the cluster, and which speaks for the controller.
     Describe,
-    /// Check leaders, replicas and disks.
-    #[command(long_about = "Check leaders, replicas and disks.\n\n\
-        Ends with 0 if all is well, with 1 if something is not.")]
+    /// Check brokers, leaders, replicas and disks.
+    #[command(
+        long_about = "Check brokers, leaders, replicas in sync against min.insync.replicas, and disks.\n\n\
+        Ends with 0 if all is well, with 1 if something is not."
+    )]
     Health,
     /// Show the log directories of every broker, and what is in them.
     LogDirs {
@@ -83,21 +85,24 @@ async fn describe(session: &Session, format: Format) -> Result<()> {
     format.rows(&columns, &rows)
 }
 
-/// Something that was looked at: what, how many of it are not well, and which.
+/// Something that was looked at: what, what of it is not well, and what helps.
 struct Check {
     name: &'static str,
     problems: Vec<String>,
+    next: &'static str,
 }
 
 async fn health(session: &Session, format: Format) -> Result<()> {
     let cluster = session.admin.describe_cluster(true).await.map_err(explained)?;
     let topics = session.admin.describe_all_topics().await.map_err(explained)?;
+    let min_isr = min_in_sync_replicas(session, &topics).await?;
     let fenced = cluster.brokers.iter().filter(|node| node.is_fenced);
     let mut checks = vec![Check {
         name: "brokers alive",
         problems: fenced.map(|node| format!("broker {} is fenced", node.id)).collect(),
+        next: "start the brokers that are fenced, and look into their logs",
     }];
-    checks.extend(partition_checks(&topics));
+    checks.extend(partition_checks(&topics, &min_isr));
     let mut dirs = Vec::new();
     for node in cluster.brokers.iter().filter(|node| !node.is_fenced) {
         let answers = session.admin.describe_log_dirs(node.id, None).await;
@@ -107,7 +112,12 @@ async fn health(session: &Session, format: Format) -> Result<()> {
             }
         }
     }
-    checks.push(Check { name: "log directories", problems: dirs });
+    checks.push(Check {
+        name: "log directories online",
+        problems: dirs,
+        next: "put the disk right or take it out of log.dirs, and start the broker again; its log \
+               says what the disk answered",
+    });
     let rows: Vec<Value> = checks
         .iter()
         .map(|check| {
@@ -117,32 +127,71 @@ async fn health(session: &Session, format: Format) -> Result<()> {
         .collect();
     format.rows(&[("CHECK", "check"), ("HEALTHY", "healthy"), ("PROBLEMS", "problems")], &rows)?;
     let count: usize = checks.iter().map(|check| check.problems.len()).sum();
-    if count == 0 {
+    let Some(first) = checks.iter().find(|check| !check.problems.is_empty()) else {
         return Ok(());
-    }
+    };
     Err(Failure {
         what: format!("the cluster has {}", text::count(count as u64, "problem", "problems")),
         why: "see the list above".to_owned(),
-        next: "start the brokers that are missing, and look into their logs".to_owned(),
+        next: first.next.to_owned(),
     }
     .into())
 }
 
-fn partition_checks(topics: &BTreeMap<String, TopicDescription>) -> [Check; 2] {
-    let (mut leaderless, mut behind) = (Vec::new(), Vec::new());
+/// `min.insync.replicas` of each topic, as far as it is known.
+async fn min_in_sync_replicas(
+    session: &Session,
+    topics: &BTreeMap<String, TopicDescription>,
+) -> Result<BTreeMap<String, usize>> {
+    let resource = |name: &String| ConfigResource::new(ConfigResourceType::Topic, name);
+    let resources: Vec<ConfigResource> = topics.keys().map(resource).collect();
+    if resources.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let keys = ["min.insync.replicas"];
+    let answers = session.admin.describe_configs(&resources, Some(&keys), false).await;
+    let values = answers.map_err(explained)?.into_iter().filter_map(|(resource, answer)| {
+        // A topic that was deleted meanwhile is nobody's problem.
+        let value = answer.ok()?.into_iter().next()?.value?;
+        Some((resource.name, value.parse().ok()?))
+    });
+    Ok(values.collect())
+}
+
+fn partition_checks(
+    topics: &BTreeMap<String, TopicDescription>,
+    min_isr: &BTreeMap<String, usize>,
+) -> [Check; 4] {
+    let [mut leaderless, mut behind, mut under, mut at] = [const { Vec::new() }; 4];
     for (name, topic) in topics {
+        let min = min_isr.get(name).copied().unwrap_or(1);
         for (number, partition) in &topic.partitions {
+            let (in_sync, all) = (partition.isr.len(), partition.replicas.len());
             if partition.leader.is_none() {
                 leaderless.push(format!("{name}-{number}"));
             }
-            if partition.isr.len() < partition.replicas.len() {
-                behind.push(format!("{name}-{number}"));
+            if in_sync < all {
+                behind.push(format!("{name}-{number}: {in_sync} of {all}"));
+            }
+            if in_sync < min {
+                under.push(format!("{name}-{number}: {in_sync} of at least {min}"));
+            } else if in_sync == min && in_sync < all {
+                at.push(format!("{name}-{number}: {in_sync} of at least {min}"));
             }
         }
     }
+    let next = "start the brokers that are missing, and look into their logs";
     [
-        Check { name: "partitions with a leader", problems: leaderless },
-        Check { name: "replicas in sync", problems: behind },
+        Check { name: "partitions with a leader", problems: leaderless, next },
+        Check {
+            name: "partitions with min.insync.replicas",
+            problems: under,
+            next: "start the brokers that are missing; where min.insync.replicas is more than the \
+                   replicas there are, lower it: ottla config set topic/NAME min.insync.replicas=1",
+        },
+        Check { name: "replicas in sync", problems: behind, next },
+        // As many as there have to be is well where there are no more replicas.
+        Check { name: "replicas that may be lost", problems: at, next },
     ]
 }
 
@@ -247,4 +296,39 @@ async fn quorum(session: &Session, format: Format) -> Result<()> {
         ("CAUGHT UP", "last_caught_up"),
     ];
     format.rows(&columns, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_client::PartitionMetadata;
+    use ottla_protocol::{LeaderEpoch, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn partitions_are_checked_against_their_replicas_and_the_least_in_sync() {
+        let partition = |isr: &[i32]| {
+            let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
+            PartitionMetadata {
+                leader: isr.first().copied().map(BrokerId),
+                leader_epoch: LeaderEpoch(0),
+                replicas: ids(&[1, 2, 3]),
+                isr: ids(isr),
+            }
+        };
+        let partitions = [&[1, 2, 3][..], &[1, 2], &[1], &[]].map(partition);
+        let partitions = (0..).zip(partitions).collect();
+        let topic =
+            TopicDescription { topic_id: TopicId::default(), is_internal: false, partitions };
+        let topics = BTreeMap::from([("t".to_owned(), topic)]);
+        let checks = partition_checks(&topics, &BTreeMap::from([("t".to_owned(), 2)]));
+        let problems = checks.map(|check| check.problems.join(", "));
+        let wanted = [
+            "t-3",
+            "t-2: 1 of at least 2, t-3: 0 of at least 2",
+            "t-1: 2 of 3, t-2: 1 of 3, t-3: 0 of 3",
+            "t-1: 2 of at least 2",
+        ];
+        assert_eq!(problems, wanted);
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::confirm::Confirmation;
 use super::output::Format;
-use super::session::{self, Session, Target, explain, explained, nearest, refusal};
+use super::session::{self, Session, Target, chosen, explain, explained, nearest, refusal};
 use super::text;
 use super::topic::offsets;
 use crate::failure::Failure;
@@ -230,34 +230,6 @@ async fn delete(
     Ok(())
 }
 
-/// The partitions that `TOPIC` or `TOPIC:0,1` means, of those that a cluster or a group has.
-fn chosen(text: &str, known: &[TopicPartition]) -> Result<Vec<TopicPartition>> {
-    let (topic, numbers) = match text.rsplit_once(':') {
-        None => (text, None),
-        Some((topic, numbers)) => (topic, Some(numbers)),
-    };
-    let of_topic = || known.iter().filter(|it| &*it.topic == topic);
-    let Some(numbers) = numbers else { return Ok(of_topic().cloned().collect()) };
-    let choose = |number: &str| {
-        let number = number.trim().parse::<i32>().ok();
-        of_topic().find(|it| Some(it.partition) == number).cloned()
-    };
-    numbers
-        .split(',')
-        .map(|number| {
-            choose(number).ok_or_else(|| {
-                let all: Vec<String> = of_topic().map(|it| it.partition.to_string()).collect();
-                Failure {
-                    what: format!("{topic} has no partition {number}"),
-                    why: format!("its partitions are {}", all.join(", ")),
-                    next: format!("give {topic}:0 or {topic}:0,1, for example"),
-                }
-                .into()
-            })
-        })
-        .collect()
-}
-
 async fn delete_offsets(
     session: &Session,
     format: Format,
@@ -292,19 +264,4 @@ async fn delete_offsets(
         format.object(&object, &format!("{partition}: the offset is deleted"))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_are_chosen_by_topic_and_number() {
-        let known = [TopicPartition::new("a", 0), TopicPartition::new("a", 1)];
-        assert_eq!(chosen("a", &known).unwrap(), known);
-        assert_eq!(chosen("a:1", &known).unwrap(), known[1..]);
-        assert_eq!(chosen("b", &known).unwrap(), []);
-        assert!(chosen("a:2", &known).is_err());
-        assert!(chosen("a:x", &known).is_err());
-    }
 }

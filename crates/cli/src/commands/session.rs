@@ -114,6 +114,18 @@ impl Session {
         }
     }
 
+    /// The partitions that each of `texts` means, `TOPIC` or `TOPIC:0,1`, in order and once.
+    pub(crate) async fn chosen_partitions(&self, texts: &[String]) -> Result<Vec<TopicPartition>> {
+        let mut partitions = Vec::new();
+        for text in texts {
+            let name = text.rsplit_once(':').map_or(text.as_str(), |(name, _)| name);
+            partitions.extend(chosen(text, &self.partitions(name).await?)?);
+        }
+        partitions.sort();
+        partitions.dedup();
+        Ok(partitions)
+    }
+
     /// An error about a topic.
     pub(crate) async fn about_topic(&self, topic: &str, error: ClientError) -> anyhow::Error {
         if refusal(&error) == Some(ErrorCode::UnknownTopicOrPartition) {
@@ -148,6 +160,34 @@ impl Target {
 fn with_port(server: &str) -> String {
     let has_port = server.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port { server.to_owned() } else { format!("{server}:9092") }
+}
+
+/// The partitions that `TOPIC` or `TOPIC:0,1` means, of those that a cluster or a group has.
+pub(crate) fn chosen(text: &str, known: &[TopicPartition]) -> Result<Vec<TopicPartition>> {
+    let (topic, numbers) = match text.rsplit_once(':') {
+        None => (text, None),
+        Some((topic, numbers)) => (topic, Some(numbers)),
+    };
+    let of_topic = || known.iter().filter(|it| &*it.topic == topic);
+    let Some(numbers) = numbers else { return Ok(of_topic().cloned().collect()) };
+    let choose = |number: &str| {
+        let number = number.trim().parse::<i32>().ok();
+        of_topic().find(|it| Some(it.partition) == number).cloned()
+    };
+    numbers
+        .split(',')
+        .map(|number| {
+            choose(number).ok_or_else(|| {
+                let all: Vec<String> = of_topic().map(|it| it.partition.to_string()).collect();
+                Failure {
+                    what: format!("{topic} has no partition {number}"),
+                    why: format!("its partitions are {}", all.join(", ")),
+                    next: format!("give {topic}:0 or {topic}:0,1, for example"),
+                }
+                .into()
+            })
+        })
+        .collect()
 }
 
 /// The name nearest to one that is not there, unless it is something else altogether.
@@ -247,5 +287,15 @@ mod tests {
     fn a_host_alone_has_kafkas_port() {
         assert_eq!(with_port("localhost"), "localhost:9092");
         assert_eq!(with_port("[::1]:7"), "[::1]:7");
+    }
+
+    #[test]
+    fn partitions_are_chosen_by_topic_and_number() {
+        let known = [TopicPartition::new("a", 0), TopicPartition::new("a", 1)];
+        assert_eq!(chosen("a", &known).unwrap(), known);
+        assert_eq!(chosen("a:1", &known).unwrap(), known[1..]);
+        assert_eq!(chosen("b", &known).unwrap(), []);
+        assert!(chosen("a:2", &known).is_err());
+        assert!(chosen("a:x", &known).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! `ottla topic`.
 
+mod delete_records;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -57,6 +59,8 @@ enum Task {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+    /// Delete the records in front of partitions: before an offset, before a time, or all.
+    DeleteRecords(delete_records::Options),
 }
 
 #[derive(Args)]
@@ -110,6 +114,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Task::Alter(alter) => change(&session, options.format, alter).await,
         Task::Delete { topics, confirmation } => {
             delete(&session, options.format, topics, *confirmation).await
+        }
+        Task::DeleteRecords(records) => {
+            delete_records::run(&session, options.format, records).await
         }
     })
 }

@@ -420,3 +420,132 @@ fn kafkas_scripts_run_by_their_names() {
     std::fs::write(&own, "Kafka's own").unwrap();
     assert_eq!(code(&node.ottla(&["install-scripts", &folder])), 1, "a file is not replaced");
 }
+
+#[test]
+fn records_in_front_are_deleted_after_they_were_shown() {
+    let node = Node::start();
+    let end = fill(&node);
+    let delete = |arguments: &[&str]| {
+        node.ottla(&[&["topic", "delete-records", "orders"], arguments].concat())
+    };
+    let refused = delete(&["--before-offset", "10"]);
+    assert_eq!(code(&refused), 1, "without a terminal nothing is deleted");
+    assert!(stdout(&refused).contains("NEW START"), "{}", stdout(&refused));
+    assert!(stderr(&refused).contains("delete 10 records of 1 partition"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("add --yes"), "{}", stderr(&refused));
+    let start = || {
+        let described = node.ottla(&["topic", "describe", "orders", "--format", "json"]);
+        objects(&described)[0]["start_offset"].clone()
+    };
+    assert_eq!(start(), json!(0));
+    let deleted = objects(&delete(&["--before-offset", "10", "--yes", "--format", "json"]));
+    let wanted = json!({ "topic": "orders", "partition": 0, "start_offset": 10, "deleted": true });
+    assert_eq!(deleted, [wanted]);
+    let again = delete(&["--before-offset", "5", "--yes"]);
+    assert!(stdout(&again).contains("nothing to delete"), "{}", stdout(&again));
+    let young = delete(&["--before-time", "1h", "--yes"]);
+    assert!(stdout(&young).contains("nothing to delete"), "{}", stdout(&young));
+    assert_eq!(code(&delete(&["--before-time", "2100-01-01", "--yes"])), 0);
+    assert_eq!(start(), json!(end), "no record is as young, so all go");
+    let wrong = node.ottla(&["topic", "delete-records", "orders:7", "--all", "--yes"]);
+    assert!(stderr(&wrong).contains("orders has no partition 7"), "{}", stderr(&wrong));
+    assert_eq!(code(&delete(&[])), 2, "before what has to be said");
+}
+
+#[test]
+fn leaders_are_elected_and_replicas_reassigned() {
+    let node = Node::start();
+    assert_eq!(code(&node.ottla(&["topic", "create", "orders", "-p", "2"])), 0);
+    let partition = |arguments: &[&str]| node.ottla(&[&["partition"], arguments].concat());
+    let elected = partition(&["elect-leaders", "orders:1", "--format", "json"]);
+    assert_eq!(code(&elected), 0, "{}", stderr(&elected));
+    assert_eq!(objects(&elected)[0]["result"], "not needed");
+    let all = partition(&["elect-leaders", "--all"]);
+    assert_eq!(code(&all), 0, "{}", stderr(&all));
+    let unclean = partition(&["elect-leaders", "orders", "--unclean"]);
+    assert_eq!(code(&unclean), 1, "what loses records is asked about");
+    assert!(stderr(&unclean).contains("add --yes"), "{}", stderr(&unclean));
+    assert_eq!(code(&partition(&["elect-leaders", "orders", "--unclean", "--yes"])), 0);
+    assert_eq!(code(&partition(&["elect-leaders"])), 2);
+
+    let shown = partition(&["reassign", "orders", "--replicas", "1", "--format", "json"]);
+    assert_eq!(code(&shown), 0, "{}", stderr(&shown));
+    let wanted = json!({
+        "topic": "orders", "partition": 0, "replicas": [1], "new_replicas": [1], "executed": false,
+    });
+    assert_eq!(objects(&shown)[0], wanted);
+    assert_eq!(code(&partition(&["reassign", "orders", "--replicas", "1", "--yes"])), 0);
+    for (replicas, why) in [("1,2", "no broker 2 alive"), ("1,1", "broker 1 is named twice")] {
+        let refused = partition(&["reassign", "orders", "--replicas", replicas, "--yes"]);
+        assert_eq!(code(&refused), 1);
+        assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("ottla cluster describe"), "{}", stderr(&refused));
+    }
+    let listed = partition(&["reassignments"]);
+    assert!(stdout(&listed).contains("no reassignment is under way"), "{}", stdout(&listed));
+    assert_eq!(stdout(&partition(&["reassignments", "orders", "--format", "json"])), "");
+    let cancelled = partition(&["cancel-reassignments", "--all"]);
+    assert_eq!(code(&cancelled), 0, "{}", stderr(&cancelled));
+    assert!(stdout(&cancelled).contains("nothing to cancel"), "{}", stdout(&cancelled));
+}
+
+#[test]
+fn producers_are_shown() {
+    let node = Node::start();
+    fill(&node);
+    let shown = node.ottla(&["partition", "producers", "orders", "--format", "json"]);
+    assert_eq!(code(&shown), 0, "{}", stderr(&shown));
+    let shown = &objects(&shown)[0];
+    assert_eq!((&shown["topic"], &shown["partition"]), (&json!("orders"), &json!(0)));
+    assert_eq!((&shown["producer_epoch"], &shown["last_sequence"]), (&json!(0), &json!(99)));
+    assert_eq!(shown["transaction_start_offset"], Value::Null);
+    let nobody = node.ottla(&["partition", "producers", "orders:3"]);
+    assert!(stderr(&nobody).contains("no partition 3"), "{}", stderr(&nobody));
+}
+
+#[test]
+fn a_log_moves_to_another_directory() {
+    let node = Node::with_two_dirs();
+    let end = fill(&node);
+    let dirs = || {
+        let shown = node.ottla(&["cluster", "log-dirs", "--topic", "orders", "--format", "json"]);
+        let dirs: Vec<Value> = objects(&shown).iter().map(|row| row["log_dir"].clone()).collect();
+        dirs
+    };
+    let [first, second] = node.dirs();
+    let from = dirs();
+    let to = if from == [json!(first)] { second } else { first };
+    let moved = node.ottla(&["partition", "move-log", "orders:0", "--to", &to, "--format", "json"]);
+    assert_eq!(code(&moved), 0, "{}", stderr(&moved));
+    let moved = &objects(&moved)[0];
+    assert_eq!(
+        (&moved["from"], &moved["to"], &moved["moved"]),
+        (&from[0], &json!(to), &json!(true))
+    );
+    assert_eq!(dirs(), [json!(to)]);
+    let again = node.ottla(&["partition", "move-log", "orders", "--to", &to]);
+    assert!(stdout(&again).contains("already"), "{}", stdout(&again));
+    let read = node.ottla(&["consume", "orders", "--from-beginning", "--exit", "-f", "%o"]);
+    assert_eq!(stdout(&read).lines().count() as i64, end);
+
+    let nowhere = node.ottla(&["partition", "move-log", "orders", "--to", &format!("{to}x")]);
+    assert_eq!(code(&nowhere), 1);
+    assert!(stderr(&nowhere).contains(&format!("did you mean {to}?")), "{}", stderr(&nowhere));
+    let nobody = node.ottla(&["partition", "move-log", "orders", "--to", &to, "--broker", "9"]);
+    assert!(stderr(&nobody).contains("no broker 9 alive"), "{}", stderr(&nobody));
+}
+
+#[test]
+fn health_tells_of_partitions_that_take_no_records() {
+    let node = Node::start();
+    let create = ["topic", "create", "orders", "-c", "min.insync.replicas=2"];
+    assert_eq!(code(&node.ottla(&create)), 0);
+    let health = node.ottla(&["cluster", "health", "--format", "json"]);
+    assert_eq!(code(&health), 1);
+    let sick: Vec<Value> =
+        objects(&health).into_iter().filter(|check| check["healthy"] == false).collect();
+    assert_eq!(sick.len(), 1, "{sick:?}");
+    assert_eq!(sick[0]["check"], "partitions with min.insync.replicas");
+    assert_eq!(sick[0]["problems"], json!(["orders-0: 1 of at least 2"]));
+    assert!(stderr(&health).contains("min.insync.replicas=1"), "{}", stderr(&health));
+}

@@ -9,6 +9,13 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ottla");
 
+/// Where a node has its data that has two directories for it.
+const DIRS: [&str; 2] = ["data", "more"];
+
+fn path_in(dir: &tempfile::TempDir, name: &str) -> String {
+    dir.path().join(name).to_str().unwrap().to_owned()
+}
+
 /// A node on a free port, with an empty directory. It ends with the value.
 pub(crate) struct Node {
     process: Child,
@@ -18,10 +25,19 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start() -> Self {
+        Self::start_with(&["data"])
+    }
+
+    /// One with two directories for logs.
+    pub(crate) fn with_two_dirs() -> Self {
+        Self::start_with(&DIRS)
+    }
+
+    fn start_with(dirs: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
+        let dirs: Vec<String> = dirs.iter().map(|name| path_in(&dir, name)).collect();
         let mut process = Command::new(PROGRAM)
-            .args(["start", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()])
+            .args(["start", "--listen", "127.0.0.1:0", "--data-dir", &dirs.join(",")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -36,6 +52,11 @@ impl Node {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its directories, if it has two.
+    pub(crate) fn dirs(&self) -> [String; 2] {
+        DIRS.map(|name| path_in(&self.dir, name))
     }
 
     /// Runs the program against this node.

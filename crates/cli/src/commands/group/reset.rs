@@ -13,7 +13,7 @@ use super::super::output::Format;
 use super::super::session::{Session, explain, explained};
 use super::super::time::{parse_span, parse_time};
 use super::super::topic::offsets;
-use super::{chosen, committed};
+use super::committed;
 use crate::failure::Failure;
 
 #[derive(Args)]
@@ -207,10 +207,7 @@ async fn scope(
             return Err(super::no_such_group(session, &options.group).await);
         }
     }
-    for topic in &options.topic {
-        let name = topic.rsplit_once(':').map_or(topic.as_str(), |(name, _)| name);
-        partitions.extend(chosen(topic, &session.partitions(name).await?)?);
-    }
+    partitions.extend(session.chosen_partitions(&options.topic).await?);
     partitions.sort();
     partitions.dedup();
     Ok(partitions)
