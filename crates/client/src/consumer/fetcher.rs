@@ -84,7 +84,7 @@ impl Fetcher {
         while records.count < most {
             let Some(fetch) = self.ready.get_mut(at) else { break };
             let Some(state) = partitions.map.get_mut(&fetch.partition) else { break };
-            if state.paused || !state.is_positioned() {
+            if !state.is_open() {
                 at += 1;
                 continue;
             }
@@ -348,7 +348,7 @@ impl Consumer {
         let mut paused = VecDeque::new();
         for fetch in std::mem::take(&mut self.fetcher.ready) {
             let Some(state) = self.partitions.map.get_mut(&fetch.partition) else { continue };
-            if state.paused || !state.is_positioned() {
+            if !state.is_open() {
                 paused.push_back(fetch);
                 continue;
             }

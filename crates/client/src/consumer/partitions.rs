@@ -88,6 +88,9 @@ pub(super) struct PartitionState {
     /// Fetches that are buffered.
     pub(super) buffered: usize,
     pub(super) paused: bool,
+    /// Its position is being committed, and then it is given up: nothing is handed out any more, which
+    /// the next owner would read again.
+    pub(super) leaving: bool,
     /// The epoch of the leader that was last known to have the position.
     pub(super) leader_epoch: LeaderEpoch,
     /// The end that this consumer may read to: the high watermark, or the last stable offset.
@@ -110,6 +113,7 @@ impl PartitionState {
             fetch_from: nowhere,
             buffered: 0,
             paused: false,
+            leaving: false,
             leader_epoch: LeaderEpoch::NONE,
             end: None,
             log_start: None,
@@ -122,6 +126,11 @@ impl PartitionState {
     /// Whether its position counts.
     pub(super) fn is_positioned(&self) -> bool {
         matches!(self.phase, Phase::Fetching | Phase::Validating)
+    }
+
+    /// Whether records may be handed out.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_positioned() && !self.paused && !self.leaving
     }
 
     /// Goes on at `position`, wherever it was.

@@ -362,7 +362,7 @@ impl Consumer {
         self.fetcher.discard(|it| cut.contains(it));
     }
 
-    fn of<'s>(
+    pub(super) fn of<'s>(
         &'s mut self,
         partitions: &'s [TopicPartition],
     ) -> impl Iterator<Item = &'s mut PartitionState> {

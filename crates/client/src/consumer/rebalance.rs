@@ -113,7 +113,7 @@ impl Group {
 impl Consumer {
     /// Goes on with whatever the membership has to do.
     pub(super) fn step_group(&mut self, now: Monotonic) {
-        if !self.subscription.is_of_group() {
+        if !self.subscription.is_of_group() || !self.subscription.is_known() {
             return;
         }
         let Some(group) = &mut self.group else { return };
@@ -154,6 +154,8 @@ impl Consumer {
                 }
                 Turn::Prepare { lost: false } => {
                     group.preparing = Some(Preparing::Committing);
+                    let leaving = self.given_up_before_join();
+                    self.of(&leaving).for_each(|state| state.leaving = true);
                     if self.options.auto_commit {
                         self.commit_consumed();
                     }
@@ -304,6 +306,11 @@ impl Consumer {
         group.led = synced.led;
         group.place.wake_task.notify_one();
         self.take_over(assigned, now);
+        // What was subscribed to, or began to match, while this was under way.
+        let topics = self.subscribed_topics();
+        if let Some(group) = self.group.as_ref().filter(|it| it.joined_topics != topics) {
+            group.place.membership.lock().want_rejoin();
+        }
     }
 
     fn take_over(&mut self, assigned: Vec<TopicPartition>, now: Monotonic) {

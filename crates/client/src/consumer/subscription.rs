@@ -17,13 +17,18 @@ pub(super) enum Subscription {
     Assigned,
     /// What the group gives of these topics.
     Topics(BTreeSet<String>),
-    /// What the group gives of topics with such names; those that are known.
-    Pattern(Regex, BTreeSet<String>),
+    /// What the group gives of topics with such names; `None` until it is known which there are.
+    Pattern(Regex, Option<BTreeSet<String>>),
 }
 
 impl Subscription {
     pub(super) fn is_of_group(&self) -> bool {
         matches!(self, Self::Topics(_) | Self::Pattern(..))
+    }
+
+    /// Whether it is known which topics a group is to be told of.
+    pub(super) fn is_known(&self) -> bool {
+        !matches!(self, Self::Pattern(_, None))
     }
 }
 
@@ -63,7 +68,7 @@ impl Consumer {
     pub fn subscribe_pattern(&mut self, pattern: &str) -> Result<(), ConsumerError> {
         let whole = Regex::new(&format!("^(?:{pattern})$"))
             .map_err(|error| ConsumerError::Usage(format!("not a regular expression: {error}")))?;
-        self.enter_group(Subscription::Pattern(whole, BTreeSet::new()))
+        self.enter_group(Subscription::Pattern(whole, None))
     }
 
     /// Has `listener` told of rebalances, instead of whoever was.
@@ -161,8 +166,10 @@ impl Consumer {
 
     pub(super) fn subscribed_topics(&self) -> BTreeSet<String> {
         match &self.subscription {
-            Subscription::None | Subscription::Assigned => BTreeSet::new(),
-            Subscription::Topics(topics) | Subscription::Pattern(_, topics) => topics.clone(),
+            Subscription::None | Subscription::Assigned | Subscription::Pattern(_, None) => {
+                BTreeSet::new()
+            }
+            Subscription::Topics(topics) | Subscription::Pattern(_, Some(topics)) => topics.clone(),
         }
     }
 
@@ -220,7 +227,7 @@ impl Consumer {
                     && !(exclude && topic.is_internal)
                     && pattern.is_match(name)
             });
-            *matching = matches.map(|(name, _)| name.clone()).collect();
+            *matching = Some(matches.map(|(name, _)| name.clone()).collect());
         }
     }
 
