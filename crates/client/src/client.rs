@@ -41,6 +41,8 @@ struct Shared {
     bootstrap_servers: Vec<String>,
     options: ConnectionOptions,
     connections: Mutex<BTreeMap<(Purpose, String), Connection>>,
+    /// How often in a row a connection could not be made.
+    failures: Mutex<BTreeMap<String, u32>>,
     metadata: Mutex<Arc<ClusterMetadata>>,
     coordinators: Mutex<BTreeMap<CoordinatorKey, (BrokerId, String)>>,
 }
@@ -76,6 +78,7 @@ impl Client {
             bootstrap_servers,
             options,
             connections: Mutex::default(),
+            failures: Mutex::default(),
             metadata: Mutex::default(),
             coordinators: Mutex::default(),
         }));
@@ -142,6 +145,7 @@ impl Client {
             bootstrap_servers: self.0.bootstrap_servers.clone(),
             options: self.0.options.clone(),
             connections: Mutex::default(),
+            failures: Mutex::default(),
             metadata: Mutex::new(self.metadata()),
             coordinators: Mutex::default(),
         }))
@@ -172,7 +176,8 @@ impl Client {
         }
         let metadata = self.metadata();
         let mut last = ClientError::refused(ErrorCode::BrokerNotAvailable);
-        for address in metadata.brokers.values().chain(&self.0.bootstrap_servers) {
+        let Shared { bootstrap_servers, options, .. } = &*self.0;
+        for address in to_try(&metadata.brokers, bootstrap_servers, options.rebootstrap) {
             match self.connection_for(address, Purpose::Requests).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
@@ -237,13 +242,73 @@ impl Client {
         if let Some(open) = self.0.connections.lock().get(&key).filter(|it| !it.is_closed()) {
             return Ok(open.clone());
         }
-        let connection = Connection::connect(&self.0.env, address, self.0.options.clone()).await?;
-        self.0.connections.lock().insert(key, connection.clone());
-        Ok(connection)
+        let failures = self.0.failures.lock().get(address).copied().unwrap_or(0);
+        let spread = (self.0.env.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let connect_timeout = setup_timeout(&self.0.options, failures, spread);
+        let options = ConnectionOptions { connect_timeout, ..self.0.options.clone() };
+        match Connection::connect(&self.0.env, address, options).await {
+            Ok(connection) => {
+                self.0.failures.lock().remove(address);
+                self.0.connections.lock().insert(key, connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                self.0.failures.lock().insert(address.to_owned(), failures.saturating_add(1));
+                Err(error)
+            }
+        }
     }
+}
+
+/// The brokers that are known, then those that were given first: these only if none is known, or they may be asked
+/// again (KIP-899).
+fn to_try<'a>(
+    known: &'a BTreeMap<BrokerId, String>,
+    given: &'a [String],
+    again: bool,
+) -> impl Iterator<Item = &'a str> {
+    let given = given.iter().filter(move |_| again || known.is_empty());
+    known.values().chain(given).map(String::as_str)
+}
+
+/// How long making a connection may take after `failures` failures (KIP-601): doubled each time up to a
+/// limit, and moved by up to a fifth either way, as `spread` from 0 to 1 says.
+fn setup_timeout(options: &ConnectionOptions, failures: u32, spread: f64) -> Duration {
+    let ConnectionOptions { connect_timeout: first, connect_timeout_max: most, .. } = options;
+    if failures == 0 {
+        return *first;
+    }
+    let doubled = first.saturating_mul(1 << failures.min(20)).min(*most.max(first));
+    doubled.mul_f64(0.8 + 0.4 * spread)
 }
 
 /// `host:port`, with brackets around an IPv6 address.
 pub(crate) fn endpoint(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_gives_a_connection_twice_the_time_up_to_a_limit() {
+        let options = ConnectionOptions::default();
+        let seconds = |failures, spread| setup_timeout(&options, failures, spread).as_secs_f64();
+        assert_eq!([0, 1, 2, 30].map(|failures| seconds(failures, 0.5)), [10.0, 20.0, 30.0, 30.0]);
+        assert_eq!((seconds(1, 0.0), seconds(1, 1.0)), (16.0, 24.0));
+        let longer = ConnectionOptions { connect_timeout_max: Duration::from_secs(1), ..options };
+        assert_eq!(setup_timeout(&longer, 3, 0.5), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn brokers_that_were_given_are_asked_again_unless_that_is_forbidden() {
+        let (given, nobody) = (vec!["given:1".to_owned()], BTreeMap::new());
+        let known = BTreeMap::from([(BrokerId(1), "known:1".to_owned())]);
+        let tried =
+            |known, again| to_try(known, &given, again).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(tried(&known, true), ["known:1", "given:1"]);
+        assert_eq!(tried(&known, false), ["known:1"]);
+        assert_eq!(tried(&nobody, false), ["given:1"]);
+    }
 }

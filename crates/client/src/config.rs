@@ -33,10 +33,15 @@ pub struct CommonClientConfig {
     pub reconnect_backoff_max: Duration,
     /// `socket.connection.setup.timeout.ms`.
     pub connection_setup_timeout: Duration,
+    /// `socket.connection.setup.timeout.max.ms` (KIP-601).
+    pub connection_setup_timeout_max: Duration,
     /// `connections.max.idle.ms`; `None` is never.
     pub connections_max_idle: Option<Duration>,
     /// `metadata.max.age.ms`.
     pub metadata_max_age: Duration,
+    /// `metadata.recovery.strategy`: whether `bootstrap.servers` are asked again when no known broker
+    /// answers (KIP-899).
+    pub rebootstrap: bool,
     /// `send.buffer.bytes`; `None` lets the system tune it.
     pub send_buffer_bytes: Option<usize>,
     /// `receive.buffer.bytes`; `None` lets the system tune it.
@@ -65,8 +70,10 @@ impl CommonClientConfig {
             reconnect_backoff: settings.millis("reconnect.backoff.ms"),
             reconnect_backoff_max: settings.millis("reconnect.backoff.max.ms"),
             connection_setup_timeout: settings.millis("socket.connection.setup.timeout.ms"),
+            connection_setup_timeout_max: settings.millis("socket.connection.setup.timeout.max.ms"),
             connections_max_idle: settings.millis_or_never("connections.max.idle.ms"),
             metadata_max_age: settings.millis("metadata.max.age.ms"),
+            rebootstrap: settings.text("metadata.recovery.strategy").as_deref() != Some("none"),
             send_buffer_bytes: buffer("send.buffer.bytes"),
             receive_buffer_bytes: buffer("receive.buffer.bytes"),
         }
@@ -84,8 +91,11 @@ impl CommonClientConfig {
         ConnectionOptions {
             client_id: self.client_id.clone(),
             connect_timeout: self.connection_setup_timeout,
+            connect_timeout_max: self.connection_setup_timeout_max,
             request_timeout: self.request_timeout,
             retry_backoff: self.retry_backoff,
+            max_idle: self.connections_max_idle,
+            rebootstrap: self.rebootstrap,
             send_buffer_bytes: self.send_buffer_bytes,
             receive_buffer_bytes: self.receive_buffer_bytes,
             ..ConnectionOptions::default()

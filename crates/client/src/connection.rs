@@ -18,7 +18,7 @@ use ottla_protocol::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use self::driver::{Driver, EndReason, Expected, Outgoing};
+use self::driver::{Driver, EndReason, Expected, Idle, Outgoing};
 use crate::ClientError;
 use crate::client::RETRY_BACKOFF;
 
@@ -27,12 +27,21 @@ use crate::client::RETRY_BACKOFF;
 pub struct ConnectionOptions {
     /// `client.id`: what the broker's logs and quotas call this client.
     pub client_id: String,
-    /// How long connecting, and agreeing on versions, may take.
+    /// `socket.connection.setup.timeout.ms`: how long connecting, and agreeing on versions, may take.
     pub connect_timeout: Duration,
+    /// `socket.connection.setup.timeout.max.ms`: how long it may take after several failures, each of
+    /// which doubles the time (KIP-601).
+    pub connect_timeout_max: Duration,
     /// `request.timeout.ms`: how long a response may take.
     pub request_timeout: Duration,
     /// `retry.backoff.ms`: how long to wait before what may pass is tried again.
     pub retry_backoff: Duration,
+    /// `connections.max.idle.ms`: after this long with nothing to send and nothing to wait for, the
+    /// connection is closed, within half as long again; `None` is never.
+    pub max_idle: Option<Duration>,
+    /// `metadata.recovery.strategy`: whether the addresses that were given first are asked again when no
+    /// known broker answers (KIP-899).
+    pub rebootstrap: bool,
     /// The largest response in bytes; a larger one ends the connection.
     pub max_frame_bytes: usize,
     /// Requests sent and not yet answered; further calls wait. At least 1.
@@ -48,8 +57,11 @@ impl Default for ConnectionOptions {
         Self {
             client_id: "ottla".to_owned(),
             connect_timeout: Duration::from_secs(10),
+            connect_timeout_max: Duration::from_secs(30),
             request_timeout: Duration::from_secs(30),
             retry_backoff: RETRY_BACKOFF,
+            max_idle: Some(Duration::from_secs(540)),
+            rebootstrap: true,
             max_frame_bytes: 100 << 20,
             max_in_flight: 64,
             send_buffer_bytes: None,
@@ -225,7 +237,7 @@ struct Channel {
     env: Env,
     address: Arc<str>,
     options: ConnectionOptions,
-    next_correlation_id: AtomicI32,
+    next_correlation_id: Arc<AtomicI32>,
     in_flight: Arc<Semaphore>,
     outgoing: mpsc::Sender<Outgoing>,
     end_reason: EndReason,
@@ -247,14 +259,23 @@ impl Channel {
         let (outgoing, to_send) = mpsc::channel(max_in_flight);
         let end_reason = EndReason::default();
         let driver = Driver::new(stream, to_send, max_in_flight, options.max_frame_bytes);
+        let in_flight = Arc::new(Semaphore::new(max_in_flight));
+        let next_correlation_id = Arc::new(AtomicI32::new(0));
+        let idle = Idle {
+            clock: env.clock.clone(),
+            limit: options.max_idle,
+            permits: in_flight.clone(),
+            max_in_flight,
+            requests: next_correlation_id.clone(),
+        };
         Ok(Self {
             env: env.clone(),
             address: address.into(),
             options,
-            next_correlation_id: AtomicI32::new(0),
-            in_flight: Arc::new(Semaphore::new(max_in_flight)),
+            next_correlation_id,
+            in_flight,
             outgoing,
-            driver: env.spawn("client connection", driver.run(end_reason.clone())),
+            driver: env.spawn("client connection", driver.run(idle, end_reason.clone())),
             end_reason,
         })
     }

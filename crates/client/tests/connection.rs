@@ -234,6 +234,30 @@ async fn nonsense_ends_the_connection_with_a_reason() {
 }
 
 #[tokio::test]
+async fn an_idle_connection_is_closed_but_not_one_that_waits() {
+    let options = ConnectionOptions { max_idle: Some(Duration::from_millis(20)), ..options() };
+    let clock = Env::os().clock;
+    let broker_clock = clock.clone();
+    let connection = connect(options, |mut broker| async move {
+        broker.answer_versions().await;
+        let (header, _) = broker.read().await;
+        // Several times the limit.
+        broker_clock.sleep(Duration::from_millis(200)).await;
+        broker.answer(&header, beaten(7)).await;
+        let mut rest = Vec::new();
+        let _closed_by_the_client = broker.stream.read_to_end(&mut rest).await;
+    });
+    let connection = connection.await.unwrap();
+    assert_eq!(connection.call(&heartbeat(1)).await.unwrap().throttle_time_ms, 7);
+    while !connection.is_closed() {
+        clock.sleep(Duration::from_millis(1)).await;
+    }
+    let error = connection.call(&heartbeat(2)).await.unwrap_err();
+    assert!(error.to_string().ends_with("idle for 20ms (connections.max.idle.ms)"), "{error}");
+    assert!(error.is_retriable());
+}
+
+#[tokio::test]
 async fn nobody_at_the_address_is_told_so() {
     let env = Env::os();
     let error = Connection::connect(&env, "127.0.0.1:1", options()).await.err().unwrap();

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use ottla_env::{ReadHalf, Stream, WriteHalf};
+use ottla_env::{Clock, ReadHalf, Stream, WriteHalf};
 use ottla_protocol::{ApiKey, Frame, Part, decode_response_header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Frames gathered into one write.
 const MAX_GATHERED: usize = 32;
@@ -67,15 +69,48 @@ impl Driver {
         }
     }
 
-    /// Runs until the connection ends or nobody holds it any more.
-    pub(super) async fn run(mut self, end: EndReason) {
+    /// Runs until the connection ends, nobody holds it any more, or it was `idle` for too long.
+    pub(super) async fn run(mut self, idle: Idle, end: EndReason) {
         let ended = tokio::select! {
             ended = self.reader.run() => ended,
             ended = self.writer.run() => ended,
+            ended = idle.over() => ended,
         };
         let reason = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
         let _first_reason_counts = end.0.set(reason);
         // What waits is dropped with `self`, and its callers find the reason set.
+    }
+}
+
+/// Whether a connection is used: looked at now and then, so that no request has to tell.
+pub(super) struct Idle {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limit: Option<Duration>,
+    /// One is taken by each request that is under way.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) max_in_flight: usize,
+    /// How many requests there were.
+    pub(super) requests: Arc<AtomicI32>,
+}
+
+impl Idle {
+    /// Ends when there was no request for `limit`, looked at twice in that time; no new one begins then.
+    async fn over(self) -> io::Result<()> {
+        let Some(limit) = self.limit else { return std::future::pending().await };
+        let (mut seen, mut looks) = (self.requests.load(Ordering::Relaxed), 0);
+        loop {
+            self.clock.sleep(limit / 2).await;
+            let requests = self.requests.load(Ordering::Relaxed);
+            let unused = requests == seen && self.permits.available_permits() == self.max_in_flight;
+            looks = if unused { looks + 1 } else { 0 };
+            seen = requests;
+            if looks >= 2 {
+                self.permits.close();
+                return Err(io::Error::other(format!(
+                    "idle for {limit:?} (connections.max.idle.ms)"
+                )));
+            }
+        }
     }
 }
 

@@ -71,6 +71,10 @@ impl Sender {
             let now = self.shared.now();
             let (step, done) = {
                 let mut accumulator = self.shared.accumulator.lock();
+                // Ended while nothing was on it: no batch has to fail to find out.
+                self.connections.retain(|broker, connection| {
+                    !connection.is_closed() || !accumulator.disconnected(*broker)
+                });
                 let step = accumulator.poll(now);
                 (step, accumulator.closed && accumulator.flushed(u64::MAX))
             };

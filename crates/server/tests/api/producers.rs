@@ -8,14 +8,23 @@ use ottla_client::{
     ProducerInterceptor, ProducerRecord, RecordMetadata, partition_for_key,
 };
 use ottla_env::Env;
-use ottla_protocol::{ErrorCode, Offset};
+use ottla_protocol::{ErrorCode, Offset, TopicPartition};
 use parking_lot::Mutex;
 
-use crate::node::{Node, PATIENCE};
+use crate::node::{Node, PATIENCE, in_time};
 
 async fn client_with_topic(node: &Node, configs: &[(&str, &str)], partitions: i32) -> Client {
+    client_with(ConnectionOptions::default(), node, configs, partitions).await
+}
+
+async fn client_with(
+    options: ConnectionOptions,
+    node: &Node,
+    configs: &[(&str, &str)],
+    partitions: i32,
+) -> Client {
     let servers = vec![node.address().to_string()];
-    let client = Client::connect(&Env::os(), servers, ConnectionOptions::default()).await.unwrap();
+    let client = Client::connect(&Env::os(), servers, options).await.unwrap();
     let configs = configs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let topic = NewTopic { partitions: Some(partitions), configs, ..NewTopic::new("t") };
     Admin::new(client.clone(), PATIENCE).create_topic(topic).await.unwrap();
@@ -152,4 +161,27 @@ async fn interceptors_see_each_record_go_and_come_back() {
     producer.close(PATIENCE).await;
     assert_eq!(*spy.0.lock(), [(0, 0), (0, 1), (0, 2)]);
     assert_ne!(Offset(0), Offset::NONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_was_closed_for_idleness_costs_no_record() {
+    let node = Node::start().await;
+    let options = ConnectionOptions {
+        max_idle: Some(Duration::from_millis(50)),
+        ..ConnectionOptions::default()
+    };
+    let client = client_with(options, &node, &[], 1).await;
+    // Without retries a batch that found the connection closed would be lost.
+    let producer = producer(&client, &[("retries", "0")]);
+    for round in 0..3 {
+        assert_eq!(offsets(&producer, 1, 10).await, [round]);
+        let leader = client.leader(&TopicPartition::new("t", 0)).await.unwrap();
+        in_time("the end of an idle connection", async {
+            while !leader.connection.is_closed() {
+                Env::os().clock.sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+    assert_eq!(producer.metrics().record_error_total, 0);
 }

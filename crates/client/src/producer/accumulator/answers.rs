@@ -236,6 +236,16 @@ impl Accumulator {
         broker.silent_until = broker.silent_until.max(until);
     }
 
+    /// Takes note that the connection to a broker has ended. Whether nothing was under way on it: the
+    /// answers to what was tell otherwise.
+    pub(in crate::producer) fn disconnected(&mut self, id: BrokerId) -> bool {
+        let Some(broker) = self.brokers.get_mut(&id) else { return true };
+        if broker.connection == Link::Open && broker.in_flight == 0 {
+            broker.connection = Link::None;
+        }
+        broker.connection != Link::Open
+    }
+
     /// Takes note that a broker can be sent to.
     pub(in crate::producer) fn connected(&mut self, id: BrokerId) {
         let broker = self.brokers.entry(id).or_default();
