@@ -32,7 +32,7 @@ pub use self::partitions::{ElectionType, ProducerState, Reassignment};
 pub use self::quotas::{QuotaEntity, QuotaFilter, QuotaMatch};
 pub use self::topics::{NewPartitions, NewTopic, TopicDescription, TopicListing};
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, CommonClientConfig, Env};
 
 /// What was answered of each of several things.
 pub type Answers<K, V = ()> = BTreeMap<K, Result<V, ClientError>>;
@@ -40,26 +40,10 @@ pub type Answers<K, V = ()> = BTreeMap<K, Result<V, ClientError>>;
 /// `default.api.timeout.ms` of Kafka's clients.
 pub const DEFAULT_API_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks and changes a cluster. Clones share the connections of their [`Client`].
+/// Asks and changes a cluster. Clones share the connections of their [`Client`]. Kafka's `Admin`.
 ///
-/// Calls may be dropped at any time; what was sent is then carried out or not.
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use ottla_client::{Admin, Client, ConnectionOptions, NewTopic};
-/// use ottla_env::Env;
-///
-/// # async fn example() -> Result<(), ottla_client::ClientError> {
-/// let servers = vec!["127.0.0.1:9092".to_owned()];
-/// let client = Client::connect(&Env::os(), servers, ConnectionOptions::default()).await?;
-/// let admin = Admin::new(client, Duration::from_secs(60));
-/// admin.create_topic(NewTopic { partitions: Some(3), ..NewTopic::new("orders") }).await?;
-/// for (name, topic) in admin.describe_topics(&["orders"]).await? {
-///     println!("{name} has {} partitions", topic?.partitions.len());
-/// }
-/// # Ok(())
-/// # }
-/// ```
+/// Calls may be dropped at any time; what was sent is then carried out or not. The guide has
+/// [a chapter](crate::guide::administration) on it.
 #[derive(Clone)]
 pub struct Admin {
     client: Client,
@@ -67,6 +51,13 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Connects to one of `bootstrap.servers`, and gives a call up after [`DEFAULT_API_TIMEOUT`].
+    pub async fn connect(env: &Env, config: &CommonClientConfig) -> Result<Self, ClientError> {
+        let servers = config.bootstrap_servers.clone();
+        let client = Client::connect(env, servers, config.connection_options()).await?;
+        Ok(Self::new(client, DEFAULT_API_TIMEOUT))
+    }
+
     /// Works on the cluster of `client`, and gives a call up after `timeout`
     /// (`default.api.timeout.ms`; see [`DEFAULT_API_TIMEOUT`]).
     pub fn new(client: Client, timeout: Duration) -> Self {

@@ -6,27 +6,6 @@
 //! heartbeats are sent beside it, so a program that polls too rarely keeps its place for
 //! `max.poll.interval.ms` and no longer (KIP-62).
 //!
-//! ```no_run
-//! use std::time::Duration;
-//! use ottla_client::{Consumer, ConsumerConfig};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let given = [("bootstrap.servers", "localhost:9092"), ("group.id", "billing")];
-//! let (config, _warnings) = ConsumerConfig::from_properties(given)?;
-//! let mut consumer = Consumer::connect(&ottla_env::Env::os(), &config).await?;
-//! consumer.subscribe(["orders"])?;
-//! loop {
-//!     let records = consumer.poll(Duration::from_secs(1)).await?;
-//!     for record in records.iter() {
-//!         println!("{} {}: {:?}", record.partition, record.offset, record.value);
-//!     }
-//! #   if records.is_empty() { break }
-//! }
-//! consumer.close(Duration::from_secs(5)).await?;
-//! # Ok(())
-//! # }
-//! ```
-//!
 //! # Which errors pass
 //! [`Consumer::poll`] tries again by itself what may pass, and answers with nothing meanwhile.
 //! What it does report needs a decision: [`ConsumerError`] says which.
@@ -94,7 +73,9 @@ use partitions::{Partitions, Position};
 use rebalance::{Group, Synced};
 use subscription::{MetadataNeed, Subscription};
 
-/// Reads records, from each partition in order.
+/// Reads records, from each partition in order. Kafka's `KafkaConsumer`.
+///
+/// The guide has [a chapter](crate::guide::consuming) on it.
 pub struct Consumer {
     client: Client,
     options: ConsumerOptions,

@@ -8,28 +8,7 @@
 //! What may pass is tried again until `delivery.timeout.ms`. With `enable.idempotence`, which is the
 //! default, a batch that is sent again is never stored twice, and order is kept (KIP-98, KIP-360).
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use ottla_client::{Producer, ProducerConfig, ProducerRecord};
-//! use ottla_env::Env;
-//!
-//! let given = [("bootstrap.servers", "localhost:9092"), ("compression.type", "zstd")];
-//! let (config, _warnings) = ProducerConfig::from_properties(given)?;
-//! let producer = Producer::connect(&Env::os(), config).await?;
-//!
-//! let record = ProducerRecord::to("orders").key("customer-7").value("2 apples");
-//! let delivery = producer.send(record).await?; // it is in a batch now
-//! let stored = delivery.await?;                // and here in the log
-//! println!("stored in {} at {}", stored.partition, stored.offset);
-//!
-//! producer.close(std::time::Duration::from_secs(10)).await;
-//! # Ok(()) }
-//! ```
-//!
-//! # What can be dropped
-//! A `send` that is dropped before it is ready has sent nothing. A [`Delivery`] may be dropped: the
-//! record is sent all the same. When the last clone of a producer is dropped, what waits is still
-//! sent in the background; [`Producer::close`] waits for it.
+//! What it does for a program is told in [`crate::guide::producing`].
 
 mod accumulator;
 mod batch;
@@ -65,7 +44,9 @@ use self::accumulator::{Accumulator, Appended, NotAppended};
 use self::sender::Sender;
 use crate::{Client, ClientError, ClusterMetadata};
 
-/// Sends records. Clones share everything; see the [module](self) for what it does.
+/// Sends records to topics, many at once, in order, and each once. Kafka's `KafkaProducer`.
+///
+/// Clones share everything. The guide has [a chapter](crate::guide::producing) on it.
 #[derive(Clone)]
 pub struct Producer(Arc<Handle>);
 
