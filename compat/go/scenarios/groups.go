@@ -130,12 +130,20 @@ func (p *process) kill() {
 type printing struct {
 	ledger
 	received chan Record
+	// Held from a change until it is said: partitions may come all at once, and what is said last is believed.
+	saying sync.Mutex
 }
 
-func (p *printing) Assigned(partitions []int32) { p.ledger.Assigned(partitions); p.say() }
-func (p *printing) Revoked(partitions []int32)  { p.ledger.Revoked(partitions); p.say() }
-func (p *printing) say()                        { fmt.Println("owned", strings.Trim(fmt.Sprint(p.owns()), "[]")) }
+func (p *printing) Assigned(partitions []int32) { p.say(func() { p.ledger.Assigned(partitions) }) }
+func (p *printing) Revoked(partitions []int32)  { p.say(func() { p.ledger.Revoked(partitions) }) }
 func (p *printing) Received(record Record)      { p.received <- record }
+
+func (p *printing) say(change func()) {
+	p.saying.Lock()
+	defer p.saying.Unlock()
+	change()
+	fmt.Println("owned", strings.Trim(fmt.Sprint(p.owns()), "[]"))
+}
 
 func runMember(client Client, topic, group string) {
 	listener := &printing{received: make(chan Record)}
