@@ -203,7 +203,10 @@ function configsOf({ resources }) {
 
 drive({
   lacks: {
-    scenarios: ['produce-lz4', 'produce-zstd', 'cooperative-rebalance', 'static-membership', 'update-features'],
+    scenarios: [
+      'produce-lz4', 'produce-zstd', 'cooperative-rebalance', 'static-membership', 'update-features',
+      'delete-group-offsets', 'client-quotas',
+    ],
     maxTimestamp: true,
     nullHeader: true,
     strategy: true,

@@ -211,7 +211,7 @@ def main():
 
     client = wait(opened(sys.argv[1]))
     lacks = {
-        "scenarios": ["cooperative-rebalance", "update-features"],
+        "scenarios": ["cooperative-rebalance", "update-features", "delete-group-offsets", "client-quotas"],
         "allBrokers": True,
         "maxTimestamp": True,
         "nullRecord": True,

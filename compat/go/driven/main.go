@@ -216,9 +216,7 @@ func recordOf(said message) (scenarios.Record, error) {
 	}, err
 }
 
-func (c *client) Produce(
-	ctx context.Context, topic string, how scenarios.Producing, records []scenarios.Record,
-) ([]int64, error) {
+func theirs(records []scenarios.Record) []record {
 	var theirs []record
 	for _, ours := range records {
 		one := record{Partition: ours.Partition, Key: ours.Key, Value: ours.Value, Headers: ours.Headers}
@@ -227,8 +225,14 @@ func (c *client) Produce(
 		}
 		theirs = append(theirs, one)
 	}
+	return theirs
+}
+
+func (c *client) Produce(
+	ctx context.Context, topic string, how scenarios.Producing, records []scenarios.Record,
+) ([]int64, error) {
 	var offsets []int64
-	err := c.call(ctx, "produce", object{"topic": topic, "how": how, "records": theirs}, &offsets)
+	err := c.call(ctx, "produce", object{"topic": topic, "how": how, "records": theirs(records)}, &offsets)
 	return offsets, err
 }
 
@@ -257,7 +261,7 @@ func (r reader) Next(ctx context.Context) (scenarios.Record, error) {
 }
 
 func (c *client) close(s *stream) {
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
 	defer cancel()
 	if err := c.call(ctx, "close", object{"stream": s.number}, nil); err != nil {
 		fmt.Fprintln(os.Stderr, "close:", err)
@@ -378,6 +382,10 @@ func (c *client) Committed(
 	return commit, err
 }
 
+func (c *client) DeleteOffset(ctx context.Context, group, topic string, partition int32) error {
+	return c.call(ctx, "deleteOffset", object{"group": group, "topic": topic, "partition": partition}, nil)
+}
+
 func (c *client) DescribeConfigs(ctx context.Context, of scenarios.Resource) (map[string]scenarios.Config, error) {
 	configs := map[string]scenarios.Config{}
 	err := c.call(ctx, "describeConfigs", object{"kind": of.Kind, "name": of.Name}, &configs)
@@ -402,4 +410,22 @@ func (c *client) Features(ctx context.Context) (map[string]scenarios.Feature, er
 
 func (c *client) UpdateFeature(ctx context.Context, feature string, level int16) error {
 	return c.call(ctx, "updateFeature", object{"feature": feature, "level": level}, nil)
+}
+
+func (c *client) Quotas(ctx context.Context, clientID string) (map[string]float64, error) {
+	quotas := map[string]float64{}
+	err := c.call(ctx, "quotas", object{"clientId": clientID}, &quotas)
+	return quotas, err
+}
+
+func (c *client) AlterQuota(ctx context.Context, clientID, key string, value *float64) error {
+	return c.call(ctx, "alterQuota", object{"clientId": clientID, "key": key, "value": value}, nil)
+}
+
+func (c *client) Throttled(
+	ctx context.Context, clientID, topic string, records []scenarios.Record,
+) (time.Duration, error) {
+	var millis int64
+	err := c.call(ctx, "throttled", object{"clientId": clientID, "topic": topic, "records": theirs(records)}, &millis)
+	return time.Duration(millis) * time.Millisecond, err
 }

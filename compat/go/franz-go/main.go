@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -312,8 +313,18 @@ func (c *client) Committed(
 	ctx context.Context, group, topic string, partition int32,
 ) (scenarios.Commit, error) {
 	answers, err := c.admin.FetchOffsets(ctx, group)
-	answer, _ := answers.Lookup(topic, partition)
+	answer, found := answers.Lookup(topic, partition)
+	if !found {
+		answer.At = -1
+	}
 	return scenarios.Commit{Offset: answer.At, Metadata: answer.Metadata}, errors.Join(err, answer.Err)
+}
+
+func (c *client) DeleteOffset(ctx context.Context, group, topic string, partition int32) error {
+	var offsets kadm.TopicsSet
+	offsets.Add(topic, partition)
+	answers, err := c.admin.DeleteOffsets(ctx, group, offsets)
+	return errors.Join(err, answers.Error())
 }
 
 // kadm does not tell what is read-only.
@@ -394,4 +405,62 @@ func (c *client) UpdateFeature(ctx context.Context, feature string, level int16)
 	update := kadm.FeatureUpdate{Feature: feature, MaxVersionLevel: level, UpgradeType: 1}
 	answers, err := c.admin.UpdateFeatures(ctx, false, update)
 	return errors.Join(err, answers.Error())
+}
+
+func (c *client) Quotas(ctx context.Context, clientID string) (map[string]float64, error) {
+	asked := kadm.DescribeClientQuotaComponent{Type: "client-id", MatchName: &clientID, MatchType: 0}
+	found, err := c.admin.DescribeClientQuotas(ctx, true, []kadm.DescribeClientQuotaComponent{asked})
+	quotas := map[string]float64{}
+	for _, entity := range found {
+		for _, quota := range entity.Values {
+			quotas[quota.Key] = quota.Value
+		}
+	}
+	return quotas, err
+}
+
+func (c *client) AlterQuota(ctx context.Context, clientID, key string, value *float64) error {
+	change := kadm.AlterClientQuotaOp{Key: key, Remove: value == nil}
+	if value != nil {
+		change.Value = *value
+	}
+	answers, err := c.admin.AlterClientQuotas(ctx, []kadm.AlterClientQuotaEntry{{
+		Entity: kadm.ClientQuotaEntity{{Type: "client-id", Name: &clientID}},
+		Ops:    []kadm.AlterClientQuotaOp{change},
+	}})
+	for _, answer := range answers {
+		err = errors.Join(err, answer.Err)
+	}
+	return err
+}
+
+// Hears of silences.
+type silences struct {
+	lock    sync.Mutex
+	longest time.Duration
+}
+
+func (s *silences) OnBrokerThrottle(_ kgo.BrokerMetadata, told time.Duration, _ bool) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.longest = max(s.longest, told)
+}
+
+func (c *client) Throttled(
+	ctx context.Context, clientID, topic string, records []scenarios.Record,
+) (time.Duration, error) {
+	heard := &silences{}
+	producer, err := kgo.NewClient(c.seed, kgo.ClientID(clientID), kgo.WithHooks(heard))
+	if err != nil {
+		return 0, err
+	}
+	defer producer.Close()
+	var sent []*kgo.Record
+	for _, record := range records {
+		sent = append(sent, &kgo.Record{Topic: topic, Value: record.Value})
+	}
+	err = producer.ProduceSync(ctx, sent...).FirstErr()
+	heard.lock.Lock()
+	defer heard.lock.Unlock()
+	return heard.longest, err
 }

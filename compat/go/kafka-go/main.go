@@ -352,6 +352,19 @@ func (c *client) Committed(
 	return scenarios.Commit{Offset: found.CommittedOffset, Metadata: found.Metadata}, errors.Join(answer.Error, found.Error)
 }
 
+func (c *client) DeleteOffset(ctx context.Context, group, topic string, partition int32) error {
+	answer, err := c.OffsetDelete(ctx, &kafka.OffsetDeleteRequest{
+		GroupID: group, Topics: map[string][]int{topic: {int(partition)}},
+	})
+	if err != nil {
+		return err
+	}
+	for _, found := range answer.Topics[topic] {
+		err = errors.Join(err, found.Error)
+	}
+	return errors.Join(answer.Error, err)
+}
+
 func kindOf(of scenarios.Resource) kafka.ResourceType {
 	if of.Kind == scenarios.Broker {
 		return kafka.ResourceTypeBroker
@@ -402,4 +415,63 @@ func (c *client) DescribeCluster(ctx context.Context) (scenarios.Cluster, error)
 		cluster.Brokers = append(cluster.Brokers, int32(broker.ID))
 	}
 	return cluster, nil
+}
+
+func (c *client) Quotas(ctx context.Context, clientID string) (map[string]float64, error) {
+	asked := kafka.DescribeClientQuotasRequestComponent{EntityType: "client-id", MatchType: 0, Match: clientID}
+	answer, err := c.DescribeClientQuotas(ctx, &kafka.DescribeClientQuotasRequest{
+		Components: []kafka.DescribeClientQuotasRequestComponent{asked}, Strict: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	quotas := map[string]float64{}
+	for _, entity := range answer.Entries {
+		for _, quota := range entity.Values {
+			quotas[quota.Key] = quota.Value
+		}
+	}
+	return quotas, answer.Error
+}
+
+func (c *client) AlterQuota(ctx context.Context, clientID, key string, value *float64) error {
+	change := kafka.AlterClientQuotaOps{Key: key, Remove: value == nil}
+	if value != nil {
+		change.Value = *value
+	}
+	answer, err := c.AlterClientQuotas(ctx, &kafka.AlterClientQuotasRequest{Entries: []kafka.AlterClientQuotaEntry{{
+		Entities: []kafka.AlterClientQuotaEntity{{EntityType: "client-id", EntityName: clientID}},
+		Ops:      []kafka.AlterClientQuotaOps{change},
+	}}})
+	if err != nil {
+		return err
+	}
+	for _, entry := range answer.Entries {
+		err = errors.Join(err, entry.Error)
+	}
+	return err
+}
+
+func (c *client) Throttled(
+	ctx context.Context, clientID, topic string, records []scenarios.Record,
+) (time.Duration, error) {
+	named := transport()
+	named.ClientID = clientID
+	producer := kafka.Client{Addr: c.address, Transport: named}
+	defer named.CloseIdleConnections()
+	var longest time.Duration
+	for _, record := range records {
+		answer, err := producer.Produce(ctx, &kafka.ProduceRequest{
+			Topic: topic, Partition: int(record.Partition), RequiredAcks: kafka.RequireAll,
+			Records: kafka.NewRecordReader(kafka.Record{Value: kafka.NewBytes(record.Value)}),
+		})
+		if err != nil {
+			return 0, err
+		}
+		if answer.Error != nil {
+			return 0, answer.Error
+		}
+		longest = max(longest, answer.Throttle)
+	}
+	return longest, nil
 }

@@ -4,11 +4,14 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/rcrowley/go-metrics"
 
 	"ottla/compat/scenarios"
 )
@@ -350,6 +353,10 @@ func (c *client) Committed(
 	return scenarios.Commit{Offset: block.Offset, Metadata: block.Metadata}, nil
 }
 
+func (c *client) DeleteOffset(_ context.Context, group, topic string, partition int32) error {
+	return c.DeleteConsumerGroupOffset(group, topic, partition)
+}
+
 func kindOf(of scenarios.Resource) sarama.ConfigResourceType {
 	if of.Kind == scenarios.Broker {
 		return sarama.BrokerResource
@@ -425,4 +432,53 @@ func (c *client) UpdateFeature(_ context.Context, feature string, level int16) e
 		}
 	}
 	return err
+}
+
+func (c *client) Quotas(_ context.Context, clientID string) (map[string]float64, error) {
+	asked := sarama.QuotaFilterComponent{
+		EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchExact, Match: clientID,
+	}
+	found, err := c.DescribeClientQuotas([]sarama.QuotaFilterComponent{asked}, true)
+	quotas := map[string]float64{}
+	for _, entity := range found {
+		maps.Copy(quotas, entity.Values)
+	}
+	return quotas, err
+}
+
+func (c *client) AlterQuota(_ context.Context, clientID, key string, value *float64) error {
+	entity := sarama.QuotaEntityComponent{
+		EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchExact, Name: clientID,
+	}
+	change := sarama.ClientQuotasOp{Key: key, Remove: value == nil}
+	if value != nil {
+		change.Value = *value
+	}
+	return c.AlterClientQuotas([]sarama.QuotaEntityComponent{entity}, change, false)
+}
+
+// Only the metrics of the library tell of silences.
+func (c *client) Throttled(
+	_ context.Context, clientID, topic string, records []scenarios.Record,
+) (time.Duration, error) {
+	config := config()
+	config.ClientID = clientID
+	config.Producer.Return.Successes = true
+	config.Producer.RequiredAcks = sarama.WaitForAll
+	producer, err := sarama.NewSyncProducer(c.bootstrap, config)
+	if err != nil {
+		return 0, err
+	}
+	var messages []*sarama.ProducerMessage
+	for _, record := range records {
+		messages = append(messages, &sarama.ProducerMessage{Topic: topic, Value: encoder(record.Value)})
+	}
+	err = producer.SendMessages(messages)
+	longest := int64(0)
+	config.MetricRegistry.Each(func(name string, metric any) {
+		if told, ok := metric.(metrics.Histogram); ok && strings.HasPrefix(name, "throttle-time-in-ms") {
+			longest = max(longest, told.Max())
+		}
+	})
+	return time.Duration(longest) * time.Millisecond, errors.Join(err, producer.Close())
 }

@@ -3,9 +3,12 @@ package scenarios
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"time"
 )
 
 const (
@@ -17,6 +20,7 @@ const (
 	invalidRequest          = 42
 	nonEmptyGroup           = 68
 	groupIDNotFound         = 69
+	groupSubscribedToTopic  = 86
 	invalidUpdateVersion    = 95
 
 	// Sources of configuration values, as DescribeConfigs numbers them.
@@ -37,6 +41,8 @@ var adminScenarios = []scenario{
 	{"update-features", features},
 	{"create-partitions", createPartitions},
 	{"describe-cluster", describeCluster},
+	{"delete-group-offsets", deleteGroupOffsets},
+	{"client-quotas", clientQuotas},
 }
 
 func topics(n *node) {
@@ -206,4 +212,70 @@ func describeCluster(n *node) {
 		equal(cluster.Brokers[0], cluster.Controller, "controller")
 	}
 	check(cluster.ID != "", "the cluster has no id")
+}
+
+// KIP-496: what a group has committed for one partition goes, once nobody reads the topic.
+func deleteGroupOffsets(n *node) {
+	topic, group := n.createTopic("delete-group-offsets", 2, nil), unique("delete-group-offsets")
+	told, member := n.join(Membership{Topic: topic, Group: group, Strategy: "range"})
+	left := false
+	defer func() {
+		if !left {
+			member.Leave()
+		}
+	}()
+	n.until("the member to own both partitions", func() bool { return len(told.owns()) == 2 })
+	must(member.Commit(n.ctx, 0, Commit{Offset: 3}))
+	must(member.Commit(n.ctx, 1, Commit{Offset: 4}))
+	remove := func(group string) error { return n.DeleteOffset(n.ctx, group, topic, 0) }
+	committed := func(partition int32) int64 { return answer(n.Committed(n.ctx, group, topic, partition)).Offset }
+	n.refused(groupSubscribedToTopic, "a deletion while a member reads the topic", remove(group))
+	equal(3, committed(0), "the offset after a deletion that was refused")
+	member.Leave()
+	left = true
+
+	n.until("the group to be empty", func() bool { return answer(n.DescribeGroup(n.ctx, group)).State == "Empty" })
+	must(remove(group))
+	equal(-1, committed(0), "the offset that was deleted")
+	equal(4, committed(1), "the offset of the other partition")
+	must(remove(group))
+	n.refused(groupIDNotFound, "a deletion of nobody's offsets", remove(unique("nobody")))
+}
+
+// KIP-13, KIP-546: a client over its quota is told to be silent. A rate is measured over ten seconds at the least, so a
+// silence of some seconds is owed for what goes beyond ten seconds' worth.
+func clientQuotas(n *node) {
+	const key, rate, count, size = "producer_byte_rate", 10_000.0, 12, 10_000
+	topic, client := n.createTopic("client-quotas", 1, nil), unique("client-quotas")
+	becomes := func(what string, expected map[string]float64) {
+		n.until(what, func() bool { return maps.Equal(answer(n.Quotas(n.ctx, client)), expected) })
+	}
+	becomes("no quotas", map[string]float64{})
+	set := rate
+	must(n.AlterQuota(n.ctx, client, key, &set))
+	defer func() { _ = n.AlterQuota(context.Background(), client, key, nil) }()
+	becomes("the quota", map[string]float64{key: rate})
+	check(n.AlterQuota(n.ctx, client, "no_such_rate", &set) != nil, "a quota that nobody knows was accepted")
+
+	var records []Record
+	for range count {
+		// Nothing that a codec could make smaller, whatever the library's own.
+		value := make([]byte, size)
+		_, _ = rand.Read(value)
+		records = append(records, Record{Value: value})
+	}
+	throttled := func(client string) time.Duration {
+		return answer(n.Throttled(n.ctx, client, topic, records))
+	}
+	equal(0, throttled(unique("other")), "the silence of a client without a quota")
+	told := time.Duration(0)
+	n.until("the client to be told to be silent", func() bool {
+		told = throttled(client)
+		return told > 0
+	})
+	// What it sent at most, were all of it measured at once, and once more what was sent before the quota counted.
+	check(told < 2*count*size/rate*time.Second, fmt.Sprintf("told to be silent for %v", told))
+	must(n.AlterQuota(n.ctx, client, key, nil))
+	becomes("no quotas again", map[string]float64{})
+	n.until("the client to be free", func() bool { return throttled(client) == 0 })
 }

@@ -40,7 +40,10 @@ type Client interface {
 	Groups(ctx context.Context) ([]string, error)
 	DescribeGroup(ctx context.Context, group string) (Group, error)
 	DeleteGroup(ctx context.Context, group string) error
+	// Committed has -1 for none.
 	Committed(ctx context.Context, group, topic string, partition int32) (Commit, error)
+	// DeleteOffset takes away what a group has committed.
+	DeleteOffset(ctx context.Context, group, topic string, partition int32) error
 	DescribeConfigs(ctx context.Context, of Resource) (map[string]Config, error)
 	// AlterConfig changes one key and leaves the others alone (KIP-339); nil takes the key away.
 	AlterConfig(ctx context.Context, of Resource, key string, value *string) error
@@ -48,6 +51,12 @@ type Client interface {
 	// Features of the cluster by name (KIP-584).
 	Features(ctx context.Context) (map[string]Feature, error)
 	UpdateFeature(ctx context.Context, feature string, level int16) error
+	// Quotas of a client id by name (KIP-546).
+	Quotas(ctx context.Context, clientID string) (map[string]float64, error)
+	// AlterQuota of a client id; nil takes it away.
+	AlterQuota(ctx context.Context, clientID, key string, value *float64) error
+	// Throttled produces all under a client id, and returns the longest that it was told to be silent (KIP-219).
+	Throttled(ctx context.Context, clientID, topic string, records []Record) (time.Duration, error)
 }
 
 // Lacks is what a library's API cannot express.
@@ -118,7 +127,7 @@ type Membership struct {
 	Session, Heartbeat time.Duration
 }
 
-// Listener hears of one member, from one goroutine at a time.
+// Listener hears of one member. Some libraries tell of each partition on a goroutine of its own.
 type Listener interface {
 	Assigned(partitions []int32)
 	Revoked(partitions []int32)

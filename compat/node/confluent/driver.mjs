@@ -179,6 +179,7 @@ drive({
   lacks: {
     scenarios: [
       'describe-and-alter-configs', 'alter-broker-config', 'update-features', 'create-partitions', 'describe-cluster',
+      'delete-group-offsets', 'client-quotas',
     ],
     maxTimestamp: true,
     nullHeader: true,

@@ -156,6 +156,9 @@ function open(bootstrap, emit) {
     async deleteGroup({ group }) {
       await admin.deleteGroups({ groups: [group] })
     },
+    async deleteOffset({ group, topic, partition }) {
+      await admin.deleteConsumerGroupOffsets({ groupId: group, topics: [{ name: topic, partitionIndexes: [partition] }] })
+    },
     async committed({ group, topic, partition }) {
       const asked = { groupId: group, topics: [{ name: topic, partitionIndexes: [partition] }] }
       const [{ topics }] = await admin.listConsumerGroupOffsets({ groups: [asked] })
@@ -209,4 +212,8 @@ function recordOf({ partition, offset, key, value, headerEntries, timestamp }) {
   return { partition, offset: Number(offset), key: text(key), value: text(value), headers, timestamp: Number(timestamp) }
 }
 
-drive({ lacks: { metadata: true, strategy: true, allBrokers: true }, codeOf, open })
+drive({
+  lacks: { scenarios: ['client-quotas'], metadata: true, strategy: true, allBrokers: true },
+  codeOf,
+  open,
+})

@@ -49,7 +49,8 @@ fn main() -> Result<()> {
     let (admin, looker) = (config.create()?, config.create()?);
     let driver = Arc::new(Driver { config, admin, looker, streams: Streams::default() });
     say(&json!({
-        "scenarios": ["update-features"], "maxTimestamp": true, "allBrokers": true, "refusals": true, "controller": true,
+        "scenarios": ["update-features", "delete-group-offsets", "client-quotas"],
+        "maxTimestamp": true, "allBrokers": true, "refusals": true, "controller": true,
     }));
     for line in std::io::stdin().lock().lines() {
         let asked: Call = serde_json::from_str(&line?)?;

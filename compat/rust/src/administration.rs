@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use ottla_client::{
     Answers, ClientError, ConfigChange, ConfigResource, ConfigResourceType, ConfigSource,
-    FeatureUpdate, FeatureUpgrade, NewPartitions, NewTopic, OffsetQuery,
+    FeatureUpdate, FeatureUpgrade, NewPartitions, NewTopic, OffsetQuery, QuotaFilter, QuotaMatch,
 };
 use ottla_protocol::{Offset, Timestamp, TopicPartition};
 use serde_json::{Value, json};
@@ -20,13 +20,15 @@ impl Driver {
                 self.topic_call(call, with).await
             }
             "offset" | "deleteRecords" => self.offset_call(call, with).await,
-            "groups" | "describeGroup" | "deleteGroup" | "committed" => {
+            "groups" | "describeGroup" | "deleteGroup" | "committed" | "deleteOffset" => {
                 self.group_call(call, with).await
             }
             "describeConfigs" => self.describe_configs(with).await,
             "alterConfig" => self.alter_config(with).await,
             "features" => self.features().await,
             "updateFeature" => self.update_feature(with).await,
+            "quotas" => self.quotas(with).await,
+            "alterQuota" => self.alter_quota(with).await,
             "describeCluster" => {
                 let found = self.admin.describe_cluster(false).await?;
                 let brokers: Vec<i32> = found.brokers.iter().map(|node| node.id.0).collect();
@@ -113,6 +115,11 @@ impl Driver {
                 only(self.admin.delete_groups(&[group]).await?)?;
                 Ok(Value::Null)
             }
+            "deleteOffset" => {
+                let partitions = [partition_of(with)?];
+                only(self.admin.delete_group_offsets(group, &partitions).await?)?;
+                Ok(Value::Null)
+            }
             _ => {
                 let partitions = [partition_of(with)?];
                 let found = self.admin.list_group_offsets(group, Some(&partitions), false).await?;
@@ -158,6 +165,26 @@ impl Driver {
         let update = FeatureUpdate { level, upgrade: FeatureUpgrade::Upgrade };
         let updates = BTreeMap::from([(text(with, "feature").to_owned(), update)]);
         only(self.admin.update_features(&updates, false).await?)?;
+        Ok(Value::Null)
+    }
+}
+
+impl Driver {
+    async fn quotas(&self, with: &Value) -> Result<Value> {
+        let named = QuotaMatch::Name(text(with, "clientId").to_owned());
+        let components = BTreeMap::from([("client-id".to_owned(), named)]);
+        let filter = QuotaFilter { components, strict: true };
+        let found = self.admin.describe_client_quotas(&filter).await?;
+        let quotas = found.into_values().flatten();
+        Ok(Value::Object(quotas.map(|(key, value)| (key, json!(value))).collect()))
+    }
+
+    async fn alter_quota(&self, with: &Value) -> Result<Value> {
+        let entity =
+            BTreeMap::from([("client-id".to_owned(), Some(text(with, "clientId").to_owned()))]);
+        let change = BTreeMap::from([(text(with, "key").to_owned(), with["value"].as_f64())]);
+        let changes = BTreeMap::from([(entity, change)]);
+        only(self.admin.alter_client_quotas(&changes, false).await?)?;
         Ok(Value::Null)
     }
 }

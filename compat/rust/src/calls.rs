@@ -15,6 +15,7 @@ impl Driver {
         let with = asked.with;
         match asked.call.as_str() {
             "produce" => self.produce(&with).await,
+            "throttled" => self.throttled(&with).await,
             "read" => self.read(&with).await,
             "join" => self.join(&with).await,
             "commit" => self.commit(&with).await,
@@ -47,6 +48,27 @@ impl Driver {
         }
         producer.close(Duration::from_secs(5)).await;
         Ok(json!(offsets))
+    }
+}
+
+impl Driver {
+    /// The client tells for how long it was told to be silent in all.
+    async fn throttled(&self, with: &Value) -> Result<Value> {
+        let records: Vec<Record> = serde_json::from_value(with["records"].clone())?;
+        let (config, _) = ProducerConfig::from_properties([
+            ("bootstrap.servers", self.bootstrap.as_str()),
+            ("client.id", text(with, "clientId")),
+        ])?;
+        let producer = Producer::connect(&self.env, config).await?;
+        let mut longest = 0;
+        for record in records {
+            // One after another: so what is told of each can be told apart.
+            let before = producer.metrics().produce_throttle_time_total;
+            producer.send(record_of(text(with, "topic"), &record)?).await?.await?;
+            longest = longest.max(producer.metrics().produce_throttle_time_total - before);
+        }
+        producer.close(Duration::from_secs(5)).await;
+        Ok(json!(longest))
     }
 }
 

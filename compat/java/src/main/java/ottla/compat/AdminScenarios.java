@@ -3,6 +3,7 @@ package ottla.compat;
 import static org.apache.kafka.clients.admin.AlterConfigOp.OpType.DELETE;
 import static org.apache.kafka.clients.admin.AlterConfigOp.OpType.SET;
 
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -18,6 +19,7 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.ConsumerGroupState;
 import org.apache.kafka.common.TopicPartition;
@@ -25,6 +27,7 @@ import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
+import org.apache.kafka.common.errors.GroupSubscribedToTopicException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.InvalidTopicException;
@@ -213,6 +216,43 @@ final class AdminScenarios {
 
     private static void alter(Admin admin, ConfigResource resource, AlterConfigOp change) throws Exception {
         Node.answer(admin.incrementalAlterConfigs(Map.of(resource, List.of(change))).all());
+    }
+
+    /** KIP-496: what a group has committed for one partition goes, once nobody reads the topic. */
+    static void deleteGroupOffsets(Node node) throws Exception {
+        String topic = node.createTopic("delete-group-offsets", 2);
+        String group = Node.unique("delete-group-offsets");
+        var first = new TopicPartition(topic, 0);
+        var second = new TopicPartition(topic, 1);
+        try (Admin admin = node.admin()) {
+            try (var consumer = node.consumer(Map.of("group.id", group, "enable.auto.commit", false))) {
+                consumer.subscribe(List.of(topic));
+                Check.until("the member to own both partitions", () -> {
+                    consumer.poll(Node.POLL);
+                    return consumer.assignment().size() == 2;
+                });
+                consumer.commitSync(Map.of(first, new OffsetAndMetadata(3), second, new OffsetAndMetadata(4)));
+                Check.failsWith(GroupSubscribedToTopicException.class, () -> deleteOffset(admin, group, first));
+                Check.equal(Map.of(first, 3L, second, 4L), committed(admin, group), "after a deletion that was refused");
+            }
+            Check.until("the group to be empty", () ->
+                    describeGroup(admin, group).state() == ConsumerGroupState.EMPTY);
+            deleteOffset(admin, group, first);
+            Check.equal(Map.of(second, 4L), committed(admin, group), "what is left");
+            deleteOffset(admin, group, first);
+            Check.failsWith(GroupIdNotFoundException.class, () -> deleteOffset(admin, Node.unique("nobody"), first));
+        }
+    }
+
+    private static Void deleteOffset(Admin admin, String group, TopicPartition partition) throws Exception {
+        return Node.answer(admin.deleteConsumerGroupOffsets(group, Set.of(partition)).all());
+    }
+
+    private static Map<TopicPartition, Long> committed(Admin admin, String group) throws Exception {
+        Map<TopicPartition, Long> offsets = new HashMap<>();
+        Node.answer(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata())
+                .forEach((partition, committed) -> offsets.put(partition, committed.offset()));
+        return offsets;
     }
 
     static void createPartitions(Node node) throws Exception {

@@ -14,7 +14,7 @@ import java.util.concurrent.TimeoutException;
  * runs in two processes, {@code Main BOOTSTRAP --before RUN} and {@code Main BOOTSTRAP --after RUN}.
  */
 public final class Main {
-    private static final int SCENARIO_SECONDS = 120;
+    private static final int SCENARIO_SECONDS = 300;
 
     private Main() {}
 
@@ -44,6 +44,8 @@ public final class Main {
         all.put("update-features", BrokerConfigScenarios::updateFeatures);
         all.put("create-partitions", AdminScenarios::createPartitions);
         all.put("describe-cluster", AdminScenarios::describeCluster);
+        all.put("delete-group-offsets", AdminScenarios::deleteGroupOffsets);
+        all.put("client-quotas", QuotaScenarios::clientQuotas);
         return all;
     }
 
