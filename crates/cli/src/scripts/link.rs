@@ -30,8 +30,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn explained(path: &Path, error: io::Error) -> anyhow::Error {
     if error.kind() != io::ErrorKind::AlreadyExists {
-        // Its source would say the same once more.
-        return anyhow::anyhow!(error.to_string());
+        return error.into();
     }
     Failure {
         what: format!("{} is not written", path.display()),
