@@ -21,17 +21,36 @@ pub fn link_program(path: &Path) -> io::Result<()> {
     gone.and_then(|()| symlink(program, path)).map_err(|error| PathError::at(path, error))
 }
 
+/// How a process is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownSignal {
+    /// `SIGTERM`, as an operator or the system asks.
+    Terminate,
+    /// `SIGINT`, as Ctrl-C asks.
+    Interrupt,
+}
+
+impl ShutdownSignal {
+    /// What a shell, and a JVM, say a process ended with that the signal ended: 128 and its number.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Terminate => 143,
+            Self::Interrupt => 130,
+        }
+    }
+}
+
 /// Completes when the process is asked to end, by `SIGTERM` or `SIGINT` (Ctrl-C).
 ///
 /// From this call on these signals no longer kill the process, so that it can close its logs.
 /// Call it inside a tokio runtime, before serving.
-pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+pub fn shutdown_signal() -> io::Result<impl Future<Output = ShutdownSignal> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => ShutdownSignal::Terminate,
+            _ = interrupt.recv() => ShutdownSignal::Interrupt,
         }
     })
 }
@@ -111,7 +130,8 @@ mod tests {
         let asked = shutdown_signal().unwrap();
         rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
             .unwrap();
-        tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+        assert_eq!(heard, ShutdownSignal::Terminate);
     }
 
     #[test]

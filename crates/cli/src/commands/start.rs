@@ -85,14 +85,14 @@ async fn serve(options: &Options) -> Result<()> {
     let node_id = config.node.node_id.0;
     let server = tokio::select! {
         server = Server::start(env, config) => server.map_err(|error| cannot_start(&error))?,
-        () = &mut asked_to_stop => return Ok(()),
+        _ = &mut asked_to_stop => return Ok(()),
     };
     announce(&server, node_id, &data);
     if let Some(address) = server.metrics_address() {
         info!("metrics: http://{address}/metrics");
     }
     let failure = tokio::select! {
-        () = asked_to_stop => None,
+        _ = asked_to_stop => None,
         reason = server.failed() => Some(reason),
     };
     server.shutdown().await;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ottla_client::{Consumer, ConsumerConfig, OffsetSpec};
-use ottla_env::Env;
-use ottla_protocol::{Offset, TopicPartition};
+use ottla_client::{Consumer, ConsumerConfig, ConsumerError, OffsetSpec, Records};
+use ottla_env::{Env, process};
+use ottla_protocol::{Monotonic, Offset, TopicPartition};
 
 use self::formatter::Formatter;
 use super::options::{Grammar, Options, REQUIRED_SERVERS, flag, value};
@@ -74,12 +74,34 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         let formatter = formatter(&env, &options)?;
         let mut consumer = Consumer::connect(&env, &config).await?;
         begin(&options, &mut consumer, offset)?;
-        let mut count = 0;
-        let read = read(&env, &options, &mut consumer, &formatter, &mut count).await;
+        let asked_to_stop = process::shutdown_signal()?;
+        tokio::pin!(asked_to_stop);
+        let mut reading = Reading::new(&env, &options)?;
+        let read = loop {
+            if reading.is_done() {
+                break Ok(());
+            }
+            // A poll that is given up has taken no record from the consumer.
+            let records = tokio::select! {
+                biased;
+                signal = &mut asked_to_stop => {
+                    break Err(Stop { code: signal.exit_code(), said: String::new() });
+                }
+                records = consumer.poll(reading.patience()) => records,
+            };
+            match reading.print(&mut consumer, &formatter, records) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(stop) => break Err(stop),
+            }
+        };
         if let Err(error) = consumer.close(CLOSE).await {
             warn(error.to_string());
         }
-        warn(format!("Processed a total of {count} messages"));
+        warn(format!("Processed a total of {} messages", reading.count));
+        if options.has("enable-systest-events") {
+            say("shutdown_complete")?;
+        }
         read
     })
 }
@@ -230,43 +252,75 @@ fn begin(options: &Options, consumer: &mut Consumer, offset: Start) -> Outcome {
     Ok(())
 }
 
-async fn read(
-    env: &Env,
-    options: &Options,
-    consumer: &mut Consumer,
-    formatter: &Formatter,
-    count: &mut u64,
-) -> Outcome {
-    let most = options.number::<i64>("max-messages")?.and_then(|most| u64::try_from(most).ok());
-    let patience = options.number::<i64>("timeout-ms")?.and_then(|ms| u64::try_from(ms).ok());
-    let patience = patience.map(Duration::from_millis);
-    let mut last = env.clock.now();
-    let mut stdout = io::stdout().lock();
-    while most.is_none_or(|most| *count < most) {
-        let records = match consumer.poll(patience.map_or(POLL, |it| it.min(POLL))).await {
-            Ok(records) => records,
-            // Kafka's script ends well, whatever ended the reading.
-            Err(error) => {
-                warn(format!("Error processing message, terminating consumer process: {error}"));
-                return Ok(());
-            }
+/// What was read, and how long it goes on.
+struct Reading<'a> {
+    env: &'a Env,
+    /// Records printed.
+    count: u64,
+    /// Records to print at most.
+    most: Option<u64>,
+    /// How long to wait for a record.
+    timeout: Option<Duration>,
+    /// When the last one came.
+    last: Monotonic,
+    skip_errors: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(env: &'a Env, options: &Options) -> Outcome<Self> {
+        let most = options.number::<i64>("max-messages")?;
+        let timeout = options.number::<i64>("timeout-ms")?.and_then(|ms| u64::try_from(ms).ok());
+        Ok(Self {
+            env,
+            count: 0,
+            most: most.and_then(|most| u64::try_from(most).ok()),
+            timeout: timeout.map(Duration::from_millis),
+            last: env.clock.now(),
+            skip_errors: options.has("skip-message-on-error"),
+        })
+    }
+
+    fn is_done(&self) -> bool {
+        self.most.is_some_and(|most| self.count >= most)
+    }
+
+    /// How long a poll may wait.
+    fn patience(&self) -> Duration {
+        self.timeout.map_or(POLL, |timeout| timeout.min(POLL))
+    }
+
+    /// Prints records; answers whether to read on.
+    fn print(
+        &mut self,
+        consumer: &mut Consumer,
+        formatter: &Formatter,
+        records: Result<Records, ConsumerError>,
+    ) -> Outcome<bool> {
+        // Kafka's script ends well, whatever ended the reading.
+        let given_up = |why: &str| {
+            warn(format!("Error processing message, terminating consumer process: {why}"));
+            Ok(false)
         };
-        let now = env.clock.now();
-        if records.is_empty() && patience.is_some_and(|it| now.since(last) > it) {
-            warn("Error processing message, terminating consumer process: nothing came in time");
-            return Ok(());
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => return given_up(&error.to_string()),
+        };
+        let now = self.env.clock.now();
+        if records.is_empty() && self.timeout.is_some_and(|it| now.since(self.last) > it) {
+            return given_up("nothing came in time");
         }
+        let mut stdout = io::stdout().lock();
         let mut unread = BTreeMap::new();
         for record in records.iter() {
-            last = now;
-            if most.is_some_and(|most| *count >= most) {
+            self.last = now;
+            if self.is_done() {
                 unread.entry(record.partition.clone()).or_insert(record.offset);
                 continue;
             }
-            *count += 1;
+            self.count += 1;
             if let Err(why) = formatter.write(&record, &mut stdout)? {
                 warn(format!("Error processing message: {why}"));
-                if !options.has("skip-message-on-error") {
+                if !self.skip_errors {
                     return Err(Stop::silent());
                 }
             }
@@ -276,6 +330,6 @@ async fn read(
         for (partition, offset) in unread {
             consumer.seek(&partition, offset)?;
         }
+        Ok(true)
     }
-    Ok(())
 }

@@ -549,3 +549,26 @@ fn health_tells_of_partitions_that_take_no_records() {
     assert_eq!(sick[0]["problems"], json!(["orders-0: 1 of at least 2"]));
     assert!(stderr(&health).contains("min.insync.replicas=1"), "{}", stderr(&health));
 }
+
+#[test]
+fn a_console_consumer_that_is_interrupted_leaves_its_group_and_says_how_much_it_read() {
+    let node = Node::start();
+    assert_eq!(code(&node.ottla(&["topic", "create", "orders"])), 0);
+    assert_eq!(code(&node.pipe(&["produce", "orders"], "one\ntwo\n")), 0);
+    let consumer = [
+        "kafka-console-consumer",
+        "--topic",
+        "orders",
+        "--group",
+        "billing",
+        "--from-beginning",
+        "--enable-systest-events",
+    ];
+    let ended = node.interrupted(&consumer, 2);
+    // As a shell says of a process that SIGINT ended.
+    assert_eq!(code(&ended), 130, "{}", stderr(&ended));
+    assert_eq!(stdout(&ended), "one\ntwo\nshutdown_complete\n");
+    assert!(stderr(&ended).contains("Processed a total of 2 messages"), "{}", stderr(&ended));
+    let group = objects(&node.ottla(&["group", "describe", "billing", "--format", "json"]));
+    assert_eq!((&group[0]["state"], &group[0]["committed_offset"]), (&json!("Empty"), &json!(2)));
+}

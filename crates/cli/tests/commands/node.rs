@@ -1,6 +1,6 @@
 //! A node in a process of its own, and the program that asks it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -87,6 +87,28 @@ impl Node {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             ottla_at(&address, &arguments)
         })
+    }
+
+    /// Runs the program until it has said so many lines, and then presses Ctrl-C.
+    pub(crate) fn interrupted(&self, arguments: &[&str], lines: usize) -> Output {
+        let mut process = Command::new(PROGRAM)
+            .args(arguments)
+            .args(["--bootstrap-server", &self.address])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let mut said = String::new();
+        for _ in 0..lines {
+            assert_ne!(stdout.read_line(&mut said).unwrap(), 0, "it ended after {said:?}");
+        }
+        let pid = process.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        stdout.read_to_string(&mut said).unwrap();
+        let ended = process.wait_with_output().unwrap();
+        Output { stdout: said.into_bytes(), ..ended }
     }
 
     /// A file beside the node's data.

@@ -66,7 +66,7 @@ impl Member<'_> {
         while ended.is_ok() && !self.is_done() {
             let records = tokio::select! {
                 biased;
-                () = &mut asked_to_stop => break,
+                _ = &mut asked_to_stop => break,
                 records = self.consumer.poll(PATIENCE) => records.map_err(unreadable),
             };
             ended = records.and_then(|records| self.print(&records));

@@ -25,7 +25,7 @@ pub(super) struct Formatter {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
     Default,
-    /// On standard error, as a logger writes.
+    /// And once more on standard error, as a logger writes.
     Logging,
     Nothing,
 }
@@ -137,27 +137,26 @@ impl Formatter {
         record: &RecordRef<'_>,
         output: &mut impl Write,
     ) -> io::Result<Result<(), String>> {
-        match self.style {
-            Style::Nothing => Ok(Ok(())),
-            Style::Logging => {
-                let text = |bytes: Option<&[u8]>| {
-                    bytes.map_or("null".into(), |it| String::from_utf8_lossy(it).into_owned())
-                };
-                warn(format!(
-                    "{} {:?}:{} key:{} value:{}",
-                    record.partition.topic,
-                    record.timestamp_type(),
-                    record.timestamp.0,
-                    text(record.key),
-                    text(record.value)
-                ));
-                Ok(Ok(()))
-            }
-            Style::Default => match self.line(record) {
-                Ok(line) => output.write_all(&line).map(Ok),
-                Err(why) => Ok(Err(why)),
-            },
+        if self.style == Style::Nothing {
+            return Ok(Ok(()));
         }
+        match self.line(record) {
+            Ok(line) => output.write_all(&line)?,
+            Err(why) => return Ok(Err(why)),
+        }
+        if self.style == Style::Logging {
+            let text = |bytes: Option<&[u8]>| {
+                bytes.map_or("null".into(), |it| String::from_utf8_lossy(it).into_owned())
+            };
+            warn(format!(
+                "{:?}:{}, key:{}, value:{}",
+                record.timestamp_type(),
+                record.timestamp.0,
+                text(record.key),
+                text(record.value)
+            ));
+        }
+        Ok(Ok(()))
     }
 
     fn line(&self, record: &RecordRef<'_>) -> Result<Vec<u8>, String> {
