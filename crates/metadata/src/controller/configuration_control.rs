@@ -10,6 +10,7 @@ use ottla_protocol::ErrorCode;
 use ottla_protocol::topic_name::TopicNameError;
 
 use super::MAX_RECORDS_PER_REQUEST;
+use crate::image::ConfigResource;
 
 /// Why a configuration was not accepted. Words are Kafka's where it has some.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +30,9 @@ pub(crate) enum ConfigurationError {
     /// A key of a new topic without a value.
     #[error("Null value not supported for topic configs: {0}")]
     NullTopicValue(String),
+    /// Log levels are no part of the metadata (KIP-412).
+    #[error("{}", ConfigResource::LOG_LEVELS_ARE_FIXED)]
+    LogLevels,
     /// There is nothing of that type to configure.
     #[error("Unknown resource type {0}")]
     UnknownResourceType(i8),
@@ -87,6 +91,7 @@ impl ConfigurationError {
             | Self::DuplicateKey
             | Self::DuplicateTopicKey(_)
             | Self::NullValue(_)
+            | Self::LogLevels
             | Self::UnknownResourceType(_)
             | Self::InvalidBrokerName(_)
             | Self::NoTopicName

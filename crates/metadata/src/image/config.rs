@@ -21,6 +21,8 @@ pub enum ConfigResource {
 }
 
 impl ConfigResource {
+    /// What is answered to who asks for the levels of a broker's loggers, or for others (KIP-412).
+    pub const LOG_LEVELS_ARE_FIXED: &str = "Log levels do not change while a node runs: start it with others in OTTLA_LOG, for example OTTLA_LOG=debug";
     /// Kafka's `ConfigResource.Type` number of a topic.
     pub const TOPIC: i8 = 2;
     /// Of a broker.

@@ -50,6 +50,7 @@ fn describe(
     let Some(kind) = ConfigResource::from_wire(resource.resource_type, name) else {
         return Err(invalid(&match resource.resource_type {
             ConfigResource::BROKER => format!("Broker id must be an integer, but it is: {name}"),
+            ConfigResource::BROKER_LOGGER => ConfigResource::LOG_LEVELS_ARE_FIXED.to_owned(),
             other => format!("Unsupported resource type: {other}"),
         }));
     };

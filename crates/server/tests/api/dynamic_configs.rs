@@ -233,3 +233,22 @@ async fn groups_and_subscriptions_are_configured_before_they_are_there() {
     let heartbeat = value(&mut client, group, "consumer.heartbeat.interval.ms").await;
     assert_eq!(heartbeat, ("5000".into(), 5, false));
 }
+
+#[tokio::test]
+async fn log_levels_are_those_that_the_node_started_with() {
+    let (_node, mut client) = node_and_client().await;
+    const BROKER_LOGGER: i8 = 8;
+    let resource = message!(DescribeConfigsResource {
+        resource_type: BROKER_LOGGER,
+        resource_name: text("1"),
+        configuration_keys: None,
+    });
+    let request = message!(DescribeConfigsRequest { resources: vec![resource] });
+    let described = client.call(4, &request).await.results.remove(0);
+    let words = described.error_message.map(|words| words.as_str().to_owned());
+    let expected = (ErrorCode::InvalidRequest, words.unwrap_or_default());
+    assert_eq!(described.error_code, ErrorCode::InvalidRequest.code());
+    assert!(expected.1.contains("OTTLA_LOG"), "{expected:?}");
+    let altered = alter(&mut client, (BROKER_LOGGER, "1"), &[("root", Some("DEBUG"))]).await;
+    assert_eq!(altered, expected);
+}

@@ -61,6 +61,9 @@ impl Controller {
             None if resource_type == ConfigResource::BROKER => {
                 Err(ConfigurationError::InvalidBrokerName(name.to_owned()))
             }
+            None if resource_type == ConfigResource::BROKER_LOGGER => {
+                Err(ConfigurationError::LogLevels)
+            }
             None => Err(ConfigurationError::UnknownResourceType(resource_type)),
         }
     }
