@@ -4,7 +4,7 @@ use ottla_client::{Admin, QuorumDescription, QuorumReplica};
 use ottla_env::Env;
 use ottla_protocol::{TopicId, format_uuid};
 
-use super::options::{COMMAND_CONFIG, CONTROLLERS, Grammar, Options, SERVERS, flag};
+use super::options::{COMMAND_CONFIG, CONTROLLERS, Grammar, Options, SERVERS, flag, value};
 use super::{Outcome, Stop, padded, say, target};
 
 static GRAMMAR: Grammar = Grammar {
@@ -16,6 +16,9 @@ static GRAMMAR: Grammar = Grammar {
         flag(&["status"], "describe: a short summary."),
         flag(&["replication"], "describe: how far each replica is."),
         flag(&["human-readable"], "With --replication: times as spans before now."),
+        flag(&["dry-run"], "For add-controller and remove-controller."),
+        value(&["i", "controller-id"], "id", "For remove-controller."),
+        value(&["d", "controller-directory-id"], "id", "For remove-controller."),
     ],
 };
 
@@ -37,8 +40,20 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     }
     match options.words()[..] {
         ["describe"] => {}
-        [command @ ("add-controller" | "remove-controller"), ..] => {
-            return Err(Stop::failed(format!("{command} needs a quorum of several controllers")));
+        ["add-controller"] if !options.has("command-config") => {
+            return Err(Stop::failed(
+                "You must supply the configuration file of the controller you are adding when using add-controller.",
+            ));
+        }
+        ["remove-controller"] if options.count(&["i", "d"]) < 2 => {
+            return Err(options.usage(
+                "remove-controller requires --controller-id and --controller-directory-id",
+            ));
+        }
+        [command @ ("add-controller" | "remove-controller")] => {
+            return Err(Stop::failed(format!(
+                "{command} is not served: a quorum whose voters change (KIP-853) takes a cluster of several nodes, and a node of this release is a cluster of its own."
+            )));
         }
         [] => return Err(options.usage("too few arguments")),
         [word, ..] => return Err(options.usage(format!("invalid choice: '{word}'"))),
