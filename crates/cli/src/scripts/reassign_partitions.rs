@@ -1,12 +1,16 @@
 //! `kafka-reassign-partitions`.
 
+mod generate;
 mod moves;
 mod plan;
+mod throttle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ottla_client::{Admin, Answers, ClientError, ConfigChange, ConfigResource, ConfigResourceType};
+use ottla_client::{
+    Admin, Answers, ClientError, ConfigChange, ConfigResource, ConfigResourceType, TopicDescription,
+};
 use ottla_env::Env;
 use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
 use serde_json::json;
@@ -22,7 +26,7 @@ static GRAMMAR: Grammar = Grammar {
             &["verify"],
             "Show how far what the file asks for is, and end throttles when it is done.",
         ),
-        flag(&["generate"], "Not here: write the file by hand."),
+        flag(&["generate"], "Show a file that spreads partitions over brokers, and do nothing."),
         flag(&["execute"], "Begin what the file asks for."),
         flag(&["cancel"], "End what is under way of what the file asks for."),
         flag(&["list"], "Show all that is under way."),
@@ -34,9 +38,27 @@ static GRAMMAR: Grammar = Grammar {
             "file",
             "{\"version\": 1, \"partitions\": [{\"topic\": \"foo\", \"partition\": 1, \"replicas\": [1, 2], \"log_dirs\": [\"any\", \"/dir\"]}]}; log_dirs may be left out.",
         ),
-        value(&["topics-to-move-json-file"], "file", "For --generate."),
-        value(&["broker-list"], "brokers", "For --generate."),
-        flag(&["disable-rack-aware"], "For --generate."),
+        value(
+            &["topics-to-move-json-file"],
+            "file",
+            "With --generate: {\"version\": 1, \"topics\": [{\"topic\": \"foo\"}]}.",
+        ),
+        value(&["broker-list"], "brokers", "With --generate: 1,2,3."),
+        flag(&["disable-rack-aware"], "With --generate: do not look at racks."),
+        value(
+            &["throttle"],
+            "rate",
+            "With --execute: bytes per second between brokers, until --verify finds it done.",
+        ),
+        value(
+            &["replica-alter-log-dirs-throttle"],
+            "rate",
+            "With --execute: bytes per second between directories of a broker.",
+        ),
+        flag(
+            &["disallow-replication-factor-change"],
+            "With --execute: refuse another number of replicas.",
+        ),
         value(
             &["timeout"],
             "ms",
@@ -48,22 +70,16 @@ static GRAMMAR: Grammar = Grammar {
 };
 
 const ACTIONS: [&str; 5] = ["generate", "execute", "verify", "cancel", "list"];
-const BROKER_THROTTLES: [&str; 3] = [
-    "leader.replication.throttled.rate",
-    "follower.replication.throttled.rate",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
-];
-const TOPIC_THROTTLES: [&str; 2] =
-    ["leader.replication.throttled.replicas", "follower.replication.throttled.replicas"];
-
 pub(super) fn run(arguments: &[String]) -> Outcome {
     let options = GRAMMAR.parse(arguments)?;
     options.help_or_version()?;
     let action = check(&options)?;
     let done = target::block_on(async |env| {
         let admin = target::connect(&env, &options).await?;
-        if action == "list" {
-            return list(&admin).await;
+        match action {
+            "list" => return list(&admin).await,
+            "generate" => return generate::run(&env, &admin, &options).await,
+            _ => {}
         }
         let file = options.value("reassignment-json-file")?.unwrap_or_default();
         let plan = Plan::read(&env.disk.read(Path::new(file))?)?;
@@ -114,16 +130,21 @@ fn check(options: &Options) -> Outcome<&'static str> {
     let permitted: &[&str] = match action {
         "generate" => {
             options.require(&["topics-to-move-json-file", "broker-list"])?;
-            return Err(
-                options.usage("--generate is not served: write the file for --execute by hand")
-            );
+            &["topics-to-move-json-file", "broker-list", "disable-rack-aware"]
         }
         "list" => &[],
-        "execute" => &["reassignment-json-file", "additional", "timeout"],
+        "execute" => &[
+            "reassignment-json-file",
+            "additional",
+            "timeout",
+            "throttle",
+            "replica-alter-log-dirs-throttle",
+            "disallow-replication-factor-change",
+        ],
         "verify" => &["reassignment-json-file", "preserve-throttles"],
         _ => &["reassignment-json-file", "preserve-throttles", "timeout"],
     };
-    if action != "list" {
+    if action != "list" && action != "generate" {
         options.require(&["reassignment-json-file"])?;
     }
     let others = [
@@ -134,6 +155,9 @@ fn check(options: &Options) -> Outcome<&'static str> {
         "timeout",
         "additional",
         "preserve-throttles",
+        "throttle",
+        "replica-alter-log-dirs-throttle",
+        "disallow-replication-factor-change",
     ];
     match others.into_iter().find(|it| options.has(it) && !permitted.contains(it)) {
         Some(other) => {
@@ -170,6 +194,7 @@ async fn list(admin: &Admin) -> Outcome {
 }
 
 async fn execute(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
+    let rates = throttle::Rates::of(options)?;
     plan.check().map_err(error)?;
     let under_way = admin.list_reassignments(None).await.map_err(failed)?;
     if !under_way.is_empty() && !options.has("additional") {
@@ -187,6 +212,10 @@ async fn execute(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Ou
         "Current partition replica assignment\n\n{}\n\nSave this to use as the --reassignment-json-file option during rollback",
         as_json(admin, &now).await?
     ))?;
+    throttle::set(admin, &rates, plan, &now, &under_way).await?;
+    if options.has("disallow-replication-factor-change") {
+        check_factors(plan, &now)?;
+    }
     let targets = plan.partitions.iter().map(|(it, brokers)| (it.clone(), Some(brokers.clone())));
     let answers = admin.alter_reassignments(&targets.collect()).await.map_err(failed)?;
     all_done("Error reassigning partition(s):", answers)?;
@@ -199,6 +228,20 @@ async fn execute(env: &Env, admin: &Admin, options: &Options, plan: &Plan) -> Ou
     moves::begin(env, admin, options, plan.dirs.clone()).await
 }
 
+/// No partition gets another number of replicas (KIP-860).
+fn check_factors(plan: &Plan, now: &BTreeMap<TopicPartition, Vec<BrokerId>>) -> Outcome {
+    let changed = plan.partitions.iter().filter_map(|(partition, target)| {
+        let (from, to) = (now.get(partition)?.len(), target.len());
+        let line = format!("{partition}: The replication factor is changed from {from} to {to}");
+        (from != to).then_some(line)
+    });
+    let changed: Vec<String> = changed.collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::failed(format!("Error reassigning partition(s):\n{}", changed.join("\n"))))
+}
+
 fn all_done(title: &str, answers: Answers<TopicPartition>) -> Outcome {
     let errors = answers.into_iter().filter_map(|(it, answer)| Some((it, answer.err()?)));
     let errors: Vec<String> =
@@ -209,10 +252,10 @@ fn all_done(title: &str, answers: Answers<TopicPartition>) -> Outcome {
     Err(Stop::failed(format!("{title}\n{}", errors.join("\n"))))
 }
 
-/// Where the partitions of a plan are now.
-async fn replicas(admin: &Admin, plan: &Plan) -> Outcome<BTreeMap<TopicPartition, Vec<BrokerId>>> {
+/// What there is of topics, all of which have to be there.
+async fn described(admin: &Admin, topics: &[&str]) -> Outcome<BTreeMap<String, TopicDescription>> {
     let mut described = BTreeMap::new();
-    for (topic, answer) in admin.describe_topics(&plan.topics()).await.map_err(failed)? {
+    for (topic, answer) in admin.describe_topics(topics).await.map_err(failed)? {
         let answer = answer.map_err(|error| match error.code() {
             Some(code @ ErrorCode::UnknownTopicOrPartition) => {
                 let message = Some(format!("Topic {topic} not found."));
@@ -222,6 +265,12 @@ async fn replicas(admin: &Admin, plan: &Plan) -> Outcome<BTreeMap<TopicPartition
         });
         described.insert(topic, answer?);
     }
+    Ok(described)
+}
+
+/// Where the partitions of a plan are now.
+async fn replicas(admin: &Admin, plan: &Plan) -> Outcome<BTreeMap<TopicPartition, Vec<BrokerId>>> {
+    let described = described(admin, &plan.topics()).await?;
     let mut now = BTreeMap::new();
     for (it, _) in &plan.partitions {
         let topic = described.get(&*it.topic);
@@ -241,14 +290,18 @@ async fn as_json(admin: &Admin, now: &BTreeMap<TopicPartition, Vec<BrokerId>>) -
         .flat_map(|(it, brokers)| brokers.iter().map(|broker| (it.clone(), *broker)))
         .collect();
     let dirs = moves::dirs(admin, &wanted).await?;
-    let rows = now.iter().map(|(it, brokers)| {
-        let dirs: Vec<&str> = brokers
-            .iter()
-            .map(|broker| {
-                let found = dirs.get(&(it.clone(), *broker));
-                found.and_then(|found| found.current.as_deref()).unwrap_or(ANY_DIR)
-            })
-            .collect();
+    let dirs = dirs.into_iter().filter_map(|(replica, dirs)| Some((replica, dirs.current?)));
+    Ok(layout(now, &dirs.collect()))
+}
+
+/// A file for `--reassignment-json-file`, on one line.
+fn layout(
+    partitions: &BTreeMap<TopicPartition, Vec<BrokerId>>,
+    dirs: &BTreeMap<(TopicPartition, BrokerId), String>,
+) -> String {
+    let rows = partitions.iter().map(|(it, brokers)| {
+        let dir = |broker| dirs.get(&(it.clone(), broker)).map_or(ANY_DIR, String::as_str);
+        let dirs: Vec<&str> = brokers.iter().map(|broker| dir(*broker)).collect();
         let replicas: Vec<i32> = brokers.iter().map(|broker| broker.0).collect();
         format!(
             "{{\"topic\":{},\"partition\":{},\"replicas\":{},\"log_dirs\":{}}}",
@@ -259,7 +312,7 @@ async fn as_json(admin: &Admin, now: &BTreeMap<TopicPartition, Vec<BrokerId>>) -
         )
     });
     let rows: Vec<String> = rows.collect();
-    Ok(format!("{{\"version\":1,\"partitions\":[{}]}}", rows.join(",")))
+    format!("{{\"version\":1,\"partitions\":[{}]}}", rows.join(","))
 }
 
 async fn verify(admin: &Admin, options: &Options, plan: &Plan) -> Outcome {
@@ -329,12 +382,14 @@ async fn clear_throttles(admin: &Admin, plan: &Plan) -> Outcome {
     let list = joined(&brokers);
     say(format!("Clearing broker-level throttles on broker{} {list}", plural(brokers.len())))?;
     let brokers = brokers.iter().map(BrokerId::to_string);
-    unset(admin, ConfigResourceType::Broker, brokers, &BROKER_THROTTLES).await?;
+    let [leaders, followers] = throttle::RATES;
+    let rates = [leaders, followers, throttle::LOG_DIRS_RATE];
+    unset(admin, ConfigResourceType::Broker, brokers, &rates).await?;
     let mut topics = plan.topics();
     java::order_by_hash(&mut topics, java::CAPACITY, |topic| java::hash_of(topic));
     let list = joined(&topics);
     say(format!("Clearing topic-level throttles on topic{} {list}", plural(topics.len())))?;
-    unset(admin, ConfigResourceType::Topic, topics.into_iter(), &TOPIC_THROTTLES).await
+    unset(admin, ConfigResourceType::Topic, topics.into_iter(), &throttle::REPLICAS).await
 }
 
 async fn unset(
