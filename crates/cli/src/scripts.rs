@@ -10,6 +10,7 @@ mod console_producer;
 mod consumer_groups;
 mod consumer_perf_test;
 mod delete_records;
+mod dump_log;
 mod features;
 mod get_offsets;
 mod java;
@@ -52,6 +53,7 @@ const SCRIPTS: &[Script] = &[
     Script { name: "kafka-consumer-groups", run: consumer_groups::run },
     Script { name: "kafka-consumer-perf-test", run: consumer_perf_test::run },
     Script { name: "kafka-delete-records", run: delete_records::run },
+    Script { name: "kafka-dump-log", run: dump_log::run },
     Script { name: "kafka-features", run: features::run },
     Script { name: "kafka-get-offsets", run: get_offsets::run },
     Script { name: "kafka-leader-election", run: leader_election::run },

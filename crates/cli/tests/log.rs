@@ -205,3 +205,55 @@ fn stats_are_a_table_or_objects() {
     let line = &objects(&ottla(&["stats", "--by", "topic", "--format", "json"], root.path()))[0];
     assert_eq!((&line["name"], &line["records"]), (&Value::from("orders"), &Value::from(4)));
 }
+
+/// `kafka-dump-log` on the log of [`directory`].
+fn kafka_dump_log(root: &Path, options: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
+    command.args(["kafka-dump-log", "--files"]).arg(log_file(root)).args(options);
+    command.output().unwrap()
+}
+
+#[test]
+fn a_batch_that_was_changed_is_shown_by_kafkas_name_with_what_is_wrong() {
+    let root = directory();
+    let sound = text(&kafka_dump_log(root.path(), &["--print-data-log"]).stdout);
+    let lines: Vec<&str> = sound.lines().collect();
+    assert_eq!(lines[1], "Log starting offset: 0");
+    assert!(lines[2].starts_with("baseOffset: 0 lastOffset: 0 count: 1 "), "{sound}");
+    assert!(lines[2].ends_with(" isvalid: true"), "{sound}");
+    assert_eq!(
+        lines[3],
+        "| offset: 0 CreateTime: 1795202400000 keySize: 5 valueSize: 7 sequence: -1 headerKeys: [trace] key: key 0 payload: a value"
+    );
+    let end = std::fs::metadata(log_file(root.path())).unwrap().len() as usize;
+    flip(&log_file(root.path()), end - 1);
+    let changed = kafka_dump_log(root.path(), &[]);
+    assert_eq!(code(&changed), 0);
+    let said = text(&changed.stdout);
+    let valid: Vec<bool> = said.lines().skip(2).map(|line| line.ends_with(": true")).collect();
+    assert_eq!(valid, [true, true, true, false], "{said}");
+}
+
+#[test]
+fn bytes_behind_the_last_batch_are_counted_by_kafkas_name() {
+    let root = directory();
+    let mut bytes = std::fs::read(log_file(root.path())).unwrap();
+    let cut = bytes.len() - 3;
+    bytes.truncate(cut);
+    std::fs::write(log_file(root.path()), bytes).unwrap();
+    let said = text(&kafka_dump_log(root.path(), &[]).stdout);
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("Found ") && last.contains(" invalid bytes at the end of "), "{said}");
+}
+
+#[test]
+fn what_kafkas_dump_can_decode_and_this_one_cannot_is_refused() {
+    let root = directory();
+    for (option, word) in
+        [("--share-group-state-decoder", "KIP-932"), ("--remote-log-metadata-decoder", "KIP-405")]
+    {
+        let refused = kafka_dump_log(root.path(), &[option]);
+        assert_eq!(code(&refused), 1);
+        assert!(text(&refused.stderr).contains(word), "{}", text(&refused.stderr));
+    }
+}

@@ -1,13 +1,16 @@
-//! `kafka-dump-log` and `ottla log dump` on the same files: both must say the same.
+//! `kafka-dump-log` and `ottla log dump` on the same files: both must say the same. So must
+//! `ottla kafka-dump-log`, in the very same words.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::jvm::Jvm;
 use super::records::dump_files;
+use crate::node::binary;
 
 /// What Kafka says of an index that fits its log.
 const HARMLESS: [&str; 2] = ["Dumping ", " is empty."];
@@ -24,13 +27,92 @@ pub(super) fn compare(jvm: &Jvm, directory: &Path) -> Result<String> {
         let lines = compare_kind(jvm, &files, print).with_context(|| format!("*{ending}"))?;
         said.push(format!("{count} {ending} ({lines} lines)"));
     }
+    let by_name = same_words(jvm, directory)?;
     for ending in [".index", ".timeindex"] {
         check_index(jvm, &files(directory, ending)?).with_context(|| format!("*{ending}"))?;
     }
     decode(jvm, directory, "__consumer_offsets-", "--offsets-decoder")?;
     decode(jvm, directory, "__cluster_metadata-", "--cluster-metadata-decoder")?;
     ensure!(!said.is_empty(), "{} holds no files", directory.display());
-    Ok(said.join(", "))
+    Ok(format!("{}, and by Kafka's name {by_name} lines", said.join(", ")))
+}
+
+/// Kinds of files, and what they are looked at with.
+const LOOKS: [(&str, &[&str]); 12] = [
+    (".log", &[]),
+    (".log", &["--deep-iteration"]),
+    (".log", &["--print-data-log"]),
+    (".log", &["--print-data-log", "--skip-record-metadata", "--max-bytes", "20000"]),
+    (".checkpoint", &["--cluster-metadata-decoder"]),
+    (".index", &[]),
+    (".index", &["--verify-index-only"]),
+    (".index", &["--index-sanity-check"]),
+    (".timeindex", &[]),
+    (".timeindex", &["--index-sanity-check"]),
+    (".txnindex", &[]),
+    (".snapshot", &[]),
+];
+/// Topics, and the decoder of their records.
+const DECODERS: [(&str, &str); 3] = [
+    ("__consumer_offsets-", "--offsets-decoder"),
+    ("__transaction_state-", "--transaction-log-decoder"),
+    ("__cluster_metadata-", "--cluster-metadata-decoder"),
+];
+
+/// Kafka's script and ours of the same name print the same; answers how many lines.
+fn same_words(jvm: &Jvm, directory: &Path) -> Result<usize> {
+    let mut lines = 0;
+    for (ending, options) in LOOKS {
+        lines += same_words_of(jvm, &files(directory, ending)?, options)?;
+    }
+    for (partitions, decoder) in DECODERS {
+        let logs = logs_of(directory, partitions)?;
+        lines += same_words_of(jvm, &logs, &[decoder])?;
+        lines += same_words_of(jvm, &logs, &[decoder, "--skip-record-metadata"])?;
+    }
+    Ok(lines)
+}
+
+fn same_words_of(jvm: &Jvm, files: &[PathBuf], options: &[&str]) -> Result<usize> {
+    if files.is_empty() {
+        return Ok(0);
+    }
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let words = |mut command: Command| -> Result<(Option<i32>, String)> {
+        let said = command.args(["--files", &names.join(",")]).args(options).output()?;
+        let text = String::from_utf8(said.stdout).context("what is said is no text")?;
+        Ok((said.status.code(), text))
+    };
+    let (their_end, theirs) = words(jvm.command("org.apache.kafka.tools.DumpLogSegments")?)?;
+    let mut ours = Command::new(binary()?);
+    ours.arg("kafka-dump-log");
+    let (our_end, ours) = words(ours)?;
+    let differ = theirs.lines().zip(ours.lines()).find(|(theirs, ours)| theirs != ours);
+    ensure!(
+        theirs == ours && their_end == our_end,
+        "kafka-dump-log {} {}: ends with {their_end:?} and {our_end:?}, {} and {} lines\n  Kafka: {}\n  Ottla: {}",
+        options.join(" "),
+        names.join(","),
+        theirs.lines().count(),
+        ours.lines().count(),
+        differ.map_or("", |(theirs, _)| theirs),
+        differ.map_or("", |(_, ours)| ours)
+    );
+    Ok(ours.lines().count())
+}
+
+/// The logs of a topic's partitions that hold anything, snapshots included.
+fn logs_of(directory: &Path, partitions: &str) -> Result<Vec<PathBuf>> {
+    let mut logs = files(directory, ".log")?;
+    logs.extend(files(directory, ".checkpoint")?);
+    logs.retain(|file| {
+        let within = file
+            .parent()
+            .and_then(Path::file_name)
+            .is_some_and(|name| name.to_string_lossy().starts_with(partitions));
+        within && std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0)
+    });
+    Ok(logs)
 }
 
 /// How the lines of a log begin.
@@ -216,15 +298,7 @@ fn check_index(jvm: &Jvm, files: &[PathBuf]) -> Result<()> {
 
 /// Kafka's decoders read the records of its internal topics.
 fn decode(jvm: &Jvm, directory: &Path, partitions: &str, decoder: &str) -> Result<()> {
-    let mut files = files(directory, ".log")?;
-    files.extend(self::files(directory, ".checkpoint")?);
-    files.retain(|file| {
-        let within = file
-            .parent()
-            .and_then(Path::file_name)
-            .is_some_and(|name| name.to_string_lossy().starts_with(partitions));
-        within && std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > 0)
-    });
+    let files = logs_of(directory, partitions)?;
     if files.is_empty() {
         return Ok(());
     }

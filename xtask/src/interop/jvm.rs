@@ -39,10 +39,18 @@ impl Jvm {
         let mut command = Command::new("java");
         command
             .args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
+            .args(["-Dstdout.encoding=UTF-8", "-Dsun.stdout.encoding=UTF-8"])
             .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", &self.class_path])
             .arg(class)
             .stdin(Stdio::null())
             .stderr(log);
+        Ok(command)
+    }
+
+    /// One of Kafka's scripts, in a virtual machine of its own.
+    pub(super) fn script(&self, words: &[String]) -> Result<Command> {
+        let mut command = self.command("ottla.interop.Main")?;
+        command.args(["script", "-"]).args(words);
         Ok(command)
     }
 

@@ -99,6 +99,7 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
     if !options.has("bootstrap-server") {
         return Err(options.usage("Please provide the servers to connect to: --bootstrap-server"));
     }
+    check_reader(&options)?;
     target::block_on(async |env| {
         let mut reading = target::properties(&env, options.value("reader-config")?)?;
         reading.extend(target::pairs(&options.values(reader_property)));
@@ -110,6 +111,17 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         producer.close(PATIENCE).await;
         done
     })
+}
+
+/// Lines are read as Kafka's `LineMessageReader` reads them, and by nothing else.
+fn check_reader(options: &Options) -> Outcome {
+    const READER: &str = "org.apache.kafka.tools.LineMessageReader";
+    match options.value("line-reader")? {
+        None | Some(READER) => Ok(()),
+        Some(class) => Err(Stop::failed(format!(
+            "--line-reader {class} is not served: classes cannot be loaded here. Leave it out, or name {READER}; --reader-property says how lines are taken apart."
+        ))),
+    }
 }
 
 /// The name under which something was given that has a new and an old one.

@@ -10,6 +10,26 @@ pub(super) fn hash_of(text: &str) -> i32 {
         .fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }
 
+/// `new String(bytes, UTF_8)`: as in Rust, but for half of a surrogate pair, which takes three bytes
+/// and is replaced as one.
+pub(super) fn string(bytes: &[u8]) -> String {
+    let mut whole = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    loop {
+        rest = match rest {
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, rest @ ..] | [0xed, 0xa0..=0xbf, rest @ ..] => {
+                whole.extend("\u{fffd}".bytes());
+                rest
+            }
+            [byte, rest @ ..] => {
+                whole.push(*byte);
+                rest
+            }
+            [] => return String::from_utf8_lossy(&whole).into_owned(),
+        };
+    }
+}
+
 /// `TopicPartition.hashCode`.
 pub(super) fn hash_of_partition(partition: &TopicPartition) -> i32 {
     31_i32
@@ -165,6 +185,15 @@ mod tests {
         assert_eq!(hash_of(""), 0);
         assert_eq!(hash_of("cleanup.policy"), -537_988_164);
         assert_eq!(hash_of("retention.ms"), -1_339_220_362);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced_as_in_java() {
+        assert_eq!(string("größe".as_bytes()), "größe");
+        assert_eq!(string(b"a\xed\xa0\x80b"), "a\u{fffd}b");
+        assert_eq!(string(b"\xed\xbfA\xed\xa0"), "\u{fffd}A\u{fffd}");
+        assert_eq!(string(b"\xe0\x80\xff"), "\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(string(b"\xf0\x90\x80A"), "\u{fffd}A");
     }
 
     #[test]

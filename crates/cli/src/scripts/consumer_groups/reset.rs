@@ -298,8 +298,15 @@ async fn at_time(
 
 /// `2026-11-20T19:20:00.000`, in UTC unless it says otherwise.
 fn time(text: &str) -> Result<i64, Refusal> {
-    let wrong =
-        || Refusal::Failed(format!("java.text.ParseException: Unparseable date: \"{text}\""));
+    let wrong = || {
+        let why = if text.contains('T') {
+            format!("Unparseable date: \"{text}\"")
+        } else {
+            "Error parsing timestamp. It does not contain a 'T' according to ISO8601 format"
+                .to_owned()
+        };
+        Refusal::Failed(format!("java.text.ParseException: {why}"))
+    };
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_millisecond());
     }
@@ -310,10 +317,9 @@ fn time(text: &str) -> Result<i64, Refusal> {
 
 /// Lines of `TOPIC,PARTITION,OFFSET`, or for several groups of `GROUP,TOPIC,PARTITION,OFFSET`.
 fn from_file(env: &Env, options: &Options, id: &str, file: &str) -> Result<Plan, Refusal> {
-    let bytes = env
-        .disk
-        .read(Path::new(file))
-        .map_err(|_error| Refusal::Failed(format!("java.nio.file.NoSuchFileException: {file}")))?;
+    let unread =
+        |_error| Refusal::Failed(format!("java.io.IOException: Unable to read file {file}"));
+    let bytes = env.disk.read(Path::new(file)).map_err(unread)?;
     let text = String::from_utf8_lossy(&bytes);
     let is_for_one = options.values("group").len() == 1;
     let mut plan = Plan::new();

@@ -16,6 +16,8 @@ public final class Main {
             case "create" -> Writing.create(args[1], rest);
             case "read" -> Reading.everything(args[1], rest);
             case "scripts" -> Scripts.run();
+            // It ends as its script does: by itself, or by a signal.
+            case "script" -> Scripts.runOne(rest);
             default -> throw new IllegalArgumentException(args[0]);
         }
         // A transaction may be open on purpose: nothing is closed.
