@@ -191,6 +191,10 @@ impl Producer {
         ProducerMetrics {
             buffer_total_bytes: total as u64,
             buffer_available_bytes: total.saturating_sub(accumulator.used()) as u64,
+            request_latency_avg: accumulator.latency.average(),
+            request_latency_max: accumulator.latency.max,
+            record_queue_time_avg: accumulator.queued.average(),
+            record_queue_time_max: accumulator.queued.max,
             ..accumulator.metrics
         }
     }

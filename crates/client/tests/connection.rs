@@ -4,6 +4,8 @@
 #[path = "../../server/tests/api/stopped_clock.rs"]
 mod stopped_clock;
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_client::{ClientError, Connection, ConnectionOptions};
 use ottla_env::{Env, Stream};
@@ -235,25 +237,43 @@ async fn nonsense_ends_the_connection_with_a_reason() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_but_not_one_that_waits() {
-    let options = ConnectionOptions { max_idle: Some(Duration::from_millis(20)), ..options() };
-    let clock = Env::os().clock;
-    let broker_clock = clock.clone();
-    let connection = connect(options, |mut broker| async move {
+    let clock = StoppedClock::going();
+    clock.stop();
+    let limit = Duration::from_secs(10);
+    let options = ConnectionOptions { max_idle: Some(limit), ..options() };
+    let (say, said) = tokio::sync::oneshot::channel::<()>();
+    let env = clock.env();
+    let connection = connect_in(&env, options, |mut broker| async move {
         broker.answer_versions().await;
         let (header, _) = broker.read().await;
-        // Several times the limit.
-        broker_clock.sleep(Duration::from_millis(200)).await;
+        said.await.unwrap();
         broker.answer(&header, beaten(7)).await;
-        let mut rest = Vec::new();
-        let _closed_by_the_client = broker.stream.read_to_end(&mut rest).await;
+        std::future::pending().await
     });
     let connection = connection.await.unwrap();
-    assert_eq!(connection.call(&heartbeat(1)).await.unwrap().throttle_time_ms, 7);
+    let half_later = async || {
+        clock.wait_for_sleeper(limit / 2).await;
+        clock.set_forward(limit / 2);
+    };
+    let request = heartbeat(1);
+    let waits = async {
+        for _ in 0..4 {
+            half_later().await;
+        }
+        clock.wait_for_sleeper(limit / 2).await;
+        say.send(()).unwrap();
+    };
+    let (answer, ()) = tokio::join!(connection.call(&request), waits);
+    assert_eq!(answer.unwrap().throttle_time_ms, 7);
+    half_later().await;
+    clock.wait_for_sleeper(limit / 2).await;
+    assert!(!connection.is_closed(), "idle for half of the time");
+    half_later().await;
     while !connection.is_closed() {
-        clock.sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
-    let error = connection.call(&heartbeat(2)).await.unwrap_err();
-    assert!(error.to_string().ends_with("idle for 20ms (connections.max.idle.ms)"), "{error}");
+    let error = connection.call(&request).await.unwrap_err();
+    assert!(error.to_string().ends_with("idle for 10s (connections.max.idle.ms)"), "{error}");
     assert!(error.is_retriable());
 }
 

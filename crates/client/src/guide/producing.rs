@@ -35,6 +35,8 @@
 //! let metrics = producer.metrics();
 //! assert_eq!(metrics.record_send_total, 100);
 //! assert!(metrics.batch_total < 100, "they went together");
+//! assert!(metrics.request_latency_max >= metrics.request_latency_avg);
+//! # assert!(!metrics.request_latency_avg.is_zero());
 //! producer.close(Duration::from_secs(10)).await;
 //! # Ok(()) });
 //! ```

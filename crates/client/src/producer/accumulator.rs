@@ -24,7 +24,7 @@ pub(super) use self::answers::Failure;
 use self::queue::{OnWire, Queue};
 use super::batch::{Batch, Identity, Order, size_alone};
 use super::delivery::{Outcome, SentRecord, Stored};
-use super::metrics::ProducerMetrics;
+use super::metrics::{ProducerMetrics, Times};
 use super::partitioner::{Sticky, draw, partition_for_key};
 use super::{BuiltInPartitioner, Delivery, ProduceError, ProducerConfig};
 
@@ -59,6 +59,10 @@ pub(super) struct Accumulator {
     tracked: bool,
     acknowledged: Vec<Acknowledged>,
     pub(super) metrics: ProducerMetrics,
+    /// Of requests, from sending to the answer.
+    pub(super) latency: Times,
+    /// Of batches, until they are sent for the first time.
+    pub(super) queued: Times,
 }
 
 /// Who waits for memory.
@@ -189,6 +193,8 @@ impl Accumulator {
             tracked,
             acknowledged: Vec::new(),
             metrics: ProducerMetrics::default(),
+            latency: Times::default(),
+            queued: Times::default(),
         }
     }
 
@@ -522,6 +528,9 @@ impl Accumulator {
                 let Some(batch) = due.then(|| queue.take(self.identity.known())).flatten() else {
                     continue;
                 };
+                if batch.attempts == 1 {
+                    self.queued.add(now.since(batch.created));
+                }
                 size += head;
                 queue.wire.push(OnWire::of(&batch));
                 request.push(batch);

@@ -39,10 +39,17 @@ pub(super) struct Sender {
     refresh_failures: u32,
 }
 
+/// A request that was sent.
+struct Sent {
+    broker: BrokerId,
+    at: Monotonic,
+    batches: Vec<Batch>,
+}
+
 /// What came of something.
 enum Event {
     Connected(BrokerId, Result<Connection, ClientError>),
-    Answered(BrokerId, Vec<Batch>, Result<Option<ProduceResponse>, ClientError>),
+    Answered(Sent, Result<Option<ProduceResponse>, ClientError>),
     Refreshed(Result<Arc<ClusterMetadata>, ClientError>),
     Identified(Result<Identity, ClientError>),
 }
@@ -109,7 +116,7 @@ impl Sender {
             }));
         }
         for (broker, batches) in step.requests {
-            self.send(broker, batches);
+            self.send(Sent { broker, at: now, batches });
         }
         if step.ask_identity {
             let shared = self.shared.clone();
@@ -142,14 +149,14 @@ impl Sender {
         }));
     }
 
-    fn send(&mut self, broker: BrokerId, mut batches: Vec<Batch>) {
-        let connection = self.connections.get(&broker).cloned();
+    fn send(&mut self, mut sent: Sent) {
+        let connection = self.connections.get(&sent.broker).cloned();
         let sealed: Result<Vec<_>, _> =
-            batches.iter_mut().map(|batch| batch.seal(&mut self.compressor)).collect();
+            sent.batches.iter_mut().map(|batch| batch.seal(&mut self.compressor)).collect();
         let request = sealed.and_then(|records| {
             let connection =
                 connection.ok_or_else(|| ClientError::refused(ErrorCode::NetworkException))?;
-            let request = self.request(&connection, &batches, records)?;
+            let request = self.request(&connection, &sent.batches, records)?;
             Ok((connection, request))
         });
         self.doing.push(Box::pin(async move {
@@ -157,7 +164,7 @@ impl Sender {
                 Ok((connection, request)) => connection.produce(&request).await,
                 Err(error) => Err(error),
             };
-            Event::Answered(broker, batches, response)
+            Event::Answered(sent, response)
         }));
     }
 
@@ -209,9 +216,7 @@ impl Sender {
             Event::Connected(broker, Err(_)) => {
                 self.shared.accumulator.lock().not_connected(now, broker);
             }
-            Event::Answered(broker, batches, response) => {
-                self.take_answer(now, broker, batches, response);
-            }
+            Event::Answered(sent, response) => self.take_answer(now, sent, response),
             Event::Refreshed(Ok(metadata)) => {
                 self.refreshing = false;
                 self.refreshed = now;
@@ -238,8 +243,7 @@ impl Sender {
     fn take_answer(
         &mut self,
         now: Monotonic,
-        broker: BrokerId,
-        batches: Vec<Batch>,
+        Sent { broker, at, batches }: Sent,
         response: Result<Option<ProduceResponse>, ClientError>,
     ) {
         let mut answers = match response {
@@ -253,6 +257,7 @@ impl Sender {
         if let Answers::Said(response) = &answers {
             let throttled = u64::try_from(response.throttle_time_ms).unwrap_or(0);
             accumulator.metrics.produce_throttle_time_total += throttled;
+            accumulator.latency.add(now.since(at));
             if let Some(connection) = self.connections.get(&broker) {
                 let silence = connection.silence_after(ApiKey::Produce, response.throttle_time_ms);
                 accumulator.throttled(broker, now + silence);

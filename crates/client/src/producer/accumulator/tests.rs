@@ -267,4 +267,24 @@ fn a_batch_waits_for_others_until_it_is_full_or_old() {
     assert_eq!(sent(&mut world), 1);
     (2..60).step_by(2).for_each(|id| world.send(id));
     assert_eq!(sent(&mut world), 4, "three full ones go at once, the last one waits");
+    let queued = &world.accumulator.queued;
+    let average = Duration::from_micros(1250);
+    assert_eq!((queued.average(), queued.max), (average, Duration::from_millis(5)));
+}
+
+#[test]
+fn a_connection_that_ended_is_made_anew_before_anything_is_sent() {
+    let mut world = World::new(1);
+    world.send(0);
+    while world.wire.is_empty() {
+        world.step();
+        world.now = world.now + Duration::from_millis(1);
+    }
+    assert!(!world.accumulator.disconnected(BROKER), "what is under way will tell");
+    world.answer(false);
+    assert!(world.accumulator.disconnected(BROKER));
+    world.send(1);
+    world.now = world.now + Duration::from_millis(5);
+    let step = world.accumulator.poll(world.now);
+    assert_eq!((step.connect, step.requests.len()), (vec![BROKER], 0));
 }
