@@ -37,6 +37,8 @@ pub struct BrokerConfig {
     pub fetch: FetchSettings,
     /// How client quotas are measured.
     pub quotas: QuotaSettings,
+    /// What clients measure (KIP-714).
+    pub telemetry: TelemetrySettings,
     /// `metrics.listener`, Ottla's own: `host:port` where metrics are told over HTTP, if anywhere.
     pub metrics_listener: Option<String>,
     /// What all this was read from, for describing it.
@@ -308,6 +310,17 @@ pub enum Sendfile {
     On,
     /// Always read, then write.
     Off,
+}
+
+/// What clients measure and push (KIP-714).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TelemetrySettings {
+    /// `telemetry.max.bytes`: the largest push, and the most that is kept of one client.
+    pub max_bytes: u32,
+    /// `telemetry.max.instances`, Ottla's own: clients that are known at once. Kafka knows 16384.
+    pub max_instances: usize,
+    /// `telemetry.max.kept.bytes`, Ottla's own: the most that is kept of all clients.
+    pub max_kept_bytes: usize,
 }
 
 /// How client quotas are measured. Kafka's `ClientQuotaManagerConfig`, of clients and of the controller.

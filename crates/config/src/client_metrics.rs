@@ -1,10 +1,16 @@
 //! Subscriptions to client metrics (KIP-714). Kafka's `ClientMetricsConfigs`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use regex::Regex;
 
-use crate::ConfigProblem;
 use crate::key::list_elements;
 use crate::keys::client_metrics_key;
+use crate::{ConfigProblem, ConfigValue};
+
+/// `interval.ms` of a client to which no subscription applies.
+pub const DEFAULT_PUSH_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What a pattern of `match` may be about.
 const MATCHED: &[&str] = &[
@@ -58,12 +64,48 @@ pub fn validate_client_metrics<K: AsRef<str>, V: AsRef<str>>(
 }
 
 /// What one element of `match` is about, and what must match there.
-pub fn pattern(element: &str) -> Option<(&str, Regex)> {
+pub(crate) fn pattern(element: &str) -> Option<(&'static str, Regex)> {
     let (about, expression) = element.split_once('=')?;
-    let about = about.trim();
-    if !MATCHED.contains(&about) || expression.contains('=') {
+    let about = MATCHED.iter().find(|known| **known == about.trim())?;
+    let expression = expression.trim();
+    if expression.is_empty() || expression.contains('=') {
         return None;
     }
     // Kafka matches the whole of the value.
-    Some((about, Regex::new(&format!("^(?:{})$", expression.trim())).ok()?))
+    Some((about, Regex::new(&format!("^(?:{expression})$")).ok()?))
+}
+
+/// One subscription: which metrics which clients push, and how often. Kafka's `SubscriptionInfo`.
+#[derive(Clone, Debug)]
+pub struct ClientMetricsConfig {
+    /// `metrics`: beginnings of names; `*` is all of them.
+    pub metrics: BTreeSet<String>,
+    /// `interval.ms`: the time between two pushes.
+    pub interval: Duration,
+    /// `match`: what the client must be, by what the expression is about. All must match; of two about the same, the last.
+    pub patterns: BTreeMap<&'static str, Regex>,
+}
+
+impl ClientMetricsConfig {
+    /// The subscription for which `set` was accepted; what is not valid all the same counts as not set.
+    pub fn of<K: AsRef<str>, V: AsRef<str>>(set: impl IntoIterator<Item = (K, V)>) -> Self {
+        let (metrics, patterns) = (BTreeSet::new(), BTreeMap::new());
+        let mut config = Self { metrics, interval: DEFAULT_PUSH_INTERVAL, patterns };
+        for (name, text) in set {
+            let (name, text) = (name.as_ref(), text.as_ref());
+            match (name, client_metrics_key(name).and_then(|key| key.parse(text).ok())) {
+                ("metrics", Some(ConfigValue::List(metrics))) => {
+                    config.metrics = metrics.into_iter().collect();
+                }
+                ("interval.ms", Some(ConfigValue::Number(millis))) => {
+                    config.interval = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+                }
+                ("match", Some(ConfigValue::List(elements))) => {
+                    config.patterns = elements.iter().filter_map(|it| pattern(it)).collect();
+                }
+                _ => {}
+            }
+        }
+        config
+    }
 }

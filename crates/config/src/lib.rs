@@ -36,10 +36,10 @@ mod values;
 pub use broker_config::{
     BrokerConfig, FetchSettings, GroupCoordinatorSettings, LogCleanerConfig, LogManagerConfig,
     NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, QuotaSettings, QuotaWindow,
-    ReplicaManagerConfig, Sendfile, SocketServerConfig, TopicDefaults,
+    ReplicaManagerConfig, Sendfile, SocketServerConfig, TelemetrySettings, TopicDefaults,
 };
 pub use client_metrics::{
-    ClientMetricsProblem, pattern as client_metrics_pattern, validate_client_metrics,
+    ClientMetricsConfig, ClientMetricsProblem, DEFAULT_PUSH_INTERVAL, validate_client_metrics,
 };
 pub use client_settings::ClientSettings;
 pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym, describe_client_metrics};

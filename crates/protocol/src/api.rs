@@ -159,8 +159,8 @@ apis! {
     ConsumerGroupHeartbeat = 68, flexible from 0;
     ConsumerGroupDescribe = 69, flexible from 0;
     ControllerRegistration = 70, flexible from 0;
-    GetTelemetrySubscriptions = 71, flexible from 0;
-    PushTelemetry = 72, flexible from 0;
+    GetTelemetrySubscriptions = 71, flexible from 0, serves 0 to 0;
+    PushTelemetry = 72, flexible from 0, serves 0 to 0;
     AssignReplicasToDirs = 73, flexible from 0;
     ListConfigResources = 74, flexible from 0, serves 0 to 1;
     DescribeTopicPartitions = 75, flexible from 0, serves 0 to 0;

@@ -150,6 +150,8 @@ macro_rules! for_each_generated_api {
             DescribeProducers, DescribeProducersRequest, DescribeProducersResponse;
             AlterReplicaLogDirs, AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
             DescribeLogDirs, DescribeLogDirsRequest, DescribeLogDirsResponse;
+            GetTelemetrySubscriptions, GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse;
+            PushTelemetry, PushTelemetryRequest, PushTelemetryResponse;
             ListConfigResources, ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
         }

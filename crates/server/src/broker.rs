@@ -10,6 +10,7 @@ use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
 use ottla_protocol::{BrokerId, StrBytes, Timestamp};
 use ottla_storage::LogManager;
 
+use crate::client_telemetry::ClientTelemetry;
 use crate::cold_reads::ColdReads;
 use crate::controller_host::{ControllerError, ControllerHost};
 use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
@@ -36,6 +37,7 @@ pub(crate) struct Broker {
     log_moves: LogMoves,
     producer_ids: ProducerIds,
     quotas: Arc<ClientQuotas>,
+    telemetry: Arc<ClientTelemetry>,
 }
 
 impl Broker {
@@ -67,6 +69,7 @@ impl Broker {
             log_moves: LogMoves::new(config.replica_manager.moves_at_once),
             producer_ids: ProducerIds::new(),
             quotas: Arc::new(ClientQuotas::new(config.quotas)),
+            telemetry: ClientTelemetry::new(config.telemetry),
             config,
         }
     }
@@ -88,6 +91,7 @@ impl Broker {
         if delta.client_quotas {
             self.quotas.update(image);
         }
+        self.telemetry.apply(delta, image);
         self.follow(self.replicas.apply(delta, image));
         let deleted: BTreeSet<_> =
             delta.deleted.iter().map(|topic| StrBytes::from(&*topic.name)).collect();
@@ -191,6 +195,11 @@ impl Broker {
     /// The quotas of clients.
     pub(crate) fn quotas(&self) -> &Arc<ClientQuotas> {
         &self.quotas
+    }
+
+    /// What clients measure.
+    pub(crate) fn telemetry(&self) -> &Arc<ClientTelemetry> {
+        &self.telemetry
     }
 
     /// The logs on their way to another directory.

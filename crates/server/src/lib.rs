@@ -19,6 +19,7 @@
 //! What bytes mean (`protocol`), how they lie on the disk (`storage`), the command line (`cli`).
 
 mod broker;
+mod client_telemetry;
 mod cold_reads;
 mod controller_host;
 mod coordinator_host;

@@ -4,6 +4,7 @@
 //! way. Names are those that Kafka's gauges have when its JMX beans are exported, `kafka_<group>_<type>_<name>`; what
 //! Kafka does not tell begins with `ottla_`.
 
+mod clients;
 mod http;
 mod quotas;
 
@@ -46,6 +47,7 @@ impl MetricsListener {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(LogMetrics(Arc::downgrade(broker))));
         registry.register_collector(Box::new(quotas::QuotaMetrics(Arc::downgrade(broker))));
+        registry.register_collector(Box::new(clients::ClientMetrics(Arc::downgrade(broker))));
         env.spawn("metrics", http::serve(env.clone(), self.listener, Arc::new(registry)))
     }
 }

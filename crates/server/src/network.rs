@@ -15,6 +15,7 @@
 //! What a request means: `handlers`.
 
 mod acceptor;
+mod connection;
 mod connection_quotas;
 mod mute;
 mod processor;
@@ -35,6 +36,7 @@ use crate::quotas::ClientQuotas;
 
 use acceptor::Acceptor;
 pub(crate) use acceptor::ListenError;
+pub(crate) use connection::{Connection, ConnectionContext};
 use connection_quotas::ConnectionQuotas;
 pub(crate) use request_channel::Handler;
 use request_channel::RequestChannel;
@@ -71,15 +73,6 @@ pub(crate) enum Reply {
     Nothing,
     /// The request cannot be answered; the connection is closed for this reason.
     Close(String),
-}
-
-/// One connection, as handlers see it.
-#[derive(Clone, Debug)]
-pub(crate) struct ConnectionContext {
-    /// Who is at the other end.
-    pub(crate) peer: SocketAddr,
-    /// Name of the listener that it came in by.
-    pub(crate) listener: Arc<str>,
 }
 
 /// Completes when the node stops; a sender that is gone has stopped as well.

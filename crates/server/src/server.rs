@@ -309,6 +309,7 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
     let mut tasks = vec![
         env.spawner.spawn("group timers", Arc::clone(groups).run_timers()),
         env.spawner.spawn("offset expiry", Arc::clone(groups).run_expiry(expiry)),
+        env.spawn("client telemetry", Arc::clone(broker.telemetry()).run_expiry(env.clone())),
         env.spawner.spawn(
             "log housekeeping",
             every(env, HOUSEKEEPING_INTERVAL, logs, |logs, now| logs.housekeeping(now)),

@@ -9,13 +9,14 @@ const ROWS: [&[&str]; 7] = [
     &["protocol"],
     &["env"],
     &["config", "replication"],
-    &["metadata", "storage", "client"],
+    &["metadata", "storage", "client", "telemetry"],
     &["coordinator"],
     &["server"],
     &["cli", "sim"],
 ];
 /// They decide and do nothing: time and randomness come in as arguments.
-const PURE: [&str; 5] = ["protocol", "config", "replication", "metadata", "coordinator"];
+const PURE: [&str; 6] =
+    ["protocol", "config", "replication", "metadata", "telemetry", "coordinator"];
 /// What would let a pure crate out into the world.
 const WORLDLY: [&str; 10] = [
     "ottla-env",

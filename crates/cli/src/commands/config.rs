@@ -25,13 +25,14 @@ pub(crate) struct Options {
 }
 
 /// What has a configuration, as people name it.
-const RESOURCES: &str = "topic/NAME, broker/ID, brokers (the default of all) or group/NAME";
+const RESOURCES: &str =
+    "topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME";
 
 #[derive(Subcommand)]
 enum Task {
     /// Print the value of a key.
     Get {
-        /// topic/NAME, broker/ID, brokers (the default of all) or group/NAME.
+        /// topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME.
         #[arg(value_parser = resource)]
         target: ConfigResource,
         /// The key.
@@ -39,7 +40,7 @@ enum Task {
     },
     /// Give keys a value.
     Set {
-        /// topic/NAME, broker/ID, brokers (the default of all) or group/NAME.
+        /// topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME.
         #[arg(value_parser = resource)]
         target: ConfigResource,
         /// Keys and values.
@@ -48,7 +49,7 @@ enum Task {
     },
     /// Have keys go back to what they would be otherwise.
     Unset {
-        /// topic/NAME, broker/ID, brokers (the default of all) or group/NAME.
+        /// topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME.
         #[arg(value_parser = resource)]
         target: ConfigResource,
         /// The keys.
@@ -57,7 +58,7 @@ enum Task {
     },
     /// Show keys, their values, and where each value comes from.
     Describe {
-        /// topic/NAME, broker/ID, brokers (the default of all) or group/NAME.
+        /// topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME.
         #[arg(value_parser = resource)]
         target: ConfigResource,
         /// Only keys with this in their name or documentation.
@@ -81,6 +82,7 @@ fn resource(text: &str) -> Result<ConfigResource, String> {
         }
         ("broker", false) | ("brokers", true) => ConfigResourceType::Broker,
         ("group" | "groups", false) => ConfigResourceType::Group,
+        ("client-metrics", false) => ConfigResourceType::ClientMetrics,
         _ => return Err(format!("give {RESOURCES}")),
     };
     Ok(ConfigResource::new(kind, name))

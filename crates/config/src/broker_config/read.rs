@@ -76,6 +76,7 @@ impl BrokerConfig {
             topic_defaults: TopicDefaults::of(&settings),
             fetch: FetchSettings::of(&settings),
             quotas: QuotaSettings::of(&settings),
+            telemetry: TelemetrySettings::of(&settings),
             metrics_listener: metrics_listener(&settings, problems),
             settings,
         }
@@ -319,6 +320,16 @@ impl FetchSettings {
                 _ => Sendfile::Auto,
             },
             cold_read_threads: values.number("fetch.cold.read.threads"),
+        }
+    }
+}
+
+impl TelemetrySettings {
+    fn of(values: &Settings) -> Self {
+        Self {
+            max_bytes: values.number("telemetry.max.bytes"),
+            max_instances: values.number("telemetry.max.instances"),
+            max_kept_bytes: values.number("telemetry.max.kept.bytes"),
         }
     }
 }

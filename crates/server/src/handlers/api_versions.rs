@@ -18,12 +18,13 @@ pub(super) fn handle(
     context: &RequestContext,
     request: &ApiVersionsRequest,
 ) -> Answer {
-    let named = [&request.client_software_name, &request.client_software_version];
-    if context.version() >= FIRST_VERSION_WITH_SOFTWARE
-        && !named.into_iter().all(|name| is_software_name(name))
-    {
-        let error_code = ErrorCode::InvalidRequest.code();
-        return Answer::now(message!(ApiVersionsResponse { error_code: error_code }));
+    if context.version() >= FIRST_VERSION_WITH_SOFTWARE {
+        let (name, version) = (&request.client_software_name, &request.client_software_version);
+        if !is_software_name(name) || !is_software_name(version) {
+            let error_code = ErrorCode::InvalidRequest.code();
+            return Answer::now(message!(ApiVersionsResponse { error_code: error_code }));
+        }
+        context.connection.set_software(name, version);
     }
     let image = broker.image();
     Answer::now(message!(ApiVersionsResponse {

@@ -11,7 +11,7 @@ use ottla_protocol::{
 use tracing::error;
 
 use super::bill::Bill;
-use super::{Answer, RequestContext, Response};
+use super::*;
 use crate::broker::Broker;
 use crate::network::{self, ConnectionContext, Outgoing, Reply};
 use crate::replica::FetchedRecords;
@@ -42,7 +42,7 @@ pub(crate) fn dispatch(
         Ok(request) => request,
         Err(reason) => return Reply::Close(format!("{}: {reason}", header.api_key)),
     };
-    let context = RequestContext { connection: connection.clone(), header };
+    let context = RequestContext { connection: Arc::clone(connection), header };
     let mut bill = Bill::open(broker, &context, bytes);
     let answer = Bill::work(&mut bill, || handle(broker, &context, request));
     reply(answer, bill, (context.header.correlation_id, context.header.api_version))
@@ -88,71 +88,57 @@ fn silence(bill: Bill) -> Outgoing {
 
 fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> Answer {
     match request {
-        Request::Produce(request) => super::produce::handle(broker, context, request),
-        Request::Fetch(request) => super::fetch::handle(broker, context, &request),
-        Request::ListOffsets(request) => super::list_offsets::handle(broker, context, &request),
-        Request::Metadata(request) => super::metadata::handle(broker, context, request),
-        Request::OffsetCommit(request) => super::offset_commit::handle(broker, context, request),
-        Request::OffsetFetch(request) => super::offset_fetch::handle(broker, context, request),
-        Request::FindCoordinator(request) => {
-            super::find_coordinator::handle(broker, context, request)
-        }
-        Request::JoinGroup(request) => super::join_group::handle(broker, context, &request),
-        Request::Heartbeat(request) => super::heartbeat::handle(broker, &request),
-        Request::LeaveGroup(request) => super::leave_group::handle(broker, context, &request),
-        Request::SyncGroup(request) => super::sync_group::handle(broker, context, &request),
-        Request::DescribeGroups(request) => {
-            super::describe_groups::handle(broker, context, &request)
-        }
-        Request::ListGroups(request) => super::list_groups::handle(broker, &request),
-        Request::ApiVersions(request) => super::api_versions::handle(broker, context, &request),
-        Request::CreateTopics(request) => super::create_topics::handle(broker, context, request),
-        Request::DeleteTopics(request) => super::delete_topics::handle(broker, context, request),
-        Request::DeleteRecords(request) => super::delete_records::handle(broker, &request),
-        Request::InitProducerId(request) => super::init_producer_id::handle(broker, &request),
-        Request::OffsetForLeaderEpoch(request) => {
-            super::offset_for_leader_epoch::handle(broker, &request)
-        }
-        Request::DescribeConfigs(request) => super::describe_configs::handle(broker, &request),
-        Request::AlterConfigs(request) => super::alter_configs::handle(broker, request),
-        Request::CreatePartitions(request) => {
-            super::create_partitions::handle(broker, context, request)
-        }
-        Request::DeleteGroups(request) => super::delete_groups::handle(broker, &request),
-        Request::ElectLeaders(request) => super::elect_leaders::handle(broker, request),
+        Request::Produce(request) => produce::handle(broker, context, request),
+        Request::Fetch(request) => fetch::handle(broker, context, &request),
+        Request::ListOffsets(request) => list_offsets::handle(broker, context, &request),
+        Request::Metadata(request) => metadata::handle(broker, context, request),
+        Request::OffsetCommit(request) => offset_commit::handle(broker, context, request),
+        Request::OffsetFetch(request) => offset_fetch::handle(broker, context, request),
+        Request::FindCoordinator(request) => find_coordinator::handle(broker, context, request),
+        Request::JoinGroup(request) => join_group::handle(broker, context, &request),
+        Request::Heartbeat(request) => heartbeat::handle(broker, &request),
+        Request::LeaveGroup(request) => leave_group::handle(broker, context, &request),
+        Request::SyncGroup(request) => sync_group::handle(broker, context, &request),
+        Request::DescribeGroups(request) => describe_groups::handle(broker, context, &request),
+        Request::ListGroups(request) => list_groups::handle(broker, &request),
+        Request::ApiVersions(request) => api_versions::handle(broker, context, &request),
+        Request::CreateTopics(request) => create_topics::handle(broker, context, request),
+        Request::DeleteTopics(request) => delete_topics::handle(broker, context, request),
+        Request::DeleteRecords(request) => delete_records::handle(broker, &request),
+        Request::InitProducerId(request) => init_producer_id::handle(broker, &request),
+        Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::handle(broker, &request),
+        Request::DescribeConfigs(request) => describe_configs::handle(broker, &request),
+        Request::AlterConfigs(request) => alter_configs::handle(broker, request),
+        Request::CreatePartitions(request) => create_partitions::handle(broker, context, request),
+        Request::DeleteGroups(request) => delete_groups::handle(broker, &request),
+        Request::ElectLeaders(request) => elect_leaders::handle(broker, request),
         Request::AlterPartitionReassignments(request) => {
-            super::alter_partition_reassignments::handle(broker, request)
+            alter_partition_reassignments::handle(broker, request)
         }
         Request::ListPartitionReassignments(request) => {
-            super::list_partition_reassignments::handle(broker, &request)
+            list_partition_reassignments::handle(broker, &request)
         }
-        Request::DescribeQuorum(request) => {
-            super::describe_quorum::handle(broker, context, &request)
-        }
-        Request::DescribeProducers(request) => super::describe_producers::handle(broker, &request),
+        Request::DescribeQuorum(request) => describe_quorum::handle(broker, context, &request),
+        Request::DescribeProducers(request) => describe_producers::handle(broker, &request),
         Request::IncrementalAlterConfigs(request) => {
-            super::incremental_alter_configs::handle(broker, request)
+            incremental_alter_configs::handle(broker, request)
         }
-        Request::OffsetDelete(request) => super::offset_delete::handle(broker, request),
-        Request::DescribeClientQuotas(request) => {
-            super::describe_client_quotas::handle(broker, &request)
+        Request::OffsetDelete(request) => offset_delete::handle(broker, request),
+        Request::DescribeClientQuotas(request) => describe_client_quotas::handle(broker, &request),
+        Request::AlterClientQuotas(request) => alter_client_quotas::handle(broker, request),
+        Request::UpdateFeatures(request) => update_features::handle(broker, context, request),
+        Request::GetTelemetrySubscriptions(request) => {
+            get_telemetry_subscriptions::handle(broker, context, &request)
         }
-        Request::AlterClientQuotas(request) => super::alter_client_quotas::handle(broker, request),
-        Request::UpdateFeatures(request) => {
-            super::update_features::handle(broker, context, request)
-        }
+        Request::PushTelemetry(request) => push_telemetry::handle(broker, context, request),
         Request::ListConfigResources(request) => {
-            super::list_config_resources::handle(broker, context, &request)
+            list_config_resources::handle(broker, context, &request)
         }
-        Request::DescribeCluster(request) => {
-            super::describe_cluster::handle(broker, context, &request)
-        }
-        Request::AlterReplicaLogDirs(request) => {
-            super::alter_replica_log_dirs::handle(broker, request)
-        }
-        Request::DescribeLogDirs(request) => super::describe_log_dirs::handle(broker, request),
+        Request::DescribeCluster(request) => describe_cluster::handle(broker, context, &request),
+        Request::AlterReplicaLogDirs(request) => alter_replica_log_dirs::handle(broker, request),
+        Request::DescribeLogDirs(request) => describe_log_dirs::handle(broker, request),
         Request::DescribeTopicPartitions(request) => {
-            super::describe_topic_partitions::handle(broker, context, &request)
+            describe_topic_partitions::handle(broker, context, &request)
         }
     }
 }

@@ -10,9 +10,10 @@ use ottla_env::{Env, Listener, Stream};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::connection::Connection;
 use super::connection_quotas::ConnectionPermit;
 use super::processor::Processor;
-use super::{ConnectionContext, ConnectionQuotas, RequestChannel, wait_stopped};
+use super::{ConnectionQuotas, RequestChannel, wait_stopped};
 use crate::quotas::ClientQuotas;
 
 /// A listener could not be opened.
@@ -88,7 +89,8 @@ impl Acceptor {
         if let Err(error) = stream.set_buffer_sizes(send, receive) {
             return debug!(%peer, %error, "connection ended before it began");
         }
-        let context = ConnectionContext { peer, listener: Arc::clone(&self.name) };
+        let id = self.channel.next_connection_id();
+        let context = Connection::new(id, peer, Arc::clone(&self.name));
         let processor = Processor::new(&self.env, stream, context, Arc::clone(&self.channel));
         let stopped = self.stopped.clone();
         let connection = async move {

@@ -4,6 +4,7 @@
 //! (a hand-over to another thread costs 15 to 40 % more CPU per batch), so what is left of the queue are its bounds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ottla_config::{Sendfile, SocketServerConfig};
@@ -21,6 +22,7 @@ pub(crate) struct RequestChannel {
     sendfile: Sendfile,
     cold_reads: Arc<ColdReads>,
     memory: Option<Semaphore>,
+    connections: AtomicU64,
     handler: Handler,
 }
 
@@ -33,7 +35,8 @@ impl RequestChannel {
         let memory = config
             .queued_max_request_bytes
             .map(|bytes| Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
-        Self { config, sendfile, cold_reads, memory, handler }
+        let connections = AtomicU64::new(0);
+        Self { config, sendfile, cold_reads, memory, connections, handler }
     }
 
     pub(super) fn config(&self) -> &SocketServerConfig {
@@ -46,6 +49,11 @@ impl RequestChannel {
 
     pub(super) fn cold_reads(&self) -> &Arc<ColdReads> {
         &self.cold_reads
+    }
+
+    /// The number of a new connection.
+    pub(super) fn next_connection_id(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Waits until there is memory for a request of `len` bytes (`queued.max.request.bytes`).

@@ -7,6 +7,9 @@ mod client;
 #[allow(dead_code, clippy::disallowed_methods, reason = "the disk of the storage crate's tests")]
 mod faulty_disk;
 mod node;
+#[path = "../../../telemetry/tests/telemetry/otlp_bytes.rs"]
+#[allow(dead_code, reason = "the bytes of the telemetry crate's tests")]
+mod otlp_bytes;
 mod records;
 mod requests;
 mod slow_disk;
@@ -31,4 +34,5 @@ mod producers;
 mod producing;
 mod quotas;
 mod slow_readers;
+mod telemetry;
 mod transactions;

@@ -6,9 +6,10 @@ use ottla_protocol::messages::describe_client_quotas_request::ComponentData;
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::{
     AlterClientQuotasRequest, AlterConfigsRequest, DescribeClientQuotasRequest,
-    ListConfigResourcesRequest, UpdateFeaturesRequest,
+    GetTelemetrySubscriptionsRequest, ListConfigResourcesRequest, PushTelemetryRequest,
+    UpdateFeaturesRequest,
 };
-use ottla_protocol::{ErrorCode, message};
+use ottla_protocol::{ErrorCode, Uuid, message};
 
 use super::{ORDERS, Tour};
 use crate::requests::text;
@@ -40,6 +41,22 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
                     assert_eq!(listed[2..], [(4, "1"), (16, "subscription")]);
                 }
             }
+        },
+    )
+    .await;
+    tour.every(
+        |_| GetTelemetrySubscriptionsRequest::default(),
+        |_, answer| {
+            assert_eq!((answer.error_code, answer.push_interval_ms), (0, 5000));
+            assert!(answer.client_instance_id != Uuid::ZERO);
+        },
+    )
+    .await;
+    tour.every(
+        |_| message!(PushTelemetryRequest { client_instance_id: Uuid::from_bytes([7; 16]) }),
+        |_, answer| {
+            // The subscription of such a client is not number 0.
+            assert_eq!(answer.error_code, ErrorCode::UnknownSubscriptionId.code());
         },
     )
     .await;
@@ -83,6 +100,16 @@ pub(super) async fn ask_for_nothing(tour: &mut Tour) {
     tour.every(
         |_| ListConfigResourcesRequest::default(),
         |_, answer| assert_eq!(answer.error_code, 0),
+    )
+    .await;
+    tour.every(
+        |_| GetTelemetrySubscriptionsRequest::default(),
+        |_, answer| assert_eq!((answer.error_code, answer.push_interval_ms), (0, 300_000)),
+    )
+    .await;
+    tour.every(
+        |_| PushTelemetryRequest::default(),
+        |_, answer| assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code()),
     )
     .await;
     tour.every(
