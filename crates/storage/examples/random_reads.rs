@@ -1,5 +1,5 @@
 //! Reads at random places of a log of 10 GiB that lies in the page cache: by offset (find the batch,
-//! then read it) and by time (find the record's offset). One thread.
+//! then read it) and by time (find the record's offset). By one thread, and by two.
 //! `cargo run --profile quick -p ottla-storage --example random_reads [directory [GiB]]`
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measuring program")]
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_config::LogConfig;
-use ottla_env::Env;
 use ottla_env::process::ProcessStats;
+use ottla_env::{Env, File};
 use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use ottla_storage::{AppendOrigin, LeaderAppend, Log, LogDir, LogOpenOptions};
@@ -39,26 +39,38 @@ async fn main() {
         log.segment_count(),
         log.log_end_offset()
     );
-    let mut buffer = vec![0; 64 * 1024];
-    measure(&env, "by offset: one batch", &log, |log, offset| {
-        read_batches(log, offset, 1, &mut buffer);
-    });
-    let mut buffer = vec![0; 64 * 1024];
-    measure(&env, "by offset: whole batches up to 16 KiB", &log, |log, offset| {
-        read_batches(log, offset, 16 * 1024, &mut buffer);
-    });
-    measure(&env, "by offset: only where it lies", &log, |log, offset| {
-        let end = log.log_end_offset();
-        assert_eq!(log.read(offset, 1, true, end).unwrap().slices.len(), 1);
-    });
-    // As a consumer does that has caught up: of the latest batch only the offset is known.
-    let last = Offset(log.log_end_offset().0 - 1);
-    measure(&env, "the last batch, again and again", &log, |log, _| {
-        read_batches(log, last, 1, &mut buffer);
-    });
-    measure(&env, "by timestamp", &log, |log, offset| {
-        let time = Timestamp(EPOCH.0 + offset.0 * STEP_MS);
-        assert_eq!(log.offset_for_timestamp(time).unwrap().unwrap().offset, offset);
+    let one_batch: &Look<'_> = &|log, offset, buffer| read_batches(log, offset, 1, buffer);
+    for readers in [1, 2] {
+        measure(&env, readers, "by offset: one batch", &log, one_batch);
+        measure(
+            &env,
+            readers,
+            "by offset: whole batches up to 16 KiB",
+            &log,
+            &|log, offset, buffer| {
+                read_batches(log, offset, 16 * 1024, buffer);
+            },
+        );
+        measure(&env, readers, "by offset: only where it lies", &log, &|log, offset, _| {
+            let end = log.log_end_offset();
+            assert_eq!(log.read(offset, 1, true, end).unwrap().slices.len(), 1);
+        });
+        // As a consumer does that has caught up: of the latest batch only the offset is known.
+        let last = Offset(log.log_end_offset().0 - 1);
+        measure(&env, readers, "the last batch, again and again", &log, &|log, _, buffer| {
+            read_batches(log, last, 1, buffer);
+        });
+        measure(&env, readers, "by timestamp", &log, &|log, offset, _| {
+            let time = Timestamp(EPOCH.0 + offset.0 * STEP_MS);
+            assert_eq!(log.offset_for_timestamp(time).unwrap().unwrap().offset, offset);
+        });
+    }
+    let files = segment_files(&log);
+    // What the system alone takes for one read, where nothing has to be found first.
+    measure(&env, 1, "the files, 2.5 KiB anywhere", &log, &|log, offset, buffer| {
+        let at = offset.0 as u64 * (log.size() - 4096) / log.log_end_offset().0 as u64;
+        let file = &files[((at >> 30) as usize).min(files.len() - 1)];
+        file.read_at(&mut buffer[..2560], at & ((1 << 30) - 1)).unwrap();
     });
     drop(log);
     env.disk.remove_dir_all(root).unwrap();
@@ -111,27 +123,47 @@ fn cpu_time() -> Duration {
     ProcessStats::own().unwrap().cpu_time()
 }
 
-fn measure(env: &Env, what: &str, log: &Log, mut read: impl FnMut(&Log, Offset)) {
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let end = log.log_end_offset().0 as u64;
+/// What is done with a random offset, and room for what is read.
+type Look<'a> = dyn Fn(&Log, Offset, &mut [u8]) + Sync + 'a;
+
+fn measure(env: &Env, readers: u64, what: &str, log: &Log, look: &Look<'_>) {
     let before = cpu_time();
-    let mut rates: Vec<f64> = (0..=ROUNDS)
-        .map(|_| {
+    let mut rates: Vec<f64> = (0..=ROUNDS as u64)
+        .map(|round| {
             let started = env.clock.now();
-            for _ in 0..READS {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                read(log, Offset((random % end) as i64));
-            }
-            READS as f64 / env.clock.now().since(started).as_secs_f64()
+            std::thread::scope(|scope| {
+                for reader in 0..readers {
+                    scope.spawn(move || look_at_random(log, round * readers + reader, look));
+                }
+            });
+            (READS * readers) as f64 / env.clock.now().since(started).as_secs_f64()
         })
         .collect();
     let cpu = cpu_time().saturating_sub(before).as_secs_f64();
-    let micros = cpu * 1e6 / (READS * (ROUNDS as u64 + 1)) as f64;
+    let micros = cpu * 1e6 / (READS * readers * (ROUNDS as u64 + 1)) as f64;
     // The first round opens files and fills the page cache.
     rates.remove(0);
     rates.sort_by(f64::total_cmp);
     let (least, median, most) = (rates[0], rates[ROUNDS / 2], rates[ROUNDS - 1]);
-    println!("{what:<40} {least:>10.0} {median:>10.0} {most:>10.0}   {micros:.2} µs of CPU each");
+    println!(
+        "{readers} reading {what:<40} {least:>10.0} {median:>10.0} {most:>10.0}   {micros:.2} µs of CPU each"
+    );
+}
+
+fn look_at_random(log: &Log, seed: u64, look: &Look<'_>) {
+    let end = log.log_end_offset().0 as u64;
+    let mut buffer = vec![0; 64 * 1024];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
+    for _ in 0..READS {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        look(log, Offset((random % end) as i64), &mut buffer);
+    }
+}
+
+/// The files of the log's segments, in order.
+fn segment_files(log: &Log) -> Vec<Arc<dyn File>> {
+    let all = log.read(Offset(0), usize::MAX, true, log.log_end_offset()).unwrap();
+    all.slices.into_iter().map(|slice| slice.file).collect()
 }
