@@ -44,22 +44,7 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
         },
     )
     .await;
-    tour.every(
-        |_| GetTelemetrySubscriptionsRequest::default(),
-        |_, answer| {
-            assert_eq!((answer.error_code, answer.push_interval_ms), (0, 5000));
-            assert!(answer.client_instance_id != Uuid::ZERO);
-        },
-    )
-    .await;
-    tour.every(
-        |_| message!(PushTelemetryRequest { client_instance_id: Uuid::from_bytes([7; 16]) }),
-        |_, answer| {
-            // The subscription of such a client is not number 0.
-            assert_eq!(answer.error_code, ErrorCode::UnknownSubscriptionId.code());
-        },
-    )
-    .await;
+    push_plainly(tour).await;
     tour.every(
         |version| limit("client-id", "consumer_byte_rate", 1e6 + f64::from(version)),
         |version, answer| {
@@ -86,6 +71,26 @@ pub(super) async fn ask_plainly(tour: &mut Tour) {
         |version, answer| {
             assert_eq!((answer.error_code, answer.error_message), (0, None), "version {version}");
             assert_eq!(answer.results.len(), usize::from(version < 2), "version {version}");
+        },
+    )
+    .await;
+}
+
+/// By the subscription that is set by now.
+async fn push_plainly(tour: &mut Tour) {
+    tour.every(
+        |_| GetTelemetrySubscriptionsRequest::default(),
+        |_, answer| {
+            assert_eq!((answer.error_code, answer.push_interval_ms), (0, 5000));
+            assert!(answer.client_instance_id != Uuid::ZERO);
+        },
+    )
+    .await;
+    tour.every(
+        |_| message!(PushTelemetryRequest { client_instance_id: Uuid::from_bytes([7; 16]) }),
+        |_, answer| {
+            // The subscription of such a client is not number 0.
+            assert_eq!(answer.error_code, ErrorCode::UnknownSubscriptionId.code());
         },
     )
     .await;
