@@ -51,3 +51,50 @@ impl Log {
         self.rename_dir_held(name, &held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use ottla_config::LogConfig;
+    use ottla_env::Env;
+    use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder};
+    use ottla_protocol::{LeaderEpoch, Timestamp, TopicPartition};
+
+    use super::*;
+    use crate::log_dir::LogDir;
+    use crate::{AppendOrigin, LeaderAppend, LogOpenOptions};
+
+    fn open(dir: &Arc<LogDir>, recovery_point: Offset) -> Log {
+        let mut options = LogOpenOptions::new(LogConfig::default(), Duration::from_secs(60));
+        options.recovery_point = recovery_point;
+        Log::open(dir.clone(), TopicPartition::new("topic", 0), options).unwrap()
+    }
+
+    fn append(log: &Log) -> Offset {
+        let mut batch = RecordBatchBuilder::new();
+        batch.append(&NewRecord { value: Some(b"a record"), ..NewRecord::default() });
+        let (leader_epoch, origin) = (LeaderEpoch(0), AppendOrigin::Client);
+        let append = LeaderAppend { leader_epoch, origin, now: Timestamp(0) };
+        log.append_as_leader(&batch.build(), append).unwrap().first_offset
+    }
+
+    #[tokio::test]
+    async fn offsets_that_were_used_stay_used_without_records() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = LogDir::new(&Env::os(), root.path().to_owned(), 10);
+        let log = open(&dir, Offset(0));
+        assert_eq!([append(&log), append(&log)], [Offset(0), Offset(1)]);
+        log.end_at_least(Offset(1)).unwrap();
+        assert_eq!((log.log_end_offset(), log.segment_count()), (Offset(2), 1), "it is longer");
+        log.end_at_least(Offset(7)).unwrap();
+        assert_eq!(log.log_end_offset(), Offset(7));
+        drop(log);
+        // Also after a crash, as the checkpoint of a move says that no record is missing.
+        let log = open(&dir, Offset(7));
+        assert_eq!((log.log_end_offset(), append(&log)), (Offset(7), Offset(7)));
+        let all = log.read(Offset(0), usize::MAX, true, log.log_end_offset()).unwrap();
+        assert_eq!(all.slices.len(), 2, "what was there before, and what came after");
+    }
+}
