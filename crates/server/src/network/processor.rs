@@ -127,8 +127,10 @@ impl Processor {
                 responses.push(channel.dispatch(context, frame))?;
                 drop(permit);
             }
-            watchdog.until_idle(responses.write_ready(stream.as_mut())).await??;
+            responses.gather_ready().await?;
+            // Before the client can know of it, as Kafka counts (KIP-219).
             mute.extend(std::mem::take(&mut responses.throttle));
+            watchdog.until_idle(responses.write_gathered(stream.as_mut())).await??;
             let room = !mute.is_on() && responses.room(config.queued_max_requests);
             if room && frames.has_arrived()? {
                 // What left made room for a request that nothing may ever follow.
@@ -209,8 +211,8 @@ impl Responses {
         Ok(())
     }
 
-    /// Writes the responses at the head that can leave, all in as few system calls as they fit in.
-    async fn write_ready(&mut self, stream: &mut dyn Stream) -> Result<(), ConnectionError> {
+    /// Takes the responses at the head that can leave. Waits for nothing.
+    async fn gather_ready(&mut self) -> Result<(), ConnectionError> {
         loop {
             match self.pending.front_mut() {
                 Some(Pending::Ready(parts)) => {
@@ -226,10 +228,15 @@ impl Responses {
                 None => break,
             }
         }
+        Ok(())
+    }
+
+    /// Writes what was gathered, all in as few system calls as it fits in.
+    async fn write_gathered(&mut self, stream: &mut dyn Stream) -> io::Result<()> {
         if self.parts.is_empty() {
             return Ok(());
         }
-        Ok(self.writer.write_all(stream, &mut self.parts).await?)
+        self.writer.write_all(stream, &mut self.parts).await
     }
 }
 
