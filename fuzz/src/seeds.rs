@@ -1,5 +1,8 @@
 //! Writes `corpus/<target>/*`: one well-formed input of every kind, from which fuzzing starts.
 
+#[path = "../../crates/telemetry/tests/telemetry/otlp_bytes.rs"]
+mod otlp_bytes;
+
 use std::path::Path;
 
 use bytes::Bytes;
@@ -20,7 +23,8 @@ use ottla_protocol::{
 
 fn main() -> std::io::Result<()> {
     write("request_decode", requests())?;
-    write("record_batch", batches())
+    write("record_batch", batches())?;
+    write("telemetry", pushes())
 }
 
 fn write(target: &str, seeds: Vec<(String, Bytes)>) -> std::io::Result<()> {
@@ -30,6 +34,24 @@ fn write(target: &str, seeds: Vec<(String, Bytes)>) -> std::io::Result<()> {
         std::fs::write(folder.join(name), seed)?;
     }
     Ok(())
+}
+
+/// What clients push, each codec's number before it.
+fn pushes() -> Vec<(String, Bytes)> {
+    use otlp_bytes::{Data, Metric, metrics_data};
+    let metric = |name, data| Metric { name, attributes: vec![("topic", "orders")], data };
+    let metrics = [
+        metric("producer.record.send.total", Data::Sum(5.0, true, true)),
+        metric("producer.record.send.rate", Data::Gauge(0.5)),
+        metric("latency", Data::Histogram(4.5, vec![1.0, 2.0], vec![1, 0, 2], true)),
+    ];
+    let plain = metrics_data(&[("client_rack", "a")], &metrics);
+    let seed = |codec: Compression| {
+        let mut seed = vec![codec.id()];
+        Compressor::new(codec, None).compress(&plain, &mut seed).unwrap();
+        (format!("push-{codec}"), seed.into())
+    };
+    Compression::ALL.map(seed).to_vec()
 }
 
 fn topic(by_id: bool) -> TopicRef {

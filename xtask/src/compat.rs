@@ -175,12 +175,12 @@ impl Client {
         File::create(self.log()).context("the client's log")?;
         if matches!(self.kind, Kind::Seeds) {
             // Starts a node of its own, in a network of its own.
-            self.listen(program, &[], results)?;
+            self.listen(program, (&[], None), results)?;
             return Ok(());
         }
         let node = broker.start(scratch)?;
         if scenario != RESTART {
-            self.listen(program, &[node.address(), scenario], results)?;
+            self.listen(program, (&[node.address(), scenario], node.metrics_url()), results)?;
         }
         if !RESTART.contains(scenario) {
             node.stop()?;
@@ -188,11 +188,11 @@ impl Client {
         }
         let run = format!("{}-{}", self.name, std::process::id());
         let mut before = Results::default();
-        self.listen(program, &[node.address(), "--before", &run], &mut before)?;
+        self.listen(program, (&[node.address(), "--before", &run], None), &mut before)?;
         results.failed.append(&mut before.failed);
         node.stop()?;
         let node = broker.start(scratch)?;
-        self.listen(program, &[node.address(), "--after", &run], results)?;
+        self.listen(program, (&[node.address(), "--after", &run], None), results)?;
         node.stop()?;
         Ok(())
     }
@@ -230,13 +230,19 @@ impl Client {
     }
 
     /// Runs a program and notes what it says of each scenario.
-    fn listen(&self, program: &[String], arguments: &[&str], results: &mut Results) -> Result<()> {
+    fn listen(
+        &self,
+        program: &[String],
+        (arguments, metrics_url): (&[&str], Option<&str>),
+        results: &mut Results,
+    ) -> Result<()> {
         let log = self.log();
         let (name, fixed) = program.split_first().context("an empty command")?;
         let mut running = Running::start(
             Command::new(name)
                 .args(fixed)
                 .args(arguments.iter().filter(|argument| !argument.is_empty()))
+                .envs(metrics_url.map(|url| ("METRICS_URL", url)))
                 .stdin(Stdio::null())
                 .stderr(File::options().create(true).append(true).open(&log)?),
         )?;

@@ -32,6 +32,7 @@ impl Default for Settings {
 pub(crate) struct Node {
     running: Running,
     address: String,
+    metrics_url: Option<String>,
 }
 
 impl Node {
@@ -52,7 +53,11 @@ impl Node {
         {
             if let Some((_, address)) = line.split_once(" is ready on ") {
                 let address = address.trim().to_owned();
-                return Ok(Self { running, address });
+                // The newest line: the folder may be an earlier node's.
+                let said = std::fs::read_to_string(folder.join("node.log"))?;
+                let told = said.lines().rev().find_map(|line| line.split_once("metrics: http://"));
+                let metrics_url = told.map(|(_, place)| format!("http://{}", place.trim()));
+                return Ok(Self { running, address, metrics_url });
             }
         }
         let said = std::fs::read_to_string(folder.join("node.log"))?;
@@ -62,6 +67,11 @@ impl Node {
     /// Host and port.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it tells its metrics, if `metrics.listener` is set.
+    pub(crate) fn metrics_url(&self) -> Option<&str> {
+        self.metrics_url.as_deref()
     }
 
     /// Ends it in good order.

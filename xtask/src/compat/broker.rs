@@ -31,7 +31,11 @@ impl Broker {
     /// Starts one on the data in `folder`, which may hold an earlier one's, and waits until it is ready.
     pub(super) fn start(&self, folder: &Path) -> Result<Running> {
         Ok(match self {
-            Self::Ottla => Running::Ottla(Node::start(folder, &Settings::default())?),
+            Self::Ottla => {
+                let mut settings = Settings::default();
+                settings.set.push(("metrics.listener", "127.0.0.1:0".to_owned()));
+                Running::Ottla(Node::start(folder, &settings)?)
+            }
             Self::Kafka(jvm) => Running::Kafka(Kafka::start(jvm, &folder.join("kafka"))?),
         })
     }
@@ -43,6 +47,14 @@ impl Running {
         match self {
             Self::Ottla(node) => node.address(),
             Self::Kafka(kafka) => kafka.address(),
+        }
+    }
+
+    /// Where it tells its metrics over HTTP, if it does.
+    pub(super) fn metrics_url(&self) -> Option<&str> {
+        match self {
+            Self::Ottla(node) => node.metrics_url(),
+            Self::Kafka(_) => None,
         }
     }
 

@@ -46,6 +46,9 @@ public final class Main {
         all.put("describe-cluster", AdminScenarios::describeCluster);
         all.put("delete-group-offsets", AdminScenarios::deleteGroupOffsets);
         all.put("client-quotas", QuotaScenarios::clientQuotas);
+        if (TelemetryScenario.canRun()) {
+            all.put("client-telemetry", TelemetryScenario::clientTelemetry);
+        }
         return all;
     }
 
