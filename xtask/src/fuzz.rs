@@ -40,6 +40,8 @@ pub(crate) fn run(tally: &mut Tally, target: Option<&str>, seconds: u32) -> Resu
     ensure!(built.success(), "the targets do not build");
     std::fs::create_dir_all(folder.join("artifacts"))?;
     for name in chosen {
+        // A target without seeds begins with nothing.
+        std::fs::create_dir_all(folder.join("corpus").join(name))?;
         let status = Command::new(folder.join("target").join(TRIPLE).join("release").join(name))
             .arg(format!("corpus/{name}"))
             .arg(format!("-max_total_time={seconds}"))
