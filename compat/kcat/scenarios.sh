@@ -9,7 +9,7 @@
 set -uo pipefail
 
 bootstrap=${1:?usage: scenarios.sh BOOTSTRAP [FILTER | --before RUN | --after RUN]}
-deadline=100
+deadline=40
 # The default of message.max.bytes, less what a batch of one large record without a key adds to its value.
 largest_value=$((1048588 - 72))
 scratch=$(mktemp -d)

@@ -14,7 +14,7 @@ import uuid
 
 END, START = -1, -2
 POLL_MS = 50
-DEADLINE_SECONDS = 100
+DEADLINE_SECONDS = 40
 
 _lock = threading.Lock()
 

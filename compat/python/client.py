@@ -6,7 +6,7 @@ import uuid
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-DEADLINE_SECONDS = 100
+DEADLINE_SECONDS = 40
 POLL_SECONDS = 0.1
 # Recent, so that retention does not take the records away.
 FIRST_TIMESTAMP = int(time.time() * 1_000) - 3_600_000

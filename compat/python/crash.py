@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 PARTITIONS = 3
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 60
 # Few enough to read all of them after each crash, enough that there are always batches in flight.
 RECORDS_PER_SECOND = 3_000
 MAX_UNACKNOWLEDGED = 2_000

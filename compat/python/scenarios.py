@@ -40,7 +40,7 @@ from confluent_kafka.admin import NewTopic
 MESSAGE_MAX_BYTES = 1_048_588
 # A batch header (61), then the lengths, attributes, deltas and counts of one record with a null key.
 OVERHEAD_OF_ONE_LARGE_RECORD = 72
-SCENARIO_SECONDS = 300
+SCENARIO_SECONDS = 120
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 

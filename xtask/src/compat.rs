@@ -16,7 +16,7 @@ use crate::tally::Tally;
 use crate::toolchain::{self, Toolchain};
 
 /// For a whole program; each scenario has a shorter one of its own.
-const PROGRAM_SECONDS: u64 = 1800;
+const PROGRAM_SECONDS: u64 = 900;
 /// Of a log, when something failed.
 const QUOTED_LINES: usize = 40;
 const RESTART: &str = "commit-and-resume-after-restart";

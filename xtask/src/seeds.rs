@@ -11,7 +11,7 @@ use crate::program::{Running, Scratch, exists, within};
 use crate::toolchain::{Toolchain, compile_java};
 
 const ADDRESS: &str = "127.0.0.1:9092";
-const PROGRAM_SECONDS: u64 = 300;
+const PROGRAM_SECONDS: u64 = 90;
 const WANTED: &str = "K = key1, V = value1";
 
 /// This program again, inside such a network if one can be made.

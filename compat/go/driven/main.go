@@ -261,7 +261,7 @@ func (r reader) Next(ctx context.Context) (scenarios.Record, error) {
 }
 
 func (c *client) close(s *stream) {
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
 	if err := c.call(ctx, "close", object{"stream": s.number}, nil); err != nil {
 		fmt.Fprintln(os.Stderr, "close:", err)

@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	// Only a scenario that fails waits so long: a machine may be slow, and busy with others.
-	scenarioLimit = 300 * time.Second
-	deadline      = 100 * time.Second
+	scenarioLimit = 120 * time.Second
+	deadline      = 40 * time.Second
 	pause         = 10 * time.Millisecond
 	restart       = "commit-and-resume-after-restart"
 )

@@ -19,7 +19,7 @@ use self::asked::{Call, say};
 use self::streams::Streams;
 
 /// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all calls share.
 pub(crate) struct Driver {

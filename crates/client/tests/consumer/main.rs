@@ -30,8 +30,7 @@ use ottla_protocol::{
     message,
 };
 
-/// Only a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a test notes of the requests.
 type Notes = Arc<Mutex<Vec<String>>>;

@@ -15,9 +15,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::faulty_disk::{Faults, faulty_env};
 use crate::stopped_clock::StoppedClock;
 
-/// Longest that anything may take which should be quick. Only a test that fails waits for it, so it is long enough for a
-/// machine that is a hundred times slower, or that does a hundred other things.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest that anything may take which should be quick; only a test that fails waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Awaits `future`, which must not take long.
 pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {

@@ -9,7 +9,7 @@ use ottla_protocol::{Monotonic, Timestamp};
 use tokio::sync::watch;
 
 /// Only a test that fails waits so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// It goes as any other at first, so that a node can start on it.
 pub(crate) struct StoppedClock {

@@ -53,8 +53,7 @@ impl Fixture {
     }
 
     fn wait_for(&self, flushes: usize) -> Vec<Flushed> {
-        // Only a test that fails waits so long.
-        let limit = Duration::from_secs(120);
+        let limit = Duration::from_secs(30);
         (0..flushes).map(|_| self.told.1.recv_timeout(limit).unwrap()).collect()
     }
 

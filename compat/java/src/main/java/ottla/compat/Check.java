@@ -9,7 +9,7 @@ import java.util.concurrent.locks.LockSupport;
 /** What a scenario asserts with. */
 final class Check {
     /** How long anything may take before the node is taken to be stuck. */
-    static final Duration DEADLINE = Duration.ofSeconds(100);
+    static final Duration DEADLINE = Duration.ofSeconds(40);
 
     private Check() {}
 

@@ -14,7 +14,7 @@ import java.util.concurrent.TimeoutException;
  * runs in two processes, {@code Main BOOTSTRAP --before RUN} and {@code Main BOOTSTRAP --after RUN}.
  */
 public final class Main {
-    private static final int SCENARIO_SECONDS = 300;
+    private static final int SCENARIO_SECONDS = 120;
 
     private Main() {}
 
