@@ -97,12 +97,10 @@ async fn list(session: &Session, format: Format, states: &[String]) -> Result<()
             })
         })
         .collect();
-    if rows.is_empty() && format == Format::Text {
-        return format.remark("no groups; one begins with: ottla consume TOPIC --group NAME");
-    }
     let columns =
         [("GROUP", "group"), ("STATE", "state"), ("TYPE", "type"), ("PROTOCOL", "protocol_type")];
-    format.rows(&columns, &rows)
+    let nothing = "no groups; one begins with: ottla consume TOPIC --group NAME";
+    format.rows_or(&columns, &rows, nothing)
 }
 
 /// An error about a group that is not there.

@@ -61,6 +61,14 @@ impl Format {
         Ok(stdout.flush()?)
     }
 
+    /// As [`rows`](Self::rows), but where there are none people are told so.
+    pub(crate) fn rows_or(self, columns: &[Column], rows: &[Value], nothing: &str) -> Result<()> {
+        if rows.is_empty() && self == Self::Text {
+            return self.remark(nothing);
+        }
+        self.rows(columns, rows)
+    }
+
     /// Prints a line that only people want.
     pub(crate) fn remark(self, text: &str) -> Result<()> {
         if self == Self::Text {

@@ -124,17 +124,9 @@ async fn elect_leaders(session: &Session, format: Format, elect: &Elect) -> Resu
         failed.extend(error.iter().map(|error| format!("{partition}: {error}")));
         rows.push(row(&partition, json!({ "result": result, "error": error })));
     }
-    if rows.is_empty() && format == Format::Text {
-        format.remark("every partition has the leader that it should have")?;
-    } else {
-        let columns = [
-            ("TOPIC", "topic"),
-            ("PARTITION", "partition"),
-            ("RESULT", "result"),
-            ("ERROR", "error"),
-        ];
-        format.rows(&columns, &rows)?;
-    }
+    let columns =
+        [("TOPIC", "topic"), ("PARTITION", "partition"), ("RESULT", "result"), ("ERROR", "error")];
+    format.rows_or(&columns, &rows, "every partition has the leader that it should have")?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -168,9 +160,6 @@ async fn producers(session: &Session, format: Format, topics: &[String]) -> Resu
             row(&partition, fields)
         }));
     }
-    if rows.is_empty() && format == Format::Text {
-        return format.remark("no idempotent producer has written there lately");
-    }
     let columns = [
         ("TOPIC", "topic"),
         ("PARTITION", "partition"),
@@ -180,5 +169,5 @@ async fn producers(session: &Session, format: Format, topics: &[String]) -> Resu
         ("LAST WRITE", "last_write"),
         ("TRANSACTION FROM", "transaction_start_offset"),
     ];
-    format.rows(&columns, &rows)
+    format.rows_or(&columns, &rows, "no idempotent producer has written there lately")
 }

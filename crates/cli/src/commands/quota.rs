@@ -159,10 +159,6 @@ async fn list(session: &Session, format: Format, filter: &QuotaFilter) -> Result
     for (entity, values) in &quotas {
         rows.extend(values.iter().map(|(key, value)| row(entity, key, Some(*value))));
     }
-    if rows.is_empty() && format == Format::Text {
-        return format
-            .remark("no quotas are set; ottla quota set --client-id NAME KEY=VALUE sets one");
-    }
     let columns = [
         ("USER", "user"),
         ("CLIENT ID", "client_id"),
@@ -170,7 +166,8 @@ async fn list(session: &Session, format: Format, filter: &QuotaFilter) -> Result
         ("QUOTA", "quota"),
         ("VALUE", "value"),
     ];
-    format.rows(&columns, &rows)
+    let nothing = "no quotas are set; ottla quota set --client-id NAME KEY=VALUE sets one";
+    format.rows_or(&columns, &rows, nothing)
 }
 
 fn row(entity: &QuotaEntity, key: &str, value: Option<f64>) -> Value {

@@ -216,10 +216,7 @@ async fn list(session: &Session, format: Format, part: Option<&str>, internal: b
         .collect();
     let columns =
         [("TOPIC", "topic"), ("PARTITIONS", "partitions"), ("FACTOR", "replication_factor")];
-    if rows.is_empty() && format == Format::Text {
-        return format.remark("no topics; make one with: ottla topic create NAME");
-    }
-    format.rows(&columns, &rows)
+    format.rows_or(&columns, &rows, "no topics; make one with: ottla topic create NAME")
 }
 
 async fn describe(session: &Session, format: Format, topics: &[String]) -> Result<()> {

@@ -136,9 +136,6 @@ pub(super) async fn list(session: &Session, format: Format, topics: &[String]) -
             row(partition, fields)
         })
         .collect();
-    if rows.is_empty() && format == Format::Text {
-        return format.remark("no reassignment is under way");
-    }
     let columns = [
         ("TOPIC", "topic"),
         ("PARTITION", "partition"),
@@ -146,7 +143,7 @@ pub(super) async fn list(session: &Session, format: Format, topics: &[String]) -
         ("ADDING", "adding"),
         ("REMOVING", "removing"),
     ];
-    format.rows(&columns, &rows)
+    format.rows_or(&columns, &rows, "no reassignment is under way")
 }
 
 pub(super) async fn cancel(session: &Session, format: Format, cancel: &Cancel) -> Result<()> {
