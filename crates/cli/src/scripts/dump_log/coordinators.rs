@@ -16,21 +16,6 @@ pub(super) struct RecordKind {
 
 const NEVER: i16 = i16::MAX;
 
-macro_rules! members {
-    ($subscription:expr, $assignment:expr) => {
-        [
-            field("memberId", Text),
-            field("groupInstanceId", Text).since(3).nullable(),
-            field("clientId", Text),
-            field("clientHost", Text),
-            field("rebalanceTimeout", Int32).since(1),
-            field("sessionTimeout", Int32),
-            field("subscription", $subscription),
-            field("assignment", $assignment),
-        ]
-    };
-}
-
 const fn key(name: &'static str, fields: &'static [Field]) -> Message {
     Message { name, fields, newest: 0, flexible: NEVER }
 }
@@ -219,40 +204,43 @@ const ASSIGNED: &[Field] = &[
 /// The number of [`GROUP_METADATA`].
 pub(super) const CLASSIC_GROUP: i16 = 2;
 
+/// A classic group, of whose members' subscriptions and assignments this or that is known.
+macro_rules! classic_group {
+    ($subscription:expr, $assignment:expr) => {
+        Message {
+            name: "GroupMetadataValue",
+            fields: &[
+                field("protocolType", Text),
+                field("generation", Int32),
+                field("protocol", Text).nullable(),
+                field("leader", Text).nullable(),
+                field("currentStateTimestamp", Int64).since(2),
+                field(
+                    "members",
+                    List(&Struct(&[
+                        field("memberId", Text),
+                        field("groupInstanceId", Text).since(3).nullable(),
+                        field("clientId", Text),
+                        field("clientHost", Text),
+                        field("rebalanceTimeout", Int32).since(1),
+                        field("sessionTimeout", Int32),
+                        field("subscription", $subscription),
+                        field("assignment", $assignment),
+                    ])),
+                ),
+            ],
+            newest: 4,
+            flexible: 4,
+        }
+    };
+}
+
 /// A classic group, whose members' subscriptions and assignments are bytes.
-static GROUP_METADATA: Message = Message {
-    name: GROUP_METADATA_NAME,
-    fields: &[
-        field("protocolType", Text),
-        field("generation", Int32),
-        field("protocol", Text).nullable(),
-        field("leader", Text).nullable(),
-        field("currentStateTimestamp", Int64).since(2),
-        field("members", List(&Struct(&members!(Bytes, Bytes)))),
-    ],
-    newest: 4,
-    flexible: 4,
-};
+static GROUP_METADATA: Message = classic_group!(Bytes, Bytes);
 
 /// A classic group of consumers.
-pub(super) static CONSUMERS_METADATA: Message = Message {
-    name: GROUP_METADATA_NAME,
-    fields: &[
-        field("protocolType", Text),
-        field("generation", Int32),
-        field("protocol", Text).nullable(),
-        field("leader", Text).nullable(),
-        field("currentStateTimestamp", Int64).since(2),
-        field(
-            "members",
-            List(&Struct(&members!(Kind::Message(&SUBSCRIPTION), Kind::Message(&ASSIGNMENT)))),
-        ),
-    ],
-    newest: 4,
-    flexible: 4,
-};
-
-const GROUP_METADATA_NAME: &str = "GroupMetadataValue";
+pub(super) static CONSUMERS_METADATA: Message =
+    classic_group!(Kind::Message(&SUBSCRIPTION), Kind::Message(&ASSIGNMENT));
 
 /// `ConsumerProtocolSubscription`.
 const SUBSCRIPTION: Message = Message {
