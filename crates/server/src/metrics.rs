@@ -53,13 +53,8 @@ impl MetricsListener {
 }
 
 /// The log directories and what lies in them.
+#[derive(Debug)]
 struct LogMetrics(Weak<Broker>);
-
-impl fmt::Debug for LogMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LogMetrics")
-    }
-}
 
 impl Collector for LogMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

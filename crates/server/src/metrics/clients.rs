@@ -19,13 +19,8 @@ use crate::broker::Broker;
 const COUNTER_SUFFIX: &str = "_total";
 
 /// The metrics of all clients, and what is to be known of their pushing.
+#[derive(Debug)]
 pub(super) struct ClientMetrics(pub(super) Weak<Broker>);
-
-impl fmt::Debug for ClientMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientMetrics")
-    }
-}
 
 impl Collector for ClientMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

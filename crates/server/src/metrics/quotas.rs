@@ -12,13 +12,8 @@ use crate::broker::Broker;
 use crate::quotas::EntityMetrics;
 
 /// The rates of who is held by a quota, and who has to be silent.
+#[derive(Debug)]
 pub(super) struct QuotaMetrics(pub(super) Weak<Broker>);
-
-impl fmt::Debug for QuotaMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("QuotaMetrics")
-    }
-}
 
 impl Collector for QuotaMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
