@@ -76,11 +76,6 @@ impl ClientTelemetry {
         self.instances.lock().pushed(instance, decoded)
     }
 
-    /// `telemetry.max.bytes`.
-    pub(crate) fn max_bytes(&self) -> usize {
-        self.instances.lock().max_bytes()
-    }
-
     /// Looks at what is known.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&ClientInstances) -> T) -> T {
         look(&self.instances.lock())

@@ -30,7 +30,8 @@ pub(super) fn handle(
             subscription_id: subscribed.id,
             accepted_compression_types: ACCEPTED.map(|codec| codec.id().cast_signed()).to_vec(),
             push_interval_ms: i32::try_from(subscribed.interval.as_millis()).unwrap_or(i32::MAX),
-            telemetry_max_bytes: i32::try_from(broker.telemetry().max_bytes()).unwrap_or(i32::MAX),
+            telemetry_max_bytes: i32::try_from(broker.config().telemetry.max_bytes)
+                .unwrap_or(i32::MAX),
             // What brokers are told adds up over all of them, whichever a client pushes to.
             delta_temporality: true,
             requested_metrics: subscribed.metrics.into_iter().map(StrBytes::from).collect(),

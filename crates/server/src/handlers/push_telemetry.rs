@@ -23,10 +23,10 @@ pub(super) fn handle(
         Err(reason) => return Answer::now(refused(&context.connection, &reason)),
     };
     let (env, connection) = (broker.env().clone(), Arc::clone(&context.connection));
+    let max = broker.config().telemetry.max_bytes as usize;
     // To decompress and decode a megabyte takes milliseconds, for which others would wait.
     Answer::later(async move {
         let decoding = move || {
-            let max = telemetry.max_bytes();
             let decode = || decode_push(compression, &request.metrics, max);
             let decoded = (!request.metrics.is_empty()).then(decode).transpose();
             telemetry.pushed(request.client_instance_id, decoded)
