@@ -31,10 +31,12 @@ fn describe(broker: &Broker, request: &DescribeLogDirsRequest) -> DescribeLogDir
         partitions.collect()
     });
     let logs = broker.logs();
-    let mut shown = logs.logs();
-    shown.retain(|log| wanted.as_ref().is_none_or(|wanted| wanted.contains(log.partition())));
+    // Before the logs: a move that ends in between is seen twice then. In the other order it would be seen nowhere,
+    // and whoever waits for its end would take it for given up.
     let mut moves = logs.moves();
     moves.retain(|it| wanted.as_ref().is_none_or(|wanted| wanted.contains(it.partition())));
+    let mut shown = logs.logs();
+    shown.retain(|log| wanted.as_ref().is_none_or(|wanted| wanted.contains(log.partition())));
     let results = logs.dirs().map(|dir| {
         let here = |log: &Log| Arc::ptr_eq(log.log_dir(), dir);
         let held = shown.iter().filter(|log| here(log)).map(|log| Replica {
