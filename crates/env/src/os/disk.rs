@@ -130,7 +130,7 @@ impl Disk for OsDisk {
             .open(path)
             .map_err(|error| at(path, error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(DirLock(Box::new(file)))),
+            Ok(()) => Ok(Some(DirLock(Box::new(HeldLock(file))))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(at(path, error.into())),
         }
@@ -250,6 +250,17 @@ impl File for OsFile {
     }
 }
 
+/// A locked file. A process that is just being started has its descriptor, too, and so would keep the
+/// lock for a moment: it is given up in words.
+struct HeldLock(fs::File);
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        // Closing the file gives it up as well.
+        let _given_up = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +287,20 @@ mod tests {
         let mut read = vec![0xff; expected.len() + 10];
         assert_eq!(file.read_at(&mut read, 0).unwrap(), expected.len());
         assert_eq!(read[..expected.len()], expected);
+    }
+
+    #[test]
+    fn a_lock_ends_when_it_is_dropped_whoever_else_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".lock");
+        let file = fs::File::create(&path).unwrap();
+        let of_a_child = file.try_clone().unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let held = HeldLock(file);
+        assert!(OsDisk.lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(OsDisk.lock(&path).unwrap().is_some());
+        drop(of_a_child);
     }
 
     #[test]
