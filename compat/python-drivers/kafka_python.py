@@ -112,9 +112,15 @@ class Client:
         self.streams[stream] = Stream(stream, begin, **self.settings)
 
     def join(self, stream, topic, strategy, **asked):
+        def begin(member):
+            member.consumer.subscribe([topic], listener=member)
+            # It joins again when it learns of partitions, and 3.0.12 drops what it is assigned then if a poll ends
+            # meanwhile. So it learns of them before it joins.
+            member.consumer.partitions_for_topic(topic)
+
         self.streams[stream] = Stream(
             stream,
-            lambda member: member.consumer.subscribe([topic], listener=member),
+            begin,
             **self.settings,
             **membership(**asked),
             partition_assignment_strategy=[ASSIGNORS[strategy]],
