@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::quorum::{
-    CommittedBatch, MetadataApplier, MetadataQuorum, ProposeError, QuorumDescription, QuorumError,
-    QuorumOptions,
+    CommittedBatch, MetadataApplier, MetadataQuorum, NoTransport, ProposeError, QuorumDescription,
+    QuorumError, QuorumOptions,
 };
 
 /// Told of every change of the image, in order, before readers see the new one.
@@ -67,9 +67,11 @@ impl ControllerError {
     /// The code that a client is told.
     pub(crate) fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Propose(ProposeError::NotLeader { .. } | ProposeError::ShuttingDown) => {
-                ErrorCode::NotController
-            }
+            Self::Propose(
+                ProposeError::NotLeader { .. }
+                | ProposeError::LostLead
+                | ProposeError::ShuttingDown,
+            ) => ErrorCode::NotController,
             Self::Propose(ProposeError::TooLarge { .. }) => ErrorCode::PolicyViolation,
             Self::Propose(ProposeError::Empty) | Self::Fault(_) => ErrorCode::UnknownServerError,
             Self::Propose(ProposeError::Fault(_) | ProposeError::NoRoom { .. })
@@ -109,7 +111,8 @@ impl ControllerHost {
             fault: Mutex::new(None),
         });
         let applier = Applier { state: Arc::clone(&state) };
-        let quorum = MetadataQuorum::start(env.clone(), options, applier).await?;
+        let quorum =
+            MetadataQuorum::start(env.clone(), options, applier, Arc::new(NoTransport)).await?;
         if let Some(fault) = state.fault.lock().take() {
             return Err(ControllerStartError::Fault(fault));
         }

@@ -23,9 +23,12 @@
 
 mod batch;
 mod checkpoint;
+mod description;
 mod entry_codec;
 mod entry_log;
+mod errors;
 mod log_storage;
+mod options;
 mod peers;
 mod quorum_state;
 mod raft_config;
@@ -33,6 +36,10 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use description::{QuorumDescription, ReplicaState};
+pub(crate) use errors::{ChangeVotersError, ProposeError, QuorumError};
+pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
+pub(crate) use peers::NoTransport;
 pub use quorum_state::{QuorumStateContents, read_quorum_state};
 
 use std::collections::BTreeMap;
@@ -40,9 +47,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::rt::WatchReceiver as _;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
@@ -58,6 +66,10 @@ use state_machine::{Progress, StateMachine};
 /// Most bytes of records in one proposal, as Kafka bounds a batch of its metadata log.
 pub(crate) const MAX_PROPOSAL_BYTES: usize = 8 * 1024 * 1024;
 
+/// Most bytes of a message between voters, and of its answer: a proposal, and what goes with it.
+#[allow(dead_code, reason = "not everything that several voters need is in place")]
+pub(crate) const MAX_MESSAGE_BYTES: usize = MAX_PROPOSAL_BYTES + (1 << 20);
+
 /// Bytes that have to be free beside those of a proposal: headers, indexes, a new segment.
 const MARGIN: u64 = 1 << 20;
 /// Bytes that have to be free for a snapshot. Without them the log grows on: a snapshot that does not fit stops the quorum.
@@ -65,114 +77,6 @@ const SNAPSHOT_ROOM: u64 = 32 << 20;
 
 /// The directory of the metadata log inside `metadata.log.dir`.
 pub(crate) const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
-
-/// How a node takes part in the metadata quorum.
-#[derive(Clone, Debug)]
-pub(crate) struct QuorumOptions {
-    /// `node.id` of this node; not negative.
-    pub(crate) node_id: i32,
-    /// The cluster that the log belongs to; a log of another cluster is refused.
-    pub(crate) cluster_id: Uuid,
-    /// `metadata.log.dir`: the log lives in [`METADATA_LOG_DIR`] inside it.
-    pub(crate) dir: PathBuf,
-    /// `controller.quorum.voters`: for now exactly this node.
-    pub(crate) voters: Vec<i32>,
-    /// `controller.quorum.election.timeout.ms`; a lone voter never waits for it.
-    pub(crate) election_timeout: Duration,
-    /// `metadata.log.max.record.bytes.between.snapshots`, at least 1.
-    pub(crate) max_bytes_between_snapshots: u64,
-    /// `metadata.log.segment.bytes`. A larger batch has a segment of its own.
-    pub(crate) segment_bytes: u32,
-}
-
-impl QuorumOptions {
-    /// A lone voter with Kafka's defaults. Segments are as large as the gap between snapshots, so
-    /// that each snapshot frees one.
-    pub(crate) fn new(node_id: i32, cluster_id: Uuid, dir: PathBuf) -> Self {
-        Self {
-            node_id,
-            cluster_id,
-            dir,
-            voters: vec![node_id],
-            election_timeout: Duration::from_secs(1),
-            max_bytes_between_snapshots: 20 * 1024 * 1024,
-            segment_bytes: 20 * 1024 * 1024,
-        }
-    }
-}
-
-/// Why a quorum did not start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum QuorumError {
-    /// Several voters were configured.
-    #[error(
-        "controller.quorum.voters names {voters:?}: clusters of several nodes are not served yet"
-    )]
-    SeveralVoters {
-        /// The configured voters.
-        voters: Vec<i32>,
-    },
-    /// This node is no voter.
-    #[error("node.id {node_id} is not among controller.quorum.voters {voters:?}")]
-    NotAVoter {
-        /// This node.
-        node_id: i32,
-        /// The configured voters.
-        voters: Vec<i32>,
-    },
-    /// The log on the disk was written by another node or in another cluster.
-    #[error("{} belongs to node {node_id} of cluster {cluster_id:?}, not to this node", dir.display())]
-    ForeignLog {
-        /// The directory of the log.
-        dir: PathBuf,
-        /// Whose log it is.
-        node_id: i32,
-        /// Which cluster's log it is.
-        cluster_id: Uuid,
-    },
-    /// The disk failed, or what it holds is damaged.
-    #[error("the metadata log cannot be opened: {0}")]
-    Disk(#[from] io::Error),
-    /// Raft stopped before it had a leader.
-    #[error("the metadata quorum stopped while starting: {0}")]
-    Stopped(String),
-}
-
-/// Why a proposal was not committed, or is not known to be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ProposeError {
-    /// Another node is the active controller, or none is. Nothing was written.
-    #[error("this node is not the active controller (which is {leader:?})")]
-    NotLeader {
-        /// The active controller, if it is known.
-        leader: Option<i32>,
-    },
-    /// A proposal needs at least one record. Nothing was written.
-    #[error("a proposal without records")]
-    Empty,
-    /// The records exceed [`MAX_PROPOSAL_BYTES`]. Nothing was written.
-    #[error("a proposal of {bytes} bytes exceeds the limit of {MAX_PROPOSAL_BYTES}")]
-    TooLarge {
-        /// Bytes of all records.
-        bytes: usize,
-    },
-    /// The disk is full. Nothing was written: a write that fails would stop the quorum.
-    #[error(
-        "the file system of the metadata log has {available} bytes free, and {needed} are needed: make room"
-    )]
-    NoRoom {
-        /// Bytes that are free.
-        available: u64,
-        /// Bytes that have to be.
-        needed: u64,
-    },
-    /// The quorum is stopping. The proposal may or may not be committed.
-    #[error("the metadata quorum is shutting down")]
-    ShuttingDown,
-    /// The log failed; the quorum has stopped. The proposal may or may not be committed.
-    #[error("the metadata quorum has failed: {0}")]
-    Fault(String),
-}
 
 /// Where a proposal stands in the metadata log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,30 +126,6 @@ pub(crate) struct LeaderAndEpoch {
     pub(crate) epoch: i32,
 }
 
-/// What `DescribeQuorum` tells of one voter (KIP-836).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct VoterState {
-    /// Its `node.id`.
-    pub(crate) node_id: i32,
-    /// Offset of the next record in its log; -1 if unknown.
-    pub(crate) log_end_offset: i64,
-}
-
-/// What `DescribeQuorum` tells (KIP-595, KIP-836).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct QuorumDescription {
-    /// Leader and epoch.
-    pub(crate) leader: LeaderAndEpoch,
-    /// Offset of the first record that is not known to be committed and applied here.
-    pub(crate) high_watermark: i64,
-    /// Offset of the first record not replaced by a snapshot.
-    pub(crate) log_start_offset: i64,
-    /// Offset of the next record here.
-    pub(crate) log_end_offset: i64,
-    /// All voters.
-    pub(crate) voters: Vec<VoterState>,
-}
-
 type Core = Raft<MetadataRaft, StateMachine>;
 
 /// This node's part in the metadata quorum. Dropping it stops it without ceremony, like a crash.
@@ -256,6 +136,8 @@ pub(crate) struct MetadataQuorum {
     progress: Arc<Progress>,
     leader: watch::Receiver<LeaderAndEpoch>,
     keeper: TaskHandle,
+    directory_id: Uuid,
+    voters: Vec<Voter>,
 }
 
 impl MetadataQuorum {
@@ -266,7 +148,9 @@ impl MetadataQuorum {
         env: Env,
         options: QuorumOptions,
         applier: impl MetadataApplier,
+        transport: Arc<dyn VoterTransport>,
     ) -> Result<Self, QuorumError> {
+        let _for_several_voters = transport;
         let voter = check_voters(&options)?;
         let owner = Owner { cluster_id: options.cluster_id, node_id: options.node_id };
         let dir = options.dir.join(METADATA_LOG_DIR);
@@ -303,7 +187,16 @@ impl MetadataQuorum {
         let keeper = Keeper { core: core.clone(), storage: kept, progress: progressing, announce };
         let keeper = env.spawn("metadata quorum keeper", keeper.run());
         let mut elected = leader.clone();
-        let quorum = Self { env, core, storage, progress, leader, keeper };
+        let quorum = Self {
+            env,
+            core,
+            storage,
+            progress,
+            leader,
+            keeper,
+            directory_id: options.directory_id,
+            voters: options.voters,
+        };
         match elected.wait_for(|leader| leader.leader.is_some()).await {
             Ok(_) => Ok(quorum),
             Err(_) => Err(QuorumError::Stopped(quorum.why_stopped())),
@@ -367,16 +260,58 @@ impl MetadataQuorum {
         }
     }
 
+    /// Answers a message that [`VoterTransport::call`] brought here, whatever its bytes.
+    #[allow(dead_code, reason = "the controller listener will call it")]
+    pub(crate) fn answer(&self, _message: Bytes) -> BoxFuture<'static, Bytes> {
+        async { Bytes::new() }.boxed()
+    }
+
+    /// The process of the voter `node_id` is known to be dead. If it led, this node stands for
+    /// election without waiting for silence to last.
+    #[allow(dead_code, reason = "the node's connections will call it")]
+    pub(crate) fn voter_vanished(&self, _node_id: i32) {}
+
+    /// Adds a voter: it follows first, and votes once it has the log (KIP-853).
+    #[allow(dead_code, reason = "AddRaftVoter will call it")]
+    pub(crate) async fn add_voter(
+        &self,
+        voter: Voter,
+        _directory_id: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        Err(ChangeVotersError::Fault(format!("voter {voter} cannot be added yet")))
+    }
+
+    /// Takes the vote from a voter (KIP-853). A leader that is removed leads until that is
+    /// committed.
+    #[allow(dead_code, reason = "RemoveRaftVoter will call it")]
+    pub(crate) async fn remove_voter(
+        &self,
+        node_id: i32,
+        directory_id: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        Err(ChangeVotersError::VoterNotFound { node_id, directory_id })
+    }
+
     /// The state of the quorum as this node knows it.
     pub(crate) fn describe(&self) -> QuorumDescription {
         let (log_start_offset, log_end_offset) = self.storage.offsets();
         let node_id = self.storage.owner().node_id;
+        let now = self.env.clock.wall().0;
         QuorumDescription {
             leader: *self.leader.borrow(),
             high_watermark: self.progress.applied_end.load(Ordering::Acquire),
             log_start_offset,
             log_end_offset,
-            voters: vec![VoterState { node_id, log_end_offset }],
+            voters: vec![ReplicaState {
+                node_id,
+                directory_id: self.directory_id,
+                log_end_offset,
+                // The leader does not fetch: it has all there is, now.
+                last_fetch_timestamp: now,
+                last_caught_up_timestamp: now,
+            }],
+            observers: Vec::new(),
+            addresses: self.voters.clone(),
         }
     }
 
@@ -461,11 +396,11 @@ impl Keeper {
 }
 
 fn check_voters(options: &QuorumOptions) -> Result<VoterId, QuorumError> {
-    let voters = options.voters.clone();
+    let voters: Vec<_> = options.voters.iter().map(|voter| voter.node_id).collect();
     if voters.len() > 1 {
         return Err(QuorumError::SeveralVoters { voters });
     }
-    if voters != [options.node_id] {
+    if !options.is_alone() {
         return Err(QuorumError::NotAVoter { node_id: options.node_id, voters });
     }
     Ok(voter_of(options.node_id)?)
@@ -515,19 +450,4 @@ fn raft_options(options: &QuorumOptions) -> Result<Config, QuorumError> {
 
 fn not_leader(leader: Option<VoterId>) -> ProposeError {
     ProposeError::NotLeader { leader: leader.and_then(|leader| node_id_of(leader).ok()) }
-}
-
-impl From<Fatal<MetadataRaft>> for ProposeError {
-    fn from(fatal: Fatal<MetadataRaft>) -> Self {
-        match fatal {
-            Fatal::Stopped => Self::ShuttingDown,
-            Fatal::StorageError(_) | Fatal::Panicked => Self::Fault(fatal.to_string()),
-        }
-    }
-}
-
-impl From<Fatal<MetadataRaft>> for QuorumError {
-    fn from(fatal: Fatal<MetadataRaft>) -> Self {
-        Self::Stopped(fatal.to_string())
-    }
 }

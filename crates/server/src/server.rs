@@ -26,7 +26,7 @@ use crate::handlers::dispatch;
 use crate::log_dirs;
 use crate::metrics::MetricsListener;
 use crate::network::{BoundSockets, ListenError, SocketServer};
-use crate::quorum::QuorumOptions;
+use crate::quorum::{QuorumOptions, Voter};
 
 /// How often retention, flushes and checkpoints are looked at; each has its own interval.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl Server {
             }
             None => None,
         };
-        let controller = start_controller(&env, &config, &cluster_id).await?;
+        let controller = start_controller(&env, &config, (&cluster_id, &logs)).await?;
         let advertised = advertised(&config, &addresses);
         let epoch = register(&env, &config, &controller, (&cluster_id, &logs), advertised).await?;
         let identity = (cluster_id, epoch);
@@ -204,18 +204,26 @@ async fn open_logs(env: &Env, config: &BrokerConfig) -> Result<LogManager, OpenE
 async fn start_controller(
     env: &Env,
     config: &Arc<BrokerConfig>,
-    cluster_id: &str,
+    (cluster_id, logs): (&str, &LogManager),
 ) -> Result<ControllerHost, StartError> {
     let id = parse_uuid(cluster_id).map_err(|_| StartError::ClusterId(cluster_id.to_owned()))?;
     let dir = config.node.metadata_log_dir.clone();
+    let metadata_dir = logs.dirs().find(|it| it.path() == dir);
+    let alone = QuorumOptions::new(config.node.node_id.0, id, dir.clone());
     let quorum = QuorumOptions {
+        directory_id: metadata_dir.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO),
         voters: match config.quorum.voters.as_slice() {
-            [] => vec![config.node.node_id.0],
-            voters => voters.iter().map(|voter| voter.node_id.0).collect(),
+            [] => alone.voters,
+            voters => voters
+                .iter()
+                .map(|it| Voter { node_id: it.node_id.0, host: it.host.clone(), port: it.port })
+                .collect(),
         },
         election_timeout: config.quorum.election_timeout,
+        fetch_timeout: config.quorum.fetch_timeout,
+        request_timeout: config.quorum.request_timeout,
         max_bytes_between_snapshots: config.quorum.max_bytes_between_snapshots,
-        ..QuorumOptions::new(config.node.node_id.0, id, dir)
+        ..alone
     };
     let config = ControllerConfig { cluster_id: Arc::from(cluster_id), broker: Arc::clone(config) };
     Ok(ControllerHost::start(env, quorum, config).await?)

@@ -7,11 +7,11 @@ use ottla_protocol::messages::describe_quorum_response::{
 };
 use ottla_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use ottla_protocol::topic_name::CLUSTER_METADATA_TOPIC;
-use ottla_protocol::{BrokerId, ErrorCode, StrBytes, Timestamp, Uuid, message};
+use ottla_protocol::{BrokerId, ErrorCode, StrBytes, Uuid, message};
 
 use super::{Answer, RequestContext};
 use crate::broker::Broker;
-use crate::quorum::{QuorumDescription, VoterState};
+use crate::quorum::{QuorumDescription, ReplicaState as State};
 
 /// From this version on voters are told with their directories and addresses (KIP-853).
 const FIRST_VERSION_WITH_PLACES: i16 = 2;
@@ -45,12 +45,9 @@ fn describe(
     with_places: bool,
 ) -> DescribeQuorumResponse {
     let image = broker.image();
-    let metadata_log_dir = &broker.config().node.metadata_log_dir;
-    let dir = broker.logs().dirs().find(|dir| with_places && dir.path() == metadata_log_dir);
-    let dir_id = dir.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO);
-    // The leader does not fetch: it has all there is, now.
-    let now = broker.wall();
-    let voters = quorum.voters.iter().map(|voter| replica(voter, dir_id, now));
+    let replicas = |states: &[State]| {
+        states.iter().map(|state| replica(state, with_places)).collect::<Vec<_>>()
+    };
     let nodes = quorum.voters.iter().filter(|_| with_places).map(|voter| {
         // A voter takes requests for the controller where it takes all others.
         let registered = image.broker(BrokerId(voter.node_id));
@@ -68,7 +65,8 @@ fn describe(
         leader_id: quorum.leader.leader.unwrap_or(-1),
         leader_epoch: quorum.leader.epoch,
         high_watermark: quorum.high_watermark,
-        current_voters: voters.collect(),
+        current_voters: replicas(&quorum.voters),
+        observers: replicas(&quorum.observers),
     });
     message!(DescribeQuorumResponse {
         error_message: None,
@@ -80,13 +78,13 @@ fn describe(
     })
 }
 
-fn replica(voter: &VoterState, dir: Uuid, caught_up: Timestamp) -> ReplicaState {
+fn replica(state: &State, with_place: bool) -> ReplicaState {
     message!(ReplicaState {
-        replica_id: voter.node_id,
-        replica_directory_id: dir,
-        log_end_offset: voter.log_end_offset,
-        last_fetch_timestamp: caught_up.0,
-        last_caught_up_timestamp: caught_up.0,
+        replica_id: state.node_id,
+        replica_directory_id: if with_place { state.directory_id } else { Uuid::ZERO },
+        log_end_offset: state.log_end_offset,
+        last_fetch_timestamp: state.last_fetch_timestamp,
+        last_caught_up_timestamp: state.last_caught_up_timestamp,
     })
 }
 

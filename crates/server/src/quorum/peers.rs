@@ -4,7 +4,11 @@
 //! [`super::MetadataQuorum::start`].
 
 use std::io;
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};
@@ -13,7 +17,18 @@ use openraft::raft::{
 };
 
 use super::checkpoint::Checkpoint;
+use super::options::{Voter, VoterTransport};
 use super::raft_config::{CommittedLeader, MetadataRaft, Vote, VoterId};
+
+/// The transport of a quorum of one, which has nobody to talk to.
+pub(crate) struct NoTransport;
+
+impl VoterTransport for NoTransport {
+    fn call(&self, to: &Voter, _: Bytes, _: Duration) -> BoxFuture<'static, io::Result<Bytes>> {
+        let why = format!("voter {to} cannot be reached: this node has no way to other voters");
+        async move { Err(io::Error::new(io::ErrorKind::NotConnected, why)) }.boxed()
+    }
+}
 
 /// Makes connections to other voters.
 pub(super) struct Peers;

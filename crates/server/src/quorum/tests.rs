@@ -64,18 +64,26 @@ fn options(dir: &Path) -> QuorumOptions {
     QuorumOptions::new(1, CLUSTER, dir.to_owned())
 }
 
+fn voters(ids: &[i32]) -> Vec<Voter> {
+    ids.iter().map(|id| Voter { node_id: *id, host: format!("node-{id}"), port: 9093 }).collect()
+}
+
 async fn start(dir: &Path) -> (MetadataQuorum, Recorder) {
     start_with(options(dir)).await
 }
 
 async fn start_with(options: QuorumOptions) -> (MetadataQuorum, Recorder) {
     let applier = Recorder::default();
-    let quorum = MetadataQuorum::start(Env::os(), options, applier.clone()).await.unwrap();
+    let quorum = MetadataQuorum::start(Env::os(), options, applier.clone(), Arc::new(NoTransport))
+        .await
+        .unwrap();
     (quorum, applier)
 }
 
 async fn refusal(options: QuorumOptions) -> String {
-    match MetadataQuorum::start(Env::os(), options, Recorder::default()).await {
+    match MetadataQuorum::start(Env::os(), options, Recorder::default(), Arc::new(NoTransport))
+        .await
+    {
         Ok(_) => panic!("it started"),
         Err(error) => error.to_string(),
     }
@@ -279,9 +287,9 @@ async fn a_damaged_vote_is_refused_and_a_torn_one_forgotten() {
 #[tokio::test]
 async fn what_cannot_be_served_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let why = refusal(QuorumOptions { voters: vec![1, 2, 3], ..options(dir.path()) }).await;
+    let why = refusal(QuorumOptions { voters: voters(&[1, 2, 3]), ..options(dir.path()) }).await;
     assert!(why.contains("clusters of several nodes are not served yet"), "{why}");
-    let why = refusal(QuorumOptions { voters: vec![2], ..options(dir.path()) }).await;
+    let why = refusal(QuorumOptions { voters: voters(&[2]), ..options(dir.path()) }).await;
     assert!(why.contains("node.id 1 is not among"), "{why}");
 
     let (quorum, _) = start(dir.path()).await;

@@ -12,7 +12,7 @@ use ottla_sim::{Crash, DiskFaults, EventLog, Node, Simulation};
 use parking_lot::Mutex;
 
 use super::{CLUSTER, Recorder, record};
-use crate::quorum::{MetadataQuorum, QuorumOptions};
+use crate::quorum::{MetadataQuorum, NoTransport, QuorumOptions};
 
 /// What clients were told is committed, with its offset.
 type Acknowledged = Arc<Mutex<Vec<(i64, Bytes)>>>;
@@ -34,7 +34,8 @@ async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<Infall
         ..QuorumOptions::new(1, CLUSTER, PathBuf::from("/data"))
     };
     let applied = Recorder::default();
-    let quorum = MetadataQuorum::start(env.clone(), options, applied.clone()).await?;
+    let quorum =
+        MetadataQuorum::start(env.clone(), options, applied.clone(), Arc::new(NoTransport)).await?;
     check(&applied.records(), &told);
     loop {
         env.clock.sleep(Duration::from_millis(1)).await;

@@ -1,0 +1,99 @@
+//! How a node takes part in the quorum, and how it reaches the others.
+#![allow(dead_code, reason = "not everything that several voters need is in place")]
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use ottla_protocol::Uuid;
+
+/// A voter, and where its controller listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Voter {
+    /// Its `node.id`; -1 where only the address is known (`controller.quorum.bootstrap.servers`).
+    pub(crate) node_id: i32,
+    /// Host name or address.
+    pub(crate) host: String,
+    /// TCP port.
+    pub(crate) port: u16,
+}
+
+impl fmt::Display for Voter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node_id, host, port } = self;
+        if *node_id < 0 {
+            return write!(f, "{host}:{port}");
+        }
+        write!(f, "{node_id}@{host}:{port}")
+    }
+}
+
+/// Carries a message to another voter and brings its answer back.
+///
+/// The bytes are the quorum's own; what arrives goes to [`super::MetadataQuorum::answer`] there.
+/// Messages and answers stay below [`super::MAX_MESSAGE_BYTES`]. Messages may be lost, doubled and
+/// overtaken: the quorum copes with it.
+pub(crate) trait VoterTransport: Send + Sync + 'static {
+    /// Sends `request` and waits for the answer, for at most `limit`.
+    fn call(
+        &self,
+        to: &Voter,
+        request: Bytes,
+        limit: Duration,
+    ) -> BoxFuture<'static, io::Result<Bytes>>;
+}
+
+/// How a node takes part in the metadata quorum.
+#[derive(Clone, Debug)]
+pub(crate) struct QuorumOptions {
+    /// `node.id` of this node; not negative.
+    pub(crate) node_id: i32,
+    /// The cluster that the log belongs to; a log of another cluster is refused.
+    pub(crate) cluster_id: Uuid,
+    /// `directory.id` of `metadata.log.dir` (KIP-853). A voter whose directory is another than the one
+    /// the voters know has lost its votes and its log, and takes no part.
+    pub(crate) directory_id: Uuid,
+    /// `metadata.log.dir`: the log lives in [`super::METADATA_LOG_DIR`] inside it.
+    pub(crate) dir: PathBuf,
+    /// `controller.quorum.voters`: who forms a new quorum, and where voters are. A node that is not
+    /// among them waits until it is added ([`super::MetadataQuorum::add_voter`]).
+    pub(crate) voters: Vec<Voter>,
+    /// `controller.quorum.election.timeout.ms`; a lone voter never waits for it.
+    pub(crate) election_timeout: Duration,
+    /// `controller.quorum.fetch.timeout.ms`: how long a voter bears silence from its leader, and a
+    /// leader, half as long again, from a majority.
+    pub(crate) fetch_timeout: Duration,
+    /// `controller.quorum.request.timeout.ms`: how long a message may take.
+    pub(crate) request_timeout: Duration,
+    /// `metadata.log.max.record.bytes.between.snapshots`, at least 1.
+    pub(crate) max_bytes_between_snapshots: u64,
+    /// `metadata.log.segment.bytes`. A larger batch has a segment of its own.
+    pub(crate) segment_bytes: u32,
+}
+
+impl QuorumOptions {
+    /// A lone voter with Kafka's defaults. Segments are as large as the gap between snapshots, so
+    /// that each snapshot frees one.
+    pub(crate) fn new(node_id: i32, cluster_id: Uuid, dir: PathBuf) -> Self {
+        Self {
+            node_id,
+            cluster_id,
+            directory_id: Uuid::ZERO,
+            dir,
+            voters: vec![Voter { node_id, host: String::new(), port: 0 }],
+            election_timeout: Duration::from_secs(1),
+            fetch_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(2),
+            max_bytes_between_snapshots: 20 * 1024 * 1024,
+            segment_bytes: 20 * 1024 * 1024,
+        }
+    }
+
+    /// Whether this node is a quorum by itself, as far as the configuration knows.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(&self.voters[..], [voter] if voter.node_id == self.node_id)
+    }
+}
