@@ -248,6 +248,8 @@ pub struct GroupCoordinatorSettings {
     pub max_session_timeout: Duration,
     /// `group.max.size`: members of one group.
     pub max_size: usize,
+    /// `group.coordinator.threads`: partitions whose groups are loaded at once.
+    pub threads: usize,
 }
 
 /// `__consumer_offsets` and what is kept there.

@@ -4,8 +4,8 @@
 //! ```text
 //!             became leader            log replayed
 //! (no shard) ──────────────► Loading ───────────────► Active ──┐
-//!      ▲                        │ could not be read     │      │ decide ─► append ─► replay ─► reply
-//!      │                        ▼                       │      └──────────────────────────────┘
+//!      ▲                        │ could not be read     │      │ decide ─► append ─► replay ─► committed ─► reply
+//!      │                        ▼                       │      └────────────────────────────────────────────┘
 //!      └──── resigned ─────── Failed                    │
 //!      ▲                                                │
 //!      └──────────────── resigned, everyone told ───────┘
@@ -14,10 +14,11 @@
 //! # Invariants
 //! - A shard answers nothing before its whole partition is replayed: never a wrong offset, rather
 //!   `COORDINATOR_LOAD_IN_PROGRESS`.
-//! - What a shard decided is appended and replayed under its lock, so decisions are made on what is in the log. A partition
-//!   has one replica so far: what is in the log is committed, at the latest when it is flushed.
-//! - Nobody is told of what is not committed: see [`Decided::on_disk`].
+//! - What a shard decided is appended and replayed under its lock, so decisions are made on what is in the log.
+//! - Nobody is told of what is not committed, in the epoch in which the shard was elected: see [`Decided::committing`].
+//! - A shard appends in that epoch only. What was elected in a newer one replays the log anew.
 
+mod commitment;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,18 +35,20 @@ use ottla_env::{BoxFuture, Env};
 use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
 use ottla_protocol::{ErrorCode, Monotonic, StrBytes};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tracing::{error, info};
 
-use crate::replica::{Flushing, Partition};
-use shard::Shard;
+use crate::replica::Partition;
+use commitment::Commitments;
+pub(crate) use commitment::Committing;
+use shard::{LoadError, Shard};
 
 /// What a coordinator answers, and what comes before anybody is told.
 pub(crate) struct Decided<A> {
     /// The answer.
     pub(crate) answer: A,
-    /// What it tells of is on its way to the disk (`flush.messages`); `None` if it is committed.
-    pub(crate) on_disk: Option<Flushing>,
+    /// What it tells of is on its way to the other replicas, or to the disk (`flush.messages`); `None` if it is committed.
+    pub(crate) committing: Option<Committing>,
 }
 
 /// The group coordinators of this node.
@@ -54,6 +57,10 @@ pub(crate) struct CoordinatorHost {
     config: GroupCoordinatorConfig,
     /// `offsets.load.buffer.size`.
     load_buffer_bytes: usize,
+    /// `offsets.commit.timeout.ms`.
+    commit_timeout: Duration,
+    /// One for each partition that may be loaded at the same time (`group.coordinator.threads`).
+    loads: Semaphore,
     /// Partitions of `__consumer_offsets` (`offsets.topic.num.partitions` when it was created).
     shards: Mutex<BTreeMap<i32, Arc<Shard>>>,
     next_token: AtomicU64,
@@ -69,6 +76,8 @@ impl CoordinatorHost {
             env,
             config: GroupCoordinatorConfig::new(&config.group_coordinator, offsets),
             load_buffer_bytes: offsets.load_buffer_bytes,
+            commit_timeout: offsets.commit_timeout,
+            loads: Semaphore::new(config.group_coordinator.threads),
             shards: Mutex::default(),
             next_token: AtomicU64::new(1),
             armed: Mutex::new(None),
@@ -79,7 +88,9 @@ impl CoordinatorHost {
     /// This broker leads `partition` of `__consumer_offsets`: loads its groups in the background.
     pub(crate) fn elected(self: &Arc<Self>, partition: Arc<Partition>) {
         let index = partition.name().partition;
-        let shard = Arc::new(Shard::loading(partition));
+        let commitments =
+            Commitments::new(self.env.clone(), self.commit_timeout, Arc::clone(&partition));
+        let shard = Arc::new(Shard::loading(partition, commitments));
         let before = self.shards.lock().insert(index, Arc::clone(&shard));
         if let Some(before) = before {
             // A new epoch of the same leader: what was replayed before is replayed again, from the log. Nobody who still
@@ -87,24 +98,26 @@ impl CoordinatorHost {
             before.resign();
             info!(partition = index, "reloading groups");
         }
-        let host = Arc::clone(self);
-        let load = async move {
-            let (loading, config) = (Arc::clone(&shard), host.config.clone());
-            let buffer_bytes = host.load_buffer_bytes;
-            let load = move || shard::load(&loading, config, buffer_bytes);
-            let loaded = host.env.run_blocking(load).await;
-            match loaded {
-                Ok(coordinator) => {
-                    let deadline = shard.activate(coordinator, host.now());
-                    host.arm(deadline);
-                }
-                Err(reason) => {
-                    error!(partition = index, %reason, "could not load the groups of a partition");
-                    shard.fail();
-                }
-            }
-        };
+        let load = Arc::clone(self).load(shard);
         self.env.spawner.spawn("group loader", Box::pin(load));
+    }
+
+    async fn load(self: Arc<Self>, shard: Arc<Shard>) {
+        let Ok(_turn) = self.loads.acquire().await else { return };
+        let (loading, config) = (Arc::clone(&shard), self.config.clone());
+        let buffer_bytes = self.load_buffer_bytes;
+        let load = move || shard::load(&loading, config, buffer_bytes);
+        match self.env.run_blocking(load).await {
+            Ok(loaded) => {
+                let deadline = shard.activate(loaded, self.now());
+                self.arm(deadline);
+            }
+            Err(LoadError::Resigned) => {}
+            Err(reason) => {
+                error!(partition = shard.index(), %reason, "could not load the groups of a partition");
+                shard.fail();
+            }
+        }
     }
 
     /// This broker does not lead that partition of `__consumer_offsets` any more.
@@ -155,7 +168,8 @@ impl CoordinatorHost {
         Ok(reply)
     }
 
-    /// Looks at every shard that is active; an error stands for those that are still loading.
+    /// Looks at every shard that is active; an error stands for those that are still loading. Who has just resigned is left
+    /// out, as if that had been known.
     pub(crate) fn look_at_all<A>(
         &self,
         mut look: impl FnMut(&GroupCoordinator) -> A,
@@ -164,12 +178,16 @@ impl CoordinatorHost {
         let now = self.now();
         shards
             .iter()
-            .map(|shard| {
+            .filter_map(|shard| {
                 let looked = shard.decide(now, |coordinator, _| Outcome {
                     records: Vec::new(),
                     answer: look(coordinator),
                 });
-                looked.map(|(decided, _)| decided)
+                match looked {
+                    Ok((decided, _)) => Some(Ok(decided)),
+                    Err(ErrorCode::NotCoordinator) => None,
+                    Err(error) => Some(Err(error)),
+                }
             })
             .collect()
     }

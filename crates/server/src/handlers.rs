@@ -48,18 +48,17 @@ mod update_features;
 
 use std::sync::Arc;
 
-use ottla_coordinator::group::{Reply, append_error};
+use ottla_coordinator::group::Reply;
 use ottla_env::BoxFuture;
 use ottla_metadata::BrokerRegistration;
 use ottla_protocol::{BrokerId, ErrorCode, NodeEndpoint, RequestHeader, StrBytes};
 use tokio::sync::oneshot;
-use tracing::error;
 
 use crate::broker::Broker;
-use crate::coordinator_host::Decided;
+use crate::coordinator_host::{Committing, Decided};
 use crate::network::ConnectionContext;
 use crate::quotas::{ClientName, MutationQuota};
-use crate::replica::{FetchedRecords, Flushing};
+use crate::replica::FetchedRecords;
 
 pub(crate) use dispatch::dispatch;
 
@@ -147,9 +146,9 @@ impl RequestContext {
     }
 }
 
-/// What a coordinator answers, as soon as what it tells of is on the disk.
-fn once_on_disk<R: Into<Response> + Send + 'static>(
-    pending: Vec<Flushing>,
+/// What a coordinator answers, as soon as what it tells of is committed.
+fn once_committed<R: Into<Response> + Send + 'static>(
+    pending: Vec<Committing>,
     response: R,
     refuse: impl FnOnce(ErrorCode) -> R + Send + 'static,
 ) -> Answer {
@@ -157,19 +156,16 @@ fn once_on_disk<R: Into<Response> + Send + 'static>(
         return Answer::now(response);
     }
     Answer::later(async move {
-        match all_on_disk(pending).await {
+        match all_committed(pending).await {
             Ok(()) => response,
             Err(error) => refuse(error),
         }
     })
 }
 
-async fn all_on_disk(pending: impl IntoIterator<Item = Flushing>) -> Result<(), ErrorCode> {
-    for flushing in pending {
-        flushing.await.map_err(|reason| {
-            error!(%reason, "the coordinator could not flush");
-            append_error(ErrorCode::KafkaStorageError)
-        })?;
+async fn all_committed(pending: impl IntoIterator<Item = Committing>) -> Result<(), ErrorCode> {
+    for committing in pending {
+        committing.await?;
     }
     Ok(())
 }
@@ -184,21 +180,23 @@ fn group_reply<R: Into<Response> + Send + 'static>(
         Ok(reply) => reply,
         Err(error) => return Answer::now(refuse(error)),
     };
-    let answer = |reply: Option<Reply>| match reply.and_then(take) {
-        Some(response) => response,
-        // The shard was dropped with the request in it: another broker coordinates the group now.
-        None => refuse(ErrorCode::NotCoordinator),
+    // The shard was dropped with the request in it: another broker coordinates the group now.
+    let gone = ErrorCode::NotCoordinator;
+    let answer = move |reply: Result<Reply, ErrorCode>| match reply {
+        Ok(reply) => take(reply).unwrap_or_else(|| refuse(gone)),
+        Err(error) => refuse(error),
     };
     match reply.try_recv() {
-        Ok(Decided { answer: reply, on_disk: None }) => Answer::now(answer(Some(reply))),
-        Err(oneshot::error::TryRecvError::Closed) => Answer::now(answer(None)),
-        Ok(Decided { answer: reply, on_disk }) => Answer::later(async move {
-            // Where the disk failed the shard is as good as gone.
-            answer(all_on_disk(on_disk).await.ok().map(|()| reply))
-        }),
+        Ok(Decided { answer: reply, committing: None }) => Answer::now(answer(Ok(reply))),
+        Err(oneshot::error::TryRecvError::Closed) => Answer::now(answer(Err(gone))),
+        Ok(Decided { answer: reply, committing }) => {
+            Answer::later(async move { answer(all_committed(committing).await.map(|()| reply)) })
+        }
         Err(oneshot::error::TryRecvError::Empty) => Answer::later(async move {
-            let Ok(Decided { answer: reply, on_disk }) = reply.await else { return answer(None) };
-            answer(all_on_disk(on_disk).await.ok().map(|()| reply))
+            let Ok(Decided { answer: reply, committing }) = reply.await else {
+                return answer(Err(gone));
+            };
+            answer(all_committed(committing).await.map(|()| reply))
         }),
     }
 }

@@ -275,6 +275,7 @@ impl GroupCoordinatorSettings {
             min_session_timeout: values.millis("group.min.session.timeout.ms"),
             max_session_timeout: values.millis("group.max.session.timeout.ms"),
             max_size: values.number("group.max.size"),
+            threads: values.number("group.coordinator.threads"),
         }
     }
 }

@@ -19,16 +19,16 @@ pub(super) fn handle(broker: &Arc<Broker>, request: &DeleteGroupsRequest) -> Ans
             coordinator.delete_groups(std::slice::from_ref(group_id))
         });
         match deleted {
-            Ok(Decided { answer, on_disk }) => {
+            Ok(Decided { answer, committing }) => {
                 results.extend(answer.into_iter().map(explained));
-                pending.extend(on_disk);
+                pending.extend(committing);
             }
             Err(error) => results.push(refuse(group_id, error)),
         }
     }
     let response = message!(DeleteGroupsResponse { results: results });
     let groups = request.groups_names.clone();
-    super::once_on_disk(pending, response, move |error| {
+    super::once_committed(pending, response, move |error| {
         let results = groups.iter().map(|group_id| refuse(group_id, error));
         message!(DeleteGroupsResponse { results: results.collect() })
     })

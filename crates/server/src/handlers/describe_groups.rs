@@ -27,8 +27,8 @@ pub(super) fn handle(
             coordinator.describe_group(group_id, context.version())
         });
         let mut group = match described {
-            Ok(Decided { answer, on_disk }) => {
-                pending.extend(on_disk);
+            Ok(Decided { answer, committing }) => {
+                pending.extend(committing);
                 answer
             }
             Err(error) => refuse(group_id, error),
@@ -38,7 +38,7 @@ pub(super) fn handle(
     });
     let response = message!(DescribeGroupsResponse { groups: groups.collect() });
     let asked = request.groups.clone();
-    super::once_on_disk(pending, response, move |error| {
+    super::once_committed(pending, response, move |error| {
         let groups = asked.iter().map(|group_id| refuse(group_id, error));
         message!(DescribeGroupsResponse { groups: groups.collect() })
     })

@@ -13,7 +13,7 @@ pub(super) fn handle(broker: &Arc<Broker>, request: &HeartbeatRequest) -> Answer
         broker.groups().look(broker.offsets_partitions(), &request.group_id, |coordinator, now| {
             coordinator.heartbeat(now, request)
         });
-    // What a heartbeat is told is soft: nothing of it has to be on a disk.
+    // What a heartbeat is told is soft: nothing of it has to be committed.
     Answer::now(match heard {
         Ok(heard) => heard.answer,
         Err(error) => message!(HeartbeatResponse { error_code: error.code() }),

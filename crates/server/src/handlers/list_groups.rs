@@ -17,9 +17,9 @@ pub(super) fn handle(broker: &Arc<Broker>, request: &ListGroupsRequest) -> Answe
     };
     let mut pending = Vec::new();
     let groups = listed.into_iter().flat_map(|shard| {
-        pending.extend(shard.on_disk);
+        pending.extend(shard.committing);
         shard.answer
     });
     let response = message!(ListGroupsResponse { groups: groups.collect() });
-    super::once_on_disk(pending, response, refuse)
+    super::once_committed(pending, response, refuse)
 }

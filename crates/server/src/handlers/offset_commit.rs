@@ -40,10 +40,10 @@ pub(super) fn handle(
         message!(OffsetCommitResponse { topics: topics.collect() })
     };
     match committed {
-        Ok(Decided { answer: mut response, on_disk }) => {
+        Ok(Decided { answer: mut response, committing }) => {
             response.topics.extend(refused.iter().cloned());
-            let pending = on_disk.into_iter().collect();
-            super::once_on_disk(pending, response, move |error| refuse_all(error, refused))
+            let pending = committing.into_iter().collect();
+            super::once_committed(pending, response, move |error| refuse_all(error, refused))
         }
         Err(error) => Answer::now(refuse_all(error, refused)),
     }

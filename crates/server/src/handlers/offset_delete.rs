@@ -33,11 +33,11 @@ pub(super) fn handle(broker: &Arc<Broker>, mut request: OffsetDeleteRequest) -> 
         Ok(Decided { answer: decided, .. }) if decided.error_code != ErrorCode::None.code() => {
             Answer::now(decided)
         }
-        Ok(Decided { answer: decided, on_disk }) => {
+        Ok(Decided { answer: decided, committing }) => {
             for topic in decided.topics {
                 by_topic.entry(topic.name).or_default().extend(topic.partitions);
             }
-            super::once_on_disk(on_disk.into_iter().collect(), answer(by_topic), refuse)
+            super::once_committed(committing.into_iter().collect(), answer(by_topic), refuse)
         }
         Err(error) => Answer::now(refuse(error)),
     }

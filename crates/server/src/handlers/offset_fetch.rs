@@ -13,8 +13,7 @@ use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::{Answer, RequestContext};
 use crate::broker::Broker;
-use crate::coordinator_host::Decided;
-use crate::replica::Flushing;
+use crate::coordinator_host::{Committing, Decided};
 
 /// From this version on topics are named by id.
 const FIRST_VERSION_BY_ID: i16 = 10;
@@ -34,26 +33,33 @@ pub(super) fn handle(
         false => fetch(broker, group, &mut pending),
     });
     let fetched = response(fetched.collect(), version);
-    super::once_on_disk(pending, fetched, move |error| {
+    super::once_committed(pending, fetched, move |error| {
+        let error = as_consumers_know_it(error);
         response(asked.iter().map(|group| refuse(group, error)).collect(), version)
     })
+}
+
+/// Consumers before Kafka 3.9 take it for fatal that the coordinator is not available, and ask again, and elsewhere, where it
+/// has merely moved: so that is what they are told when what they ask for cannot be committed in time, as Kafka does.
+fn as_consumers_know_it(error: ErrorCode) -> ErrorCode {
+    if error == ErrorCode::CoordinatorNotAvailable { ErrorCode::NotCoordinator } else { error }
 }
 
 fn fetch(
     broker: &Broker,
     group: &OffsetFetchRequestGroup,
-    pending: &mut Vec<Flushing>,
+    pending: &mut Vec<Committing>,
 ) -> OffsetFetchResponseGroup {
     let fetched =
         broker.groups().look(broker.offsets_partitions(), &group.group_id, |coordinator, _| {
             coordinator.fetch_offsets(group)
         });
     match fetched {
-        Ok(Decided { answer, on_disk }) => {
-            pending.extend(on_disk);
+        Ok(Decided { answer, committing }) => {
+            pending.extend(committing);
             answer
         }
-        Err(error) => refuse(group, error),
+        Err(error) => refuse(group, as_consumers_know_it(error)),
     }
 }
 
@@ -62,7 +68,7 @@ fn fetch_by_id(
     broker: &Broker,
     image: &MetadataImage,
     mut group: OffsetFetchRequestGroup,
-    pending: &mut Vec<Flushing>,
+    pending: &mut Vec<Committing>,
 ) -> OffsetFetchResponseGroup {
     let mut unknown = Vec::new();
     if let Some(topics) = &mut group.topics {

@@ -174,7 +174,32 @@ impl Partition {
         all_replicas: bool,
         now: Timestamp,
     ) -> Result<Appended, ProduceError> {
+        self.append_as(&mut self.replica.lock(), records, origin, (all_replicas, now))
+    }
+
+    /// [`append`](Self::append) for all replicas, if this broker still leads in `epoch`: what was decided on the records of
+    /// one epoch must not follow those of another leader.
+    pub(crate) fn append_in_epoch(
+        &self,
+        epoch: LeaderEpoch,
+        records: &Bytes,
+        origin: AppendOrigin,
+        now: Timestamp,
+    ) -> Result<Appended, ProduceError> {
         let mut replica = self.replica.lock();
+        if replica.leadership().epoch() != epoch {
+            return Err(LeadershipError::NotLeader.into());
+        }
+        self.append_as(&mut replica, records, origin, (true, now))
+    }
+
+    fn append_as(
+        &self,
+        replica: &mut Replica,
+        records: &Bytes,
+        origin: AppendOrigin,
+        (all_replicas, now): (bool, Timestamp),
+    ) -> Result<Appended, ProduceError> {
         let log = self.log();
         replica.leadership().check_leader()?;
         if all_replicas {
@@ -186,7 +211,7 @@ impl Partition {
             // Nobody may read what a power loss could still take back: see `begin_flush`.
             return Ok(Appended { info, committed: false });
         }
-        let high_watermark = self.log_ends_at(&mut replica, info.log_end_offset);
+        let high_watermark = self.log_ends_at(replica, info.log_end_offset);
         Ok(Appended { info, committed: high_watermark > info.last_offset })
     }
 
@@ -216,12 +241,6 @@ impl Partition {
             // Whoever asked may be gone.
             let _unheard = answer.send(flushed);
         });
-    }
-
-    /// Waits until what was appended so far is committed, where that takes a flush; `None` if it is.
-    pub(crate) fn pending(self: &Arc<Self>) -> Option<Flushing> {
-        let end = self.log().log_end_offset();
-        (self.high_watermark() < end).then(|| self.begin_flush(end))
     }
 
     fn flushed(&self, end: Offset) {
