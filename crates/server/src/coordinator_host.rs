@@ -20,6 +20,8 @@
 
 mod commitment;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
