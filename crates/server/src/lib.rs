@@ -36,5 +36,5 @@ mod quotas;
 mod replica;
 mod server;
 
-pub use quorum::{QuorumStateContents, read_quorum_state};
+pub use quorum::{QuorumStateContents, decode_quorum_message, read_quorum_state};
 pub use server::{Server, StartError};

@@ -6,9 +6,12 @@
 //!
 //! ```text
 //! propose ─► openraft ─► log_storage (entry_log, quorum_state) ─► fdatasync ─► committed
-//!                └─► peers (other voters: none yet)                                │
+//!                │ └─► peers ─► VoterTransport ─► answers (another voter)           │
 //! Committed ◄── state_machine ─► MetadataApplier::apply ◄──────────────────────────┘
 //! ```
+//! `formation` writes the first membership, `voter_changes` the next, `elections` and `keeper` see to
+//! it that somebody leads, `observers` hands out what is committed. What voters say to each other is
+//! in `messages`; docs/adr/0009 says why.
 //!
 //! Invariants
 //! - A proposal is answered after it is on the disk and applied, and is applied exactly once per
@@ -17,17 +20,26 @@
 //!   controller that acts on it decides on complete state.
 //! - The vote of a term is on the disk before any batch of that term.
 //! - What had been flushed and cannot be read refuses to start; only an unflushed tail is cut.
+//! - The logs of all voters are the same, byte for byte, as far as they go.
+//! - A voter is its id and its directory (KIP-853): with another directory it neither votes nor counts.
+//! - A lone voter needs no clock, and an idle one never wakes.
 //!
-//! Not here: what records mean (`ottla-metadata`), and a transport between voters: a cluster has
-//! one voter, and [`MetadataQuorum::start`] refuses more.
+//! Not here: what records mean (`ottla-metadata`), and connections: the node brings them
+//! ([`VoterTransport`]).
 
+mod answers;
 mod batch;
 mod checkpoint;
 mod description;
+mod elections;
 mod entry_codec;
 mod entry_log;
 mod errors;
+mod formation;
+mod keeper;
 mod log_storage;
+mod messages;
+mod observers;
 mod options;
 mod peers;
 mod quorum_state;
@@ -35,46 +47,58 @@ mod raft_config;
 mod state_machine;
 #[cfg(test)]
 mod tests;
+mod voter_changes;
+mod voter_sets;
 
 pub(crate) use description::{QuorumDescription, ReplicaState};
 pub(crate) use errors::{ChangeVotersError, ProposeError, QuorumError};
+pub use messages::decode_anything as decode_quorum_message;
+pub(crate) use observers::CommittedData;
 pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
 pub(crate) use peers::NoTransport;
 pub use quorum_state::{QuorumStateContents, read_quorum_state};
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::impls::ProgressResponder;
 use openraft::rt::WatchReceiver as _;
-use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use ottla_env::{Env, TaskHandle};
+use openraft::{Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy};
+use ottla_env::{Env, TaskHandle, timeout};
 use ottla_protocol::Uuid;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
 
+use answers::{Answers, differ};
+use elections::Elections;
+use keeper::{CaughtUp, Keeper};
 use log_storage::LogStorage;
+use observers::Observers;
+use peers::{Link, Peers};
 use quorum_state::Owner;
-use raft_config::{MetadataRaft, Proposal, Runtime, VoterId, node_id_of, voter_of};
+use raft_config::{CommittedLeader, MetadataRaft, Proposal, Runtime, VoterId, VoterNode};
+use raft_config::{node_id_of, voter_of};
 use state_machine::{Progress, StateMachine};
+use voter_changes::VoterChanges;
 
 /// Most bytes of records in one proposal, as Kafka bounds a batch of its metadata log.
 pub(crate) const MAX_PROPOSAL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Most bytes of a message between voters, and of its answer: a proposal, and what goes with it.
-#[allow(dead_code, reason = "not everything that several voters need is in place")]
-pub(crate) const MAX_MESSAGE_BYTES: usize = MAX_PROPOSAL_BYTES + (1 << 20);
+#[allow(dead_code, reason = "the controller listener will hold its frames to it")]
+pub(crate) const MAX_MESSAGE_BYTES: usize = MAX_PROPOSAL_BYTES + MARGIN as usize;
 
-/// Bytes that have to be free beside those of a proposal: headers, indexes, a new segment.
-const MARGIN: u64 = 1 << 20;
-/// Bytes that have to be free for a snapshot. Without them the log grows on: a snapshot that does not fit stops the quorum.
-const SNAPSHOT_ROOM: u64 = 32 << 20;
-
+/// Bytes beside those of a proposal's records: headers of records and of a message, and what has to
+/// be free on the disk for indexes and a new segment.
+const MARGIN: u64 = 2 << 20;
+/// Bytes that a record takes in a batch beside its value, at most.
+const RECORD_OVERHEAD: usize = 16;
 /// The directory of the metadata log inside `metadata.log.dir`.
 pub(crate) const METADATA_LOG_DIR: &str = "__cluster_metadata-0";
 
@@ -134,105 +158,167 @@ pub(crate) struct MetadataQuorum {
     core: Core,
     storage: LogStorage,
     progress: Arc<Progress>,
+    link: Arc<Link>,
     leader: watch::Receiver<LeaderAndEpoch>,
-    keeper: TaskHandle,
-    directory_id: Uuid,
-    voters: Vec<Voter>,
+    answers: Arc<Answers>,
+    changing: Arc<tokio::sync::Mutex<()>>,
+    caught_up: CaughtUp,
+    election_timeout: Duration,
+    /// They hold the core, which stops when nobody holds it.
+    tasks: Mutex<Vec<TaskHandle>>,
 }
 
 impl MetadataQuorum {
-    /// Opens or makes the log, replays it into `applier`, and returns once a leader is known.
+    /// Opens or makes the log, and begins to take part.
     ///
-    /// A lone voter elects itself at once: no election timeout passes.
+    /// A lone voter elects itself, without any timeout, and has replayed its log into `applier` when
+    /// this returns. One of several returns when the log is open: [`MetadataQuorum::leader`] tells the
+    /// rest.
     pub(crate) async fn start(
         env: Env,
         options: QuorumOptions,
         applier: impl MetadataApplier,
         transport: Arc<dyn VoterTransport>,
     ) -> Result<Self, QuorumError> {
-        let _for_several_voters = transport;
-        let voter = check_voters(&options)?;
-        let owner = Owner { cluster_id: options.cluster_id, node_id: options.node_id };
+        let storage = open_storage(&env, &options).await?;
         let dir = options.dir.join(METADATA_LOG_DIR);
-        let storage = open_storage(&env, options.dir.clone(), owner, options.segment_bytes).await?;
         let progress = Arc::new(Progress::default());
         let state_machine = StateMachine::new(
-            (env.clone(), dir),
+            (env.clone(), dir.clone()),
             Box::new(applier),
             options.max_bytes_between_snapshots,
             Arc::clone(&progress),
             storage.clone(),
         );
-        let config = Arc::new(raft_options(&options)?);
-        let is_new = storage.last().is_none();
-        let store = storage.clone();
-        let starting = async move {
-            let core = Core::new(voter, config, peers::Peers, store, state_machine).await?;
-            if is_new {
-                // It elects itself when it has written that it is the only voter.
-                let voters = BTreeMap::from([(voter, ())]);
-                core.initialize(voters).await.map_err(|error| match error {
-                    RaftError::Fatal(fatal) => QuorumError::from(fatal),
-                    RaftError::APIError(refused) => QuorumError::Stopped(refused.to_string()),
-                })?;
-            } else {
-                core.trigger().elect(false).await?;
-            }
-            Ok::<_, QuorumError>(core)
-        };
-        // Tasks that openraft starts inherit a seed of their own from this one.
-        let core = Runtime::scope(env.rng.next_u64(), starting).await?;
+        let link = Arc::new(Link::new(&options, transport));
+        let (core, is_alone) = start_core(&env, &options, &link, &storage, state_machine).await?;
         let (announce, leader) = watch::channel(LeaderAndEpoch::default());
-        let (kept, progressing) = (storage.clone(), Arc::clone(&progress));
-        let keeper = Keeper { core: core.clone(), storage: kept, progress: progressing, announce };
+        let caught_up = CaughtUp::default();
+        let keeper = Keeper {
+            env: env.clone(),
+            core: core.clone(),
+            storage: storage.clone(),
+            progress: Arc::clone(&progress),
+            link: Arc::clone(&link),
+            announce,
+            caught_up: Arc::clone(&caught_up),
+            fetch_timeout: options.fetch_timeout,
+        };
+        let place = (env.clone(), dir, options.node_id);
+        let addresses = addresses_of(&core, &link);
+        let observers = Observers::new(place, leader.clone(), Arc::clone(&progress), addresses);
+        let answers = Answers::new(&env, &core, &storage, &link, observers);
         let keeper = env.spawn("metadata quorum keeper", keeper.run());
-        let mut elected = leader.clone();
         let quorum = Self {
-            env,
             core,
             storage,
             progress,
-            leader,
-            keeper,
-            directory_id: options.directory_id,
-            voters: options.voters,
+            link,
+            leader: leader.clone(),
+            answers: Arc::new(answers),
+            changing: Arc::default(),
+            caught_up,
+            election_timeout: options.election_timeout,
+            tasks: Mutex::new(vec![keeper]),
+            env,
         };
-        match elected.wait_for(|leader| leader.leader.is_some()).await {
-            Ok(_) => Ok(quorum),
-            Err(_) => Err(QuorumError::Stopped(quorum.why_stopped())),
+        if is_alone {
+            let mut elected = leader;
+            if elected.wait_for(|leader| leader.leader.is_some()).await.is_err() {
+                return Err(QuorumError::Stopped(quorum.why_stopped()));
+            }
+        } else {
+            quorum.find_others(&options);
         }
+        Ok(quorum)
+    }
+
+    /// Forms a quorum with the other voters, or looks whether it has a leader.
+    fn find_others(&self, options: &QuorumOptions) {
+        if self.storage.last().is_none() {
+            let (env, core, link) = (self.env.clone(), self.core.clone(), Arc::clone(&self.link));
+            self.run("metadata quorum formation", formation::form(env, core, link));
+            return;
+        }
+        if options.is_alone() {
+            tracing::info!(
+                "controller.quorum.voters names this node alone, the metadata log names others: the log counts"
+            );
+        }
+        self.run("metadata quorum election", self.elections().stand_at_start());
+    }
+
+    /// Runs `task` for as long as this lives.
+    fn run(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(self.env.spawn(name, task));
+    }
+
+    fn elections(&self) -> Elections {
+        let link = Arc::clone(&self.link);
+        Elections { env: self.env.clone(), core: self.core.clone(), link }
     }
 
     /// Commits `records` as one batch and answers once they are applied here.
     ///
     /// Dropping the future does not withdraw them: they may still be committed and applied.
     pub(crate) async fn propose(&self, records: Vec<Bytes>) -> Result<Committed, ProposeError> {
-        let bytes = records.iter().map(Bytes::len).sum();
+        let epoch = self.leader.borrow().epoch;
+        self.propose_in(epoch, records).await
+    }
+
+    /// [`MetadataQuorum::propose`] what was decided while this node led in `epoch`: refused if it does
+    /// not any more, even if it leads again since.
+    pub(crate) async fn propose_in(
+        &self,
+        epoch: i32,
+        records: Vec<Bytes>,
+    ) -> Result<Committed, ProposeError> {
+        let bytes: usize = records.iter().map(Bytes::len).sum();
         if records.is_empty() {
             return Err(ProposeError::Empty);
         }
-        if bytes > MAX_PROPOSAL_BYTES {
-            return Err(ProposeError::TooLarge { bytes });
+        let with_overhead = bytes + records.len() * RECORD_OVERHEAD;
+        if bytes > MAX_PROPOSAL_BYTES || with_overhead > MAX_MESSAGE_BYTES - (1 << 16) {
+            let is_many = bytes <= MAX_PROPOSAL_BYTES;
+            return Err(ProposeError::TooLarge {
+                bytes: if is_many { with_overhead } else { bytes },
+            });
         }
         let needed = bytes as u64 + MARGIN;
         if let Some(available) = self.storage.free_space().filter(|free| *free < needed) {
             return Err(ProposeError::NoRoom { available, needed });
         }
+        let mut leader = self.leader.clone();
+        let told = *leader.borrow_and_update();
+        let leads = LeaderAndEpoch { leader: Some(self.link.me.node_id), epoch };
+        if told != leads && leader.has_changed().is_ok() {
+            return Err(ProposeError::NotLeader { leader: told.leader });
+        }
         let proposal = Proposal { timestamp: self.env.clock.wall().0, records };
-        match self.core.client_write(proposal).await {
-            Ok(written) => Ok(written.data),
-            Err(RaftError::Fatal(fatal)) => Err(fatal.into()),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                Err(not_leader(forward.leader_id))
-            }
-            // Another leader's log replaced the entry; it may commit all the same.
-            Err(RaftError::APIError(error @ ClientWriteError::LogEntryDiscarded(_))) => {
-                Err(ProposeError::Fault(error.to_string()))
-            }
-            Err(RaftError::APIError(
-                error @ (ClientWriteError::ChangeMembershipError(_)
-                | ClientWriteError::PreconditionFailed(_)),
-            )) => Err(ProposeError::Fault(error.to_string())),
+        let (responder, written) = ProgressResponder::complete_only();
+        let term = CommittedLeader::new(u64::from(epoch.unsigned_abs()));
+        let write = self.core.write(proposal).with_leader(term).responder(responder);
+        write.await?;
+        tokio::select! {
+            biased;
+            written = written => match written {
+                Ok(Ok(written)) => Ok(written.data),
+                Ok(Err(error)) => Err(refused(error)),
+                Err(_dropped) => Err(self.why_not_answered()),
+            },
+            lost = leader.wait_for(|now| *now != leads) => match lost {
+                Ok(_) => Err(ProposeError::LostLead),
+                Err(_closed) => Err(self.why_not_answered()),
+            },
+        }
+    }
+
+    fn why_not_answered(&self) -> ProposeError {
+        match &self.core.metrics().borrow_watched().running_state {
+            Ok(()) => ProposeError::ShuttingDown,
+            Err(fatal) => fatal.clone().into(),
         }
     }
 
@@ -243,10 +329,7 @@ impl MetadataQuorum {
 
     /// Waits until everything committed before the call is applied here, having made sure that
     /// this node still leads: what the applier shows then is not stale.
-    #[allow(
-        dead_code,
-        reason = "a lone voter's reads are never stale; several voters will need it"
-    )]
+    #[allow(dead_code, reason = "reads of the image are of what was committed, and may be old")]
     pub(crate) async fn read_barrier(&self) -> Result<(), ProposeError> {
         match self.core.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),
@@ -262,56 +345,134 @@ impl MetadataQuorum {
 
     /// Answers a message that [`VoterTransport::call`] brought here, whatever its bytes.
     #[allow(dead_code, reason = "the controller listener will call it")]
-    pub(crate) fn answer(&self, _message: Bytes) -> BoxFuture<'static, Bytes> {
-        async { Bytes::new() }.boxed()
+    pub(crate) fn answer(&self, message: Bytes) -> BoxFuture<'static, Bytes> {
+        let answers = Arc::clone(&self.answers);
+        async move { answers.answer(message).await }.boxed()
     }
 
     /// The process of the voter `node_id` is known to be dead. If it led, this node stands for
     /// election without waiting for silence to last.
     #[allow(dead_code, reason = "the node's connections will call it")]
-    pub(crate) fn voter_vanished(&self, _node_id: i32) {}
+    pub(crate) fn voter_vanished(&self, node_id: i32) {
+        self.run("metadata quorum election", self.elections().leader_vanished(node_id));
+    }
 
     /// Adds a voter: it follows first, and votes once it has the log (KIP-853).
+    ///
+    /// Goes on when the future is dropped.
     #[allow(dead_code, reason = "AddRaftVoter will call it")]
     pub(crate) async fn add_voter(
         &self,
         voter: Voter,
-        _directory_id: Uuid,
+        directory_id: Uuid,
     ) -> Result<(), ChangeVotersError> {
-        Err(ChangeVotersError::Fault(format!("voter {voter} cannot be added yet")))
+        self.change_voters(self.voter_changes().add(voter, directory_id)).await
     }
 
     /// Takes the vote from a voter (KIP-853). A leader that is removed leads until that is
     /// committed.
+    ///
+    /// Goes on when the future is dropped.
     #[allow(dead_code, reason = "RemoveRaftVoter will call it")]
     pub(crate) async fn remove_voter(
         &self,
         node_id: i32,
         directory_id: Uuid,
     ) -> Result<(), ChangeVotersError> {
-        Err(ChangeVotersError::VoterNotFound { node_id, directory_id })
+        self.change_voters(self.voter_changes().remove(node_id, directory_id)).await
+    }
+
+    fn voter_changes(&self) -> VoterChanges {
+        VoterChanges {
+            env: self.env.clone(),
+            core: self.core.clone(),
+            link: Arc::clone(&self.link),
+            leader: self.leader.clone(),
+            turn: Arc::clone(&self.changing),
+        }
+    }
+
+    async fn change_voters(
+        &self,
+        change: impl Future<Output = Result<(), ChangeVotersError>> + Send + 'static,
+    ) -> Result<(), ChangeVotersError> {
+        let (done, changed) = oneshot::channel();
+        self.run("metadata quorum voter change", async move {
+            let _nobody_waits = done.send(change.await);
+        });
+        changed.await.unwrap_or_else(|_| Err(ChangeVotersError::Fault(self.why_stopped())))
+    }
+
+    /// What is committed and applied here after `offset`, where the record before it is of `epoch`: at
+    /// most `max_bytes`, but at least a batch.
+    #[allow(
+        dead_code,
+        reason = "observers ask with messages; a node that has the log may ask here"
+    )]
+    pub(crate) async fn committed_after(
+        &self,
+        offset: i64,
+        epoch: i32,
+        max_bytes: usize,
+    ) -> io::Result<CommittedData> {
+        let observers = &self.answers.observers;
+        observers.committed_after((offset, epoch), max_bytes, &self.storage).await
+    }
+
+    /// Offset of the first record that is not known to be committed and applied here.
+    #[allow(dead_code, reason = "to wait for more of the above")]
+    pub(crate) fn committed(&self) -> watch::Receiver<i64> {
+        self.progress.applied.subscribe()
     }
 
     /// The state of the quorum as this node knows it.
     pub(crate) fn describe(&self) -> QuorumDescription {
         let (log_start_offset, log_end_offset) = self.storage.offsets();
-        let node_id = self.storage.owner().node_id;
-        let now = self.env.clock.wall().0;
+        let data = self.core.data_metrics().borrow_watched().clone();
+        let server = self.core.server_metrics().borrow_watched().clone();
+        let leader = *self.leader.borrow();
+        let leads = leader.leader == Some(self.link.me.node_id);
+        let (wall, caught_up) = (self.env.clock.wall().0, self.caught_up.lock());
+        let state = |voter: VoterId, node: &VoterNode| {
+            let node_id = node_id_of(voter).ok()?;
+            if node_id == self.link.me.node_id {
+                // The leader does not fetch: it has all there is, now.
+                let now = if leads { wall } else { -1 };
+                let directory_id = self.link.me.directory_id;
+                return Some(ReplicaState::new((node_id, directory_id), log_end_offset, now, now));
+            }
+            let matching = data.replication.as_ref().and_then(|known| *known.get(&voter)?);
+            let heard = data.heartbeat.as_ref().and_then(|known| *known.get(&voter)?);
+            let fetched = heard.map_or(-1, |heard| wall - heard.elapsed().as_millis() as i64);
+            let end = matching.and_then(|_| self.storage.offset_after(matching));
+            let is_level = leads && matching.is_some() && matching >= data.last_log;
+            let level = caught_up.get(&node_id).copied().unwrap_or(-1);
+            let level = if is_level { level.max(fetched) } else { level };
+            let id = (node_id, node.directory_id);
+            Some(ReplicaState::new(id, end.unwrap_or(-1), fetched, level))
+        };
+        let membership = server.membership_config.membership();
+        let (mut voters, mut observers) = (Vec::new(), self.answers.observers.known());
+        let mut addresses = Vec::new();
+        for (voter, node) in membership.nodes() {
+            let Some(state) = state(*voter, node) else { continue };
+            observers.retain(|observer| observer.node_id != state.node_id);
+            addresses.push(self.link.address(state.node_id, node));
+            match membership.voter_ids().any(|it| it == *voter) {
+                true => voters.push(state),
+                false => observers.push(state),
+            }
+        }
+        observers.sort_by_key(|observer| observer.node_id);
+        let high_watermark = *self.progress.applied.borrow();
         QuorumDescription {
-            leader: *self.leader.borrow(),
-            high_watermark: self.progress.applied_end.load(Ordering::Acquire),
+            leader,
+            high_watermark,
             log_start_offset,
             log_end_offset,
-            voters: vec![ReplicaState {
-                node_id,
-                directory_id: self.directory_id,
-                log_end_offset,
-                // The leader does not fetch: it has all there is, now.
-                last_fetch_timestamp: now,
-                last_caught_up_timestamp: now,
-            }],
-            observers: Vec::new(),
-            addresses: self.voters.clone(),
+            voters,
+            observers,
+            addresses,
         }
     }
 
@@ -321,13 +482,37 @@ impl MetadataQuorum {
         Ok(self.core.trigger().snapshot().await?)
     }
 
-    /// Stops: refuses new proposals, answers those under way, syncs the log.
+    /// Stops: gives its lead away, refuses new proposals, answers those under way, syncs the log.
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        self.give_lead_away().await;
         if let Err(error) = self.core.shutdown().await {
             tracing::error!(%error, "the metadata quorum did not stop well");
         }
         let storage = self.storage.clone();
         self.env.run_blocking(move || storage.close()).await
+    }
+
+    /// Has the voter that has most of the log lead, so that the others need not find out that this
+    /// one is gone.
+    async fn give_lead_away(&self) {
+        let me = self.core.node_id();
+        let data = self.core.data_metrics().borrow_watched().clone();
+        let voters: Vec<_> = self.core.voter_ids().filter(|voter| voter != me).collect();
+        let known = data.replication.iter().flatten().filter(|(voter, _)| voters.contains(voter));
+        let Some((best, _)) = known.max_by_key(|(_, matching)| **matching) else { return };
+        if self.core.trigger().transfer_leader(*best).await.is_err() {
+            return;
+        }
+        let mut server = self.core.server_metrics();
+        let given = async {
+            while server.borrow_and_update().current_leader.as_ref() == Some(me) {
+                if server.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // If it does not work the others find out.
+        let _in_time = timeout(&*self.env.clock, self.election_timeout, given).await;
     }
 
     /// Why it takes no more part, once it does not.
@@ -341,99 +526,99 @@ impl MetadataQuorum {
 
 impl Drop for MetadataQuorum {
     fn drop(&mut self) {
-        // It holds the core, which stops when nobody holds it.
-        self.keeper.abort();
-    }
-}
-
-/// Watches leadership, and snapshots that are due. Sleeps otherwise.
-struct Keeper {
-    core: Core,
-    storage: LogStorage,
-    progress: Arc<Progress>,
-    announce: watch::Sender<LeaderAndEpoch>,
-}
-
-impl Keeper {
-    async fn run(self) {
-        let mut server = self.core.server_metrics();
-        loop {
-            if self.announce_leader().await.is_err() {
-                return;
-            }
-            tokio::select! {
-                biased;
-                changed = server.changed() => if changed.is_err() { return },
-                () = self.progress.snapshot_due.notified() => {
-                    if self.storage.free_space().is_some_and(|free| free < SNAPSHOT_ROOM) {
-                        tracing::warn!("no room for a snapshot of the metadata: the next one is tried again");
-                    } else if self.core.trigger().snapshot().await.is_err() {
-                        return;
-                    }
-                }
-            }
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
         }
     }
-
-    /// Tells who leads; of this node only when it has caught up with its own epoch.
-    async fn announce_leader(&self) -> Result<(), Fatal<MetadataRaft>> {
-        let metrics = self.core.server_metrics().borrow_watched().clone();
-        let mut leader = metrics.current_leader;
-        if leader == Some(metrics.id) {
-            match self.core.ensure_linearizable(ReadPolicy::ReadIndex).await {
-                Ok(_) => {}
-                Err(RaftError::Fatal(fatal)) => return Err(fatal),
-                Err(RaftError::APIError(_)) => leader = None,
-            }
-        }
-        let now = LeaderAndEpoch {
-            leader: leader.and_then(|leader| node_id_of(leader).ok()),
-            epoch: i32::try_from(metrics.vote.leader_id.term).unwrap_or(i32::MAX),
-        };
-        self.announce.send_if_modified(|told| std::mem::replace(told, now) != now);
-        Ok(())
-    }
 }
 
-fn check_voters(options: &QuorumOptions) -> Result<VoterId, QuorumError> {
-    let voters: Vec<_> = options.voters.iter().map(|voter| voter.node_id).collect();
-    if voters.len() > 1 {
-        return Err(QuorumError::SeveralVoters { voters });
-    }
-    if !options.is_alone() {
-        return Err(QuorumError::NotAVoter { node_id: options.node_id, voters });
-    }
-    Ok(voter_of(options.node_id)?)
-}
-
-async fn open_storage(
+/// Starts openraft, and a lone voter's election; answers whether it is alone.
+async fn start_core(
     env: &Env,
-    dir: PathBuf,
-    owner: Owner,
-    segment_bytes: u32,
-) -> Result<LogStorage, QuorumError> {
-    let blocking = env.clone();
-    let metadata_log_dir = dir.clone();
-    let storage = env
-        .run_blocking(move || LogStorage::open(&blocking, &metadata_log_dir, owner, segment_bytes))
-        .await?;
-    let Owner { cluster_id, node_id } = storage.owner();
-    if storage.owner() != owner {
+    options: &QuorumOptions,
+    link: &Arc<Link>,
+    storage: &LogStorage,
+    state_machine: StateMachine,
+) -> Result<(Core, bool), QuorumError> {
+    let me = voter_of(options.node_id)?;
+    let config = Arc::new(raft_options(options)?);
+    let is_new = storage.last().is_none();
+    let (peers, store) = (Peers(Arc::clone(link)), storage.clone());
+    let node = VoterNode { directory_id: options.directory_id, ..VoterNode::default() };
+    let forms_alone = is_new && options.is_alone();
+    let starting = async move {
+        let core = Core::new(me, config, peers, store, state_machine).await?;
+        if forms_alone {
+            // It elects itself when it has written that it is the only voter.
+            core.initialize(BTreeMap::from([(me, node)])).await.map_err(|error| match error {
+                RaftError::Fatal(fatal) => QuorumError::from(fatal),
+                RaftError::APIError(refused) => QuorumError::Stopped(refused.to_string()),
+            })?;
+            return Ok((core, true));
+        }
+        let voters = core.with_raft_state(|state| {
+            state.membership_state.effective().membership().voter_ids().collect::<Vec<_>>()
+        });
+        let is_alone = voters.await? == [me];
+        if is_alone {
+            core.trigger().elect(false).await?;
+        }
+        Ok::<_, QuorumError>((core, is_alone))
+    };
+    // Tasks that openraft starts inherit a seed of their own from this one.
+    Runtime::scope(env.rng.next_u64(), starting).await
+}
+
+/// Tells where voters are, now and later.
+fn addresses_of(core: &Core, link: &Arc<Link>) -> impl Fn(i32) -> Option<Voter> + use<> {
+    // Not the core itself: what asks is held by what holds it.
+    let (server, link) = (core.server_metrics(), Arc::clone(link));
+    move |node_id| {
+        let metrics = server.borrow_watched();
+        let node = metrics.membership_config.membership().get_node(&voter_of(node_id).ok()?)?;
+        Some(link.address(node_id, node))
+    }
+}
+
+async fn open_storage(env: &Env, options: &QuorumOptions) -> Result<LogStorage, QuorumError> {
+    let owner = Owner {
+        cluster_id: options.cluster_id,
+        node_id: options.node_id,
+        directory_id: options.directory_id,
+    };
+    let (blocking, dir, segment_bytes) = (env.clone(), options.dir.clone(), options.segment_bytes);
+    let open = move || LogStorage::open(&blocking, &dir, owner, segment_bytes);
+    let storage = env.run_blocking(open).await?;
+    let Owner { cluster_id, node_id, directory_id } = storage.owner();
+    let dir = options.dir.clone();
+    if (cluster_id, node_id) != (owner.cluster_id, owner.node_id) {
         return Err(QuorumError::ForeignLog { dir, node_id, cluster_id });
+    }
+    if differ(directory_id, owner.directory_id) {
+        let now = owner.directory_id;
+        return Err(QuorumError::ForeignDirectory { dir, written: directory_id, now });
     }
     Ok(storage)
 }
 
-/// openraft's settings. A lone voter needs no clock: it elects itself when told and has nobody to
-/// send heartbeats to, so ticks are off and an idle quorum never wakes.
+/// openraft's settings. Its clock does not run until there is another node (see [`keeper`]): a lone
+/// voter elects itself when told and has nobody to send heartbeats to.
+///
+/// A voter that hears nothing stands for election after a lease, `election_timeout_max`, and a random
+/// time between minimum and maximum: `controller.quorum.fetch.timeout.ms` at the earliest. A candidate
+/// without a majority tries again after such a random time, which begins at two thirds of
+/// `controller.quorum.election.timeout.ms`.
 fn raft_options(options: &QuorumOptions) -> Result<Config, QuorumError> {
-    let election_timeout = u64::try_from(options.election_timeout.as_millis()).unwrap_or(u64::MAX);
-    let election_timeout = election_timeout.clamp(10, 3_600_000);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let election_timeout = millis(options.election_timeout).clamp(10, 3_600_000);
+    let fetch_timeout = millis(options.fetch_timeout).clamp(10, 3_600_000);
+    let shortest = election_timeout * 2 / 3;
+    let longest = fetch_timeout.saturating_sub(shortest).max(shortest * 3 / 2);
     let config = Config {
         cluster_name: METADATA_LOG_DIR.to_owned(),
-        election_timeout_min: election_timeout,
-        election_timeout_max: 2 * election_timeout,
-        heartbeat_interval: election_timeout / 5,
+        election_timeout_min: shortest,
+        election_timeout_max: longest,
+        heartbeat_interval: (shortest / 2).min(fetch_timeout / 6).max(1),
         enable_tick: false,
         enable_heartbeat: false,
         enable_elect: false,
@@ -441,7 +626,7 @@ fn raft_options(options: &QuorumOptions) -> Result<Config, QuorumError> {
         // A restart is a new epoch, as with Kafka: what the old one knew in memory is gone.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: if options.is_alone() { 0 } else { options.tail_entries },
         api_channel_size: Some(1024),
         ..Config::default()
     };
@@ -450,4 +635,14 @@ fn raft_options(options: &QuorumOptions) -> Result<Config, QuorumError> {
 
 fn not_leader(leader: Option<VoterId>) -> ProposeError {
     ProposeError::NotLeader { leader: leader.and_then(|leader| node_id_of(leader).ok()) }
+}
+
+fn refused(error: ClientWriteError<MetadataRaft>) -> ProposeError {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => not_leader(forward.leader_id),
+        // Another leader's log replaced the entry; it may commit all the same.
+        ClientWriteError::LogEntryDiscarded(_) => ProposeError::LostLead,
+        error @ (ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_)) => ProposeError::Fault(error.to_string()),
+    }
 }

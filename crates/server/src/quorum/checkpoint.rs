@@ -13,9 +13,9 @@ use ottla_protocol::record_batch::{ControlRecordType, RecordBatchBuilder};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::batch::{control_records, corrupt, read_batch, values};
-use super::entry_codec::{append_metadata_record, append_voters, decode_voters};
-use super::entry_codec::{get_unsigned_varint, put_unsigned_varint};
+use super::entry_codec::append_metadata_record;
 use super::raft_config::{LogId, SnapshotMeta, StoredMembership, epoch_of, log_id};
+use super::voter_sets::{append_voters, decode_voters, get_tags, put_unsigned_varint};
 
 /// Tag of the field in the header that is ours, far from any that Kafka may come to use.
 const RAFT_TAG: u64 = 10_000;
@@ -36,8 +36,24 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     /// Leader epoch of the last record in it.
-    fn epoch(&self) -> io::Result<i32> {
+    pub(super) fn epoch(&self) -> io::Result<i32> {
         epoch_of(self.meta.last_log_id.map_or(0, |last| last.leader_id.term))
+    }
+
+    /// Refuses numbers that no snapshot has, which arithmetic on them would trip over.
+    pub(super) fn check(&self) -> io::Result<()> {
+        let is_sound =
+            |log_id: &LogId| log_id.index < 1 << 62 && epoch_of(log_id.leader_id.term).is_ok();
+        let membership = &self.meta.last_membership;
+        let last = self.meta.last_log_id.as_ref();
+        if !(0..1 << 62).contains(&self.end_offset)
+            || !last.is_some_and(is_sound)
+            || !membership.log_id().as_ref().is_some_and(is_sound)
+            || membership.log_id().as_ref() > last
+        {
+            return Err(corrupt("a snapshot of nothing"));
+        }
+        Ok(())
     }
 
     /// Its name in Kafka's form.
@@ -122,14 +138,7 @@ impl Checkpoint {
         }
         value.advance(2);
         let timestamp = value.get_i64();
-        for _ in 0..get_unsigned_varint(&mut value)? {
-            let tag = get_unsigned_varint(&mut value)?;
-            let len = get_unsigned_varint(&mut value)?;
-            let len = usize::try_from(len).ok().filter(|len| *len <= value.len());
-            let mut field = match len {
-                Some(len) => value.split_to(len),
-                None => return Err(corrupt("a field in the header of a snapshot is cut short")),
-            };
+        for (tag, mut field) in get_tags(&mut value)? {
             if tag != RAFT_TAG {
                 continue;
             }

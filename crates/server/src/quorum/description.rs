@@ -19,6 +19,24 @@ pub(crate) struct ReplicaState {
     pub(crate) last_caught_up_timestamp: i64,
 }
 
+impl ReplicaState {
+    /// What is known of the replica `node_id` in a directory.
+    pub(super) fn new(
+        (node_id, directory_id): (i32, Uuid),
+        log_end_offset: i64,
+        last_fetch_timestamp: i64,
+        last_caught_up_timestamp: i64,
+    ) -> Self {
+        Self {
+            node_id,
+            directory_id,
+            log_end_offset,
+            last_fetch_timestamp,
+            last_caught_up_timestamp,
+        }
+    }
+}
+
 /// The quorum as one of its nodes knows it. Only the leader knows how far the others are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct QuorumDescription {

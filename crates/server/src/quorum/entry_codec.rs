@@ -8,16 +8,16 @@
 //!
 //! The batch's leader epoch is the entry's term; its index is how many batches precede it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use ottla_protocol::record_batch::{ControlRecordType, NewRecord, RecordBatch, RecordBatchBuilder};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::batch::{control_records, corrupt, read_batch, values};
-use super::raft_config::{LogEntry, Membership, Payload, Proposal, VoterId};
-use super::raft_config::{epoch_of, log_id, node_id_of, voter_of};
+use super::raft_config::{LogEntry, Payload, Proposal, StoredBatch, VoterId};
+use super::raft_config::{epoch_of, log_id, node_id_of};
+use super::voter_sets::{append_voters, decode_voters};
 
 /// `entry` as the batch at `base_offset`. `leader` wrote it, at `now` if it is the quorum's own.
 pub(super) fn encode_entry(
@@ -71,8 +71,9 @@ pub(super) fn decode_entry(bytes: &Bytes, index: u64) -> io::Result<(RecordBatch
         Payload::Normal(Proposal { timestamp: batch.max_timestamp().0, records })
     };
     let term = u64::try_from(batch.leader_epoch().0).map_err(corrupt)?;
-    let base_offset = Some(batch.base_offset().0);
-    Ok((batch, LogEntry { log_id: log_id(term, index), base_offset, payload }))
+    let base_offset = batch.base_offset().0;
+    let stored = Some(StoredBatch { base_offset, bytes: bytes.slice(..batch.len()) });
+    Ok((batch, LogEntry { log_id: log_id(term, index), batch: stored, payload }))
 }
 
 /// `LeaderChangeMessage` version 0. Who voted is not known to the log: both lists stay empty.
@@ -83,94 +84,4 @@ fn leader_change(leader: VoterId) -> io::Result<BytesMut> {
     let (no_voters, no_granting_voters, no_tags) = (1, 1, 0);
     value.put_slice(&[no_voters, no_granting_voters, no_tags]);
     Ok(value)
-}
-
-/// Adds a `VotersRecord` version 0 for each voter set of `membership`.
-pub(super) fn append_voters(
-    batch: &mut RecordBatchBuilder,
-    timestamp: Timestamp,
-    membership: &Membership,
-) -> io::Result<()> {
-    if membership.learner_ids().next().is_some() {
-        return Err(io::Error::other("a membership with learners has no form in the metadata log"));
-    }
-    for voters in membership.get_joint_config() {
-        let value = voters_record(voters)?;
-        batch.append_control(ControlRecordType::KraftVoters, timestamp, &value);
-    }
-    Ok(())
-}
-
-fn voters_record(voters: &BTreeSet<VoterId>) -> io::Result<BytesMut> {
-    let mut value = BytesMut::new();
-    value.put_i16(0);
-    put_unsigned_varint(&mut value, voters.len() as u64 + 1);
-    for voter in voters {
-        value.put_i32(node_id_of(*voter)?);
-        value.put_bytes(0, 16); // directory id: not told
-        value.put_u8(1); // endpoints: none
-        value.put_i16(0); // lowest kraft.version
-        value.put_i16(0); // highest kraft.version
-        value.put_slice(&[0, 0]); // no tags in the version range, none in the voter
-    }
-    value.put_u8(0);
-    Ok(value)
-}
-
-/// The membership that [`append_voters`] wrote.
-pub(super) fn decode_voters(records: &[(ControlRecordType, Bytes)]) -> io::Result<Membership> {
-    let mut configs = Vec::new();
-    for (kind, value) in records {
-        if *kind != ControlRecordType::KraftVoters {
-            return Err(corrupt("a voter set was expected"));
-        }
-        configs.push(decode_voter_set(value.clone())?);
-    }
-    let nodes: BTreeMap<_, _> = configs.iter().flatten().map(|voter| (*voter, ())).collect();
-    Membership::new(configs, nodes).map_err(corrupt)
-}
-
-fn decode_voter_set(mut value: Bytes) -> io::Result<BTreeSet<VoterId>> {
-    const BEFORE_ENDPOINTS: usize = 4 + 16;
-    if value.len() < 2 {
-        return Err(corrupt("a voter set is cut short"));
-    }
-    value.advance(2);
-    let count = get_unsigned_varint(&mut value)?;
-    let mut voters = BTreeSet::new();
-    for _ in 1..count {
-        // A voter: id, directory id, endpoints (none), version range with tags, tags.
-        if value.len() < BEFORE_ENDPOINTS + 1 + 4 + 2 {
-            return Err(corrupt("a voter is cut short"));
-        }
-        voters.insert(voter_of(value.get_i32())?);
-        value.advance(16);
-        if value.get_u8() != 1 {
-            return Err(corrupt("a voter with endpoints, which this version cannot read"));
-        }
-        value.advance(4 + 2);
-    }
-    Ok(voters)
-}
-
-/// Writes a varint as lengths and tags of flexible messages have it (KIP-482).
-pub(super) fn put_unsigned_varint(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
-/// Reads what [`put_unsigned_varint`] wrote.
-pub(super) fn get_unsigned_varint(bytes: &mut Bytes) -> io::Result<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = bytes.try_get_u8().map_err(corrupt)?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(corrupt("a varint is too long"))
 }

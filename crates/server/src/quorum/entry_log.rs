@@ -124,6 +124,26 @@ impl EntryLog {
         self.log.log_end_offset().0
     }
 
+    /// Epoch of the record before `offset`, which the log holds or begins with; 0 before the first.
+    pub(super) fn epoch_before(&self, offset: i64) -> i32 {
+        let before = self.entries.partition_point(|entry| entry.base_offset < offset);
+        let purged = || self.purged.map_or(0, |purged| purged.leader_id.term as i32);
+        before.checked_sub(1).map_or_else(purged, |last| self.entries[last].epoch)
+    }
+
+    /// Offset of the entry after `last`, if the log holds `last` or begins behind it.
+    pub(super) fn offset_after(&self, last: Option<LogId>) -> Option<i64> {
+        if last == self.purged {
+            return Some(self.start_offset());
+        }
+        let last = last?;
+        let position = usize::try_from(last.index.checked_sub(self.first_index)?).ok()?;
+        let is_same =
+            |entry: &&Position| u64::from(entry.epoch.unsigned_abs()) == last.leader_id.term;
+        self.entries.get(position).filter(is_same)?;
+        Some(self.entries.get(position + 1).map_or(self.end_offset(), |next| next.base_offset))
+    }
+
     /// Writes entries behind the last one. They can be read at once, and survive a power loss
     /// once the log has been flushed. `leader` wrote them, those of the quorum's own at `now`.
     pub(super) fn append(
@@ -143,7 +163,15 @@ impl EntryLog {
             if entry.log_id.index != due {
                 return Err(corrupt(format!("entry {} where {due} was due", entry.log_id)));
             }
-            bytes.put(encode_entry(&entry, end_offset, leader, now)?);
+            match &entry.batch {
+                // As it came from the leader: all logs are the same, byte for byte.
+                Some(batch) if batch.base_offset == end_offset => bytes.put_slice(&batch.bytes),
+                Some(batch) => {
+                    let at = batch.base_offset;
+                    return Err(corrupt(format!("a batch at {at} where {end_offset} was due")));
+                }
+                None => bytes.put(encode_entry(&entry, end_offset, leader, now)?),
+            }
             let epoch = epoch_of(entry.log_id.leader_id.term)?;
             positions.push(Position { base_offset: end_offset, epoch });
             end_offset += entry.record_count() as i64;
@@ -231,8 +259,13 @@ pub(super) struct Stretch {
 impl Stretch {
     /// Reads the entries.
     pub(super) fn read(&self) -> io::Result<Vec<LogEntry>> {
+        self.read_some(usize::MAX)
+    }
+
+    /// Reads the first of the entries, up to `max_bytes` but at least one.
+    pub(super) fn read_some(&self, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
         let (from, end) = (Offset(self.offset), Offset(self.end));
-        let data = self.log.read(from, usize::MAX, true, end).map_err(io::Error::other)?;
+        let data = self.log.read(from, max_bytes, true, end).map_err(io::Error::other)?;
         let mut bytes = data.read()?;
         let mut entries = Vec::new();
         let mut index = self.first_index;

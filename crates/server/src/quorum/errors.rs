@@ -1,36 +1,19 @@
 //! What can go wrong, for those who use the quorum.
-#![allow(dead_code, reason = "not everything that several voters need is in place")]
 
 use std::io;
 use std::path::PathBuf;
 
 use openraft::errors::Fatal;
-use ottla_protocol::{ErrorCode, Uuid};
+use ottla_protocol::{ErrorCode, Uuid, format_uuid};
 
-use super::MAX_PROPOSAL_BYTES;
 use super::raft_config::MetadataRaft;
+use super::{MAX_PROPOSAL_BYTES, METADATA_LOG_DIR};
 
 /// Why a quorum did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QuorumError {
-    /// Several voters were configured.
-    #[error(
-        "controller.quorum.voters names {voters:?}: clusters of several nodes are not served yet"
-    )]
-    SeveralVoters {
-        /// The configured voters.
-        voters: Vec<i32>,
-    },
-    /// This node is no voter.
-    #[error("node.id {node_id} is not among controller.quorum.voters {voters:?}")]
-    NotAVoter {
-        /// This node.
-        node_id: i32,
-        /// The configured voters.
-        voters: Vec<i32>,
-    },
     /// The log on the disk was written by another node or in another cluster.
-    #[error("{} belongs to node {node_id} of cluster {cluster_id:?}, not to this node", dir.display())]
+    #[error("{} belongs to node {node_id} of cluster {}, not to this node", dir.display(), format_uuid(*cluster_id))]
     ForeignLog {
         /// The directory of the log.
         dir: PathBuf,
@@ -38,6 +21,18 @@ pub(crate) enum QuorumError {
         node_id: i32,
         /// Which cluster's log it is.
         cluster_id: Uuid,
+    },
+    /// The log on the disk was written in another directory.
+    #[error(
+        "the metadata log in {} was written as directory {}, and meta.properties beside it says {}: put back the meta.properties that was there, or remove {METADATA_LOG_DIR}, remove this voter from the quorum and add it again", dir.display(), format_uuid(*written), format_uuid(*now)
+    )]
+    ForeignDirectory {
+        /// The directory of the log.
+        dir: PathBuf,
+        /// `directory.id` when it was written.
+        written: Uuid,
+        /// `directory.id` now.
+        now: Uuid,
     },
     /// The disk failed, or what it holds is damaged.
     #[error("the metadata log cannot be opened: {0}")]
@@ -99,7 +94,7 @@ pub(crate) enum ChangeVotersError {
     },
     /// It votes already. `DUPLICATE_VOTER`.
     #[error(
-        "node {node_id} votes already, with directory {directory_id:?}: remove that voter before adding it with another one"
+        "node {node_id} votes already, with directory {}: remove that voter before adding it with another one", format_uuid(*directory_id)
     )]
     DuplicateVoter {
         /// The voter.
@@ -108,7 +103,7 @@ pub(crate) enum ChangeVotersError {
         directory_id: Uuid,
     },
     /// No such voter. `VOTER_NOT_FOUND`.
-    #[error("no voter has node id {node_id} and directory {directory_id:?}")]
+    #[error("no voter has node id {node_id} and directory {}", format_uuid(*directory_id))]
     VoterNotFound {
         /// The node.
         node_id: i32,

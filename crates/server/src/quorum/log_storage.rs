@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use bytes::Bytes;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use ottla_env::Env;
-use ottla_protocol::TopicPartition;
+use ottla_protocol::{Offset, TopicPartition, Uuid};
 use parking_lot::Mutex;
 
 use super::METADATA_LOG_DIR;
@@ -18,6 +19,9 @@ use super::batch::corrupt;
 use super::entry_log::{Bounds, EntryLog};
 use super::quorum_state::{Owner, QuorumStateFile};
 use super::raft_config::{LogEntry, LogId, MetadataRaft, Vote};
+
+/// Bytes of entries that are read for one message to another voter. A larger entry goes alone.
+const READ_BYTES: usize = 4 << 20;
 
 /// A handle on the stored log and vote; clones share them.
 #[derive(Clone)]
@@ -30,6 +34,16 @@ struct Stored {
     flushes: Mutex<Flushes>,
     /// End offset of the newest snapshot, for a log that lags behind it.
     snapshot_end: AtomicI64,
+}
+
+/// What a reader finds of the committed log.
+pub(super) enum Past {
+    /// Batches, maybe none.
+    Kept(Bytes),
+    /// A snapshot has replaced it.
+    Purged,
+    /// The reader has read another log.
+    Diverged,
 }
 
 /// Appends that wait for the disk. One sync serves all that wait when it begins.
@@ -53,6 +67,12 @@ impl LogStorage {
         env.disk.sync_dir(dir)?;
         let mut state = QuorumStateFile::open(env, &path.join("quorum-state"), owner)?;
         let stored = state.state().clone();
+        if stored.owner.directory_id == Uuid::ZERO
+            && stored.owner == (Owner { directory_id: Uuid::ZERO, ..owner })
+        {
+            // Written by a release that did not note it.
+            state.save(|state| state.owner = owner)?;
+        }
         let bounds = Bounds {
             purged: stored.purged,
             log_start_offset: stored.log_start_offset,
@@ -102,6 +122,36 @@ impl LogStorage {
     pub(super) fn offsets(&self) -> (i64, i64) {
         let log = self.0.log.lock();
         (log.start_offset(), log.end_offset())
+    }
+
+    /// Offset of the entry after `last`, if that is here.
+    pub(super) fn offset_after(&self, last: Option<LogId>) -> Option<i64> {
+        self.0.log.lock().offset_after(last)
+    }
+
+    /// Batches from `offset` on and before `upto`; the record before them has to be of `epoch`.
+    pub(super) fn committed_after(
+        &self,
+        (offset, epoch): (i64, i32),
+        upto: i64,
+        max_bytes: usize,
+    ) -> io::Result<Past> {
+        let log = {
+            let log = self.0.log.lock();
+            if offset < log.start_offset() {
+                return Ok(Past::Purged);
+            }
+            if offset > upto || log.epoch_before(offset) != epoch {
+                return Ok(Past::Diverged);
+            }
+            log.log()
+        };
+        // What is purged meanwhile is found out by the read.
+        match log.read(Offset(offset), max_bytes, true, Offset(upto)) {
+            Ok(data) => data.read().map(Past::Kept),
+            Err(_) if offset < self.offsets().0 => Ok(Past::Purged),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// A snapshot that ends at `end_offset` is on the disk.
@@ -174,6 +224,12 @@ impl RaftLogReader<MetadataRaft> for LogStorage {
         range: RB,
     ) -> io::Result<Vec<LogEntry>> {
         self.read(range)
+    }
+
+    /// As many as a message between voters takes; at least one.
+    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> io::Result<Vec<LogEntry>> {
+        let stretch = self.0.log.lock().stretch(from, to);
+        stretch.map_or_else(|| Ok(Vec::new()), |stretch| stretch.read_some(READ_BYTES))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

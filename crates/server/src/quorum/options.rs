@@ -1,5 +1,4 @@
 //! How a node takes part in the quorum, and how it reaches the others.
-#![allow(dead_code, reason = "not everything that several voters need is in place")]
 
 use std::fmt;
 use std::io;
@@ -70,6 +69,9 @@ pub(crate) struct QuorumOptions {
     pub(crate) request_timeout: Duration,
     /// `metadata.log.max.record.bytes.between.snapshots`, at least 1.
     pub(crate) max_bytes_between_snapshots: u64,
+    /// Entries that several voters keep behind a snapshot, so that one that was away for a short while
+    /// gets those it missed rather than the whole. A lone voter keeps none.
+    pub(crate) tail_entries: u64,
     /// `metadata.log.segment.bytes`. A larger batch has a segment of its own.
     pub(crate) segment_bytes: u32,
 }
@@ -88,6 +90,7 @@ impl QuorumOptions {
             fetch_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(2),
             max_bytes_between_snapshots: 20 * 1024 * 1024,
+            tail_entries: 10_000,
             segment_bytes: 20 * 1024 * 1024,
         }
     }

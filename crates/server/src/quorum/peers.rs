@@ -1,9 +1,8 @@
-//! The way to other voters. There is none yet: whoever is asked for is unreachable.
-//!
-//! A real transport takes this file's place, and with it goes the check for a single voter in
-//! [`super::MetadataQuorum::start`].
+//! The way to other voters: openraft's messages over the node's transport.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +10,27 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};
+use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use ottla_protocol::Uuid;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
+use super::batch::corrupt;
 use super::checkpoint::Checkpoint;
-use super::options::{Voter, VoterTransport};
-use super::raft_config::{CommittedLeader, MetadataRaft, Vote, VoterId};
+use super::messages::{
+    Ballot, Envelope, Party, Reply, Request, Response, SnapshotAnswer, SnapshotPiece,
+};
+use super::options::{QuorumOptions, Voter, VoterTransport};
+use super::raft_config::{CommittedLeader, MetadataRaft, Vote, VoterId, VoterNode, node_id_of};
+
+/// Bytes of a snapshot in one message.
+pub(super) const SNAPSHOT_PIECE_BYTES: usize = 4 << 20;
+/// Waits between two tries to reach a voter, doubling from the first to the last.
+const RETRIES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// The transport of a quorum of one, which has nobody to talk to.
 pub(crate) struct NoTransport;
@@ -30,30 +42,174 @@ impl VoterTransport for NoTransport {
     }
 }
 
-/// Makes connections to other voters.
-pub(super) struct Peers;
+/// Who this node is, and how it speaks to others.
+pub(super) struct Link {
+    pub(super) me: Party,
+    pub(super) cluster_id: Uuid,
+    pub(super) request_timeout: Duration,
+    transport: Arc<dyn VoterTransport>,
+    /// `controller.quorum.voters`: goes before what the membership says of a voter's address.
+    configured: BTreeMap<i32, Voter>,
+    /// The leadership whose process is known to be dead.
+    vanished: Mutex<Option<Vote>>,
+    vanishing: Notify,
+    /// What was last logged about whom, so that it is logged once.
+    complaints: Mutex<BTreeMap<i32, String>>,
+}
 
-/// A voter that cannot be reached.
-pub(super) struct Peer(VoterId);
+impl Link {
+    pub(super) fn new(options: &QuorumOptions, transport: Arc<dyn VoterTransport>) -> Self {
+        let configured = options.voters.iter().map(|voter| (voter.node_id, voter.clone()));
+        Self {
+            me: Party { node_id: options.node_id, directory_id: options.directory_id },
+            cluster_id: options.cluster_id,
+            request_timeout: options.request_timeout,
+            transport,
+            configured: configured.collect(),
+            vanished: Mutex::default(),
+            vanishing: Notify::new(),
+            complaints: Mutex::default(),
+        }
+    }
+
+    /// Where a voter is: as configured, or as the voters agreed.
+    pub(super) fn address(&self, node_id: i32, node: &VoterNode) -> Voter {
+        let known = || Voter { node_id, host: node.host.clone(), port: node.port };
+        self.configured.get(&node_id).cloned().unwrap_or_else(known)
+    }
+
+    /// The configured voters, by id.
+    pub(super) fn configured(&self) -> impl Iterator<Item = &Voter> {
+        self.configured.values()
+    }
+
+    /// Remembers that the process of the leader that `vote` made is dead.
+    pub(super) fn set_vanished(&self, vote: Vote) {
+        *self.vanished.lock() = Some(vote);
+        self.vanishing.notify_one();
+    }
+
+    /// Completes when a leader has vanished since it last did.
+    pub(super) async fn has_vanished(&self) {
+        self.vanishing.notified().await;
+    }
+
+    /// The leadership whose process is known to be dead.
+    pub(super) fn vanished(&self) -> Option<Vote> {
+        *self.vanished.lock()
+    }
+
+    /// Asks `to`, which has to keep its log in `directory_id` unless that is zero.
+    pub(super) async fn call(
+        &self,
+        to: &Voter,
+        directory_id: Uuid,
+        request: Request,
+        limit: Duration,
+    ) -> io::Result<Reply> {
+        let (cluster_id, from) = (self.cluster_id, self.me);
+        let party = Party { node_id: to.node_id, directory_id };
+        let message = Envelope { cluster_id, from, to: party, request }.encode();
+        let answer = self.transport.call(to, message, limit).await?;
+        let reply = Reply::decode(answer)?;
+        if let Response::Refused(why) = &reply.response {
+            self.complain(to.node_id, why);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why.clone()));
+        }
+        Ok(reply)
+    }
+
+    /// Logs what is wrong with a node, once until something else is.
+    pub(super) fn complain(&self, node_id: i32, what: &str) {
+        let mut complaints = self.complaints.lock();
+        if complaints.get(&node_id).is_none_or(|known| known != what) {
+            tracing::error!(node_id, "metadata quorum: {what}");
+            complaints.insert(node_id, what.to_owned());
+        }
+    }
+}
+
+/// Makes connections to other voters.
+pub(super) struct Peers(pub(super) Arc<Link>);
+
+/// Another voter.
+pub(super) struct Peer {
+    link: Arc<Link>,
+    voter: Voter,
+    directory_id: Uuid,
+}
+
+fn unreachable(error: &io::Error) -> Unreachable<MetadataRaft> {
+    Unreachable::new(error)
+}
+
+fn unexpected() -> Unreachable<MetadataRaft> {
+    unreachable(&corrupt("it does not answer what it was asked"))
+}
 
 impl Peer {
-    fn unreachable(&self) -> Unreachable<MetadataRaft> {
-        let voter = self.0;
-        let error = io::Error::new(
-            io::ErrorKind::NotConnected,
-            format!(
-                "voter {voter} cannot be reached: clusters of several nodes are not served yet"
-            ),
-        );
-        Unreachable::new(&error)
+    async fn call(
+        &self,
+        request: Request,
+        limit: Duration,
+    ) -> Result<Response, Unreachable<MetadataRaft>> {
+        let reply = self.link.call(&self.voter, self.directory_id, request, limit).await;
+        reply.map(|reply| reply.response).map_err(|error| unreachable(&error))
+    }
+
+    fn ballot(&self, request: VoteRequest<MetadataRaft>) -> Ballot {
+        Ballot { request, vanished: self.link.vanished() }
+    }
+
+    async fn ask_for_vote(
+        &self,
+        request: Request,
+    ) -> Result<VoteResponse<MetadataRaft>, RPCError<MetadataRaft>> {
+        let answer = self.call(request, self.link.request_timeout).await?;
+        let Response::Vote(response) = answer else { return Err(unexpected().into()) };
+        Ok(response)
+    }
+
+    /// Sends a snapshot piece by piece; answers the vote of the receiver.
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: &Checkpoint,
+    ) -> Result<Vote, Unreachable<MetadataRaft>> {
+        let broken = |error: io::Error| unreachable(&error);
+        let epoch = snapshot.epoch().map_err(broken)?;
+        let whole = snapshot.encode().map_err(broken)?;
+        let mut position = 0;
+        loop {
+            let end = whole.len().min(position + SNAPSHOT_PIECE_BYTES);
+            let piece = SnapshotPiece {
+                vote,
+                end_offset: snapshot.end_offset,
+                epoch,
+                total: whole.len() as u64,
+                position: position as u64,
+                bytes: whole.slice(position..end),
+            };
+            let answer = self.call(Request::Snapshot(piece), self.link.request_timeout).await?;
+            let Response::Snapshot(answer) = answer else { return Err(unexpected()) };
+            let next = match answer {
+                SnapshotAnswer::Done(vote) => return Ok(vote),
+                SnapshotAnswer::Continue(next) => usize::try_from(next).ok(),
+            };
+            position = next.filter(|next| *next < whole.len()).ok_or_else(|| {
+                unreachable(&corrupt("it wants bytes that the snapshot does not have"))
+            })?;
+        }
     }
 }
 
 impl RaftNetworkFactory<MetadataRaft> for Peers {
     type Network = Peer;
 
-    async fn new_client(&mut self, target: VoterId, _node: &()) -> Peer {
-        Peer(target)
+    async fn new_client(&mut self, target: VoterId, node: &VoterNode) -> Peer {
+        // Ids come from memberships, which hold no others.
+        let voter = self.0.address(node_id_of(target).unwrap_or(-1), node);
+        Peer { link: Arc::clone(&self.0), voter, directory_id: node.directory_id }
     }
 }
 
@@ -62,36 +218,70 @@ impl RaftNetworkV2<MetadataRaft> for Peer {
 
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<MetadataRaft>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<MetadataRaft>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<MetadataRaft>, RPCError<MetadataRaft>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        // A heartbeat that is late is worth nothing; entries are, as long as the leader waits.
+        let limit = match rpc.entries.is_empty() {
+            true => option.hard_ttl(),
+            false => self.link.request_timeout,
+        };
+        let answer = self.call(Request::Append(rpc), limit).await?;
+        let Response::Append(response) = answer else { return Err(unexpected().into()) };
+        Ok(response)
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<MetadataRaft>,
+        rpc: VoteRequest<MetadataRaft>,
         _option: RPCOption,
     ) -> Result<VoteResponse<MetadataRaft>, RPCError<MetadataRaft>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        self.ask_for_vote(Request::Vote(self.ballot(rpc))).await
     }
 
     /// openraft's own answer would be to grant, which would make pre-vote mean nothing.
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<MetadataRaft>,
+        rpc: VoteRequest<MetadataRaft>,
         _option: RPCOption,
     ) -> Result<VoteResponse<MetadataRaft>, RPCError<MetadataRaft>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        self.ask_for_vote(Request::PreVote(self.ballot(rpc))).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<MetadataRaft>,
+        _option: RPCOption,
+    ) -> Result<TransferLeaderResponse<MetadataRaft>, RPCError<MetadataRaft>> {
+        let expected = rpc.last_log_id().copied();
+        let answer = self.call(Request::Transfer(rpc), self.link.request_timeout).await?;
+        let Response::Transfer(is_taken) = answer else { return Err(unexpected().into()) };
+        Ok(match is_taken {
+            true => Ok(()),
+            false => Err(TransferLeaderError::LogNotFlushed { expected, actual: None }),
+        })
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: openraft::storage::Snapshot<CommittedLeader, VoterId, (), Checkpoint>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: openraft::storage::Snapshot<CommittedLeader, VoterId, VoterNode, Checkpoint>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<MetadataRaft>, StreamingError<MetadataRaft>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        tokio::select! {
+            biased;
+            closed = cancel => Err(closed.into()),
+            sent = self.send_snapshot(vote, &snapshot.snapshot) => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(vote)),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let (first, last) = RETRIES;
+        let waits = std::iter::successors(Some(first), move |wait| Some((*wait * 2).min(last)));
+        Some(Backoff::new(waits))
     }
 }

@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! slot: magic 8 | sequence 8 | cluster id 16 | node.id 4 | flags 1 | vote term 8 | voted for 8
-//!       | purged index 8 | purged term 8 | log start offset 8 | flushed end offset 8 | crc32c 4
+//!       | purged index 8 | purged term 8 | log start offset 8 | flushed end offset 8
+//!       | directory id 16 | crc32c 4
 //! ```
+//! The directory id is missing in files that an older release wrote (magic `OTTLAQS1`).
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -20,9 +22,11 @@ use ottla_protocol::Uuid;
 use super::batch::corrupt;
 use super::raft_config::{LogId, Vote, log_id};
 
-const MAGIC: u64 = u64::from_be_bytes(*b"OTTLAQS1");
+const MAGIC: u64 = u64::from_be_bytes(*b"OTTLAQS2");
+const MAGIC_WITHOUT_DIRECTORY: u64 = u64::from_be_bytes(*b"OTTLAQS1");
 const SLOT: usize = 512;
-const CONTENT: usize = 8 + 8 + 16 + 4 + 1 + 6 * 8;
+const CONTENT: usize = CONTENT_WITHOUT_DIRECTORY + 16;
+const CONTENT_WITHOUT_DIRECTORY: usize = 8 + 8 + 16 + 4 + 1 + 6 * 8;
 const VOTED: u8 = 1;
 const VOTE_COMMITTED: u8 = 2;
 const PURGED: u8 = 4;
@@ -32,6 +36,8 @@ const PURGED: u8 = 4;
 pub(super) struct Owner {
     pub(super) cluster_id: Uuid,
     pub(super) node_id: i32,
+    /// `directory.id` of the directory that it was written in (KIP-853); zero if it is not known.
+    pub(super) directory_id: Uuid,
 }
 
 /// What the file holds.
@@ -54,6 +60,8 @@ pub struct QuorumStateContents {
     pub cluster_id: Uuid,
     /// The node it belongs to.
     pub node_id: i32,
+    /// `directory.id` of the directory that it was written in; zero if it is not known.
+    pub directory_id: Uuid,
     /// The newest term in which this node voted, for which node, and whether that one leads.
     pub vote: Option<(u64, u64, bool)>,
     /// Index and term of the last entry that a snapshot has replaced.
@@ -72,6 +80,7 @@ pub fn read_quorum_state(contents: &[u8]) -> Option<QuorumStateContents> {
     Some(QuorumStateContents {
         cluster_id: state.owner.cluster_id,
         node_id: state.owner.node_id,
+        directory_id: state.owner.directory_id,
         vote,
         purged: state.purged.map(|it| (it.index, it.leader_id.term)),
         log_start_offset: state.log_start_offset,
@@ -177,6 +186,7 @@ fn encode(state: &QuorumState, sequence: u64) -> BytesMut {
     out.put_u64(purged_term);
     out.put_i64(state.log_start_offset);
     out.put_i64(state.flushed_end_offset);
+    out.put_slice(state.owner.directory_id.as_bytes());
     let crc = crc32c(&out);
     out.put_u32(crc);
     out.resize(SLOT, 0);
@@ -185,10 +195,17 @@ fn encode(state: &QuorumState, sequence: u64) -> BytesMut {
 
 /// The state in a slot and its sequence number; `None` if it holds none.
 fn decode(slot: &[u8]) -> Option<(QuorumState, u64)> {
-    let (mut content, mut crc) = slot.split_at_checked(CONTENT)?;
-    if crc.try_get_u32().ok()? != crc32c(content) || content.get_u64() != MAGIC {
+    let magic = slot.first_chunk().map(|magic| u64::from_be_bytes(*magic))?;
+    let len = match magic {
+        MAGIC => CONTENT,
+        MAGIC_WITHOUT_DIRECTORY => CONTENT_WITHOUT_DIRECTORY,
+        _ => return None,
+    };
+    let (mut content, mut crc) = slot.split_at_checked(len)?;
+    if crc.try_get_u32().ok()? != crc32c(content) {
         return None;
     }
+    content.advance(8);
     let sequence = content.get_u64();
     let mut cluster_id = [0; 16];
     content.copy_to_slice(&mut cluster_id);
@@ -203,12 +220,21 @@ fn decode(slot: &[u8]) -> Option<(QuorumState, u64)> {
             Vote::new(term, voted_for)
         }
     });
+    let (log_start_offset, flushed_end_offset) = (content.get_i64(), content.get_i64());
+    let mut directory_id = [0; 16];
+    if magic == MAGIC {
+        content.copy_to_slice(&mut directory_id);
+    }
     let state = QuorumState {
-        owner: Owner { cluster_id: Uuid::from_bytes(cluster_id), node_id },
+        owner: Owner {
+            cluster_id: Uuid::from_bytes(cluster_id),
+            node_id,
+            directory_id: Uuid::from_bytes(directory_id),
+        },
         vote,
         purged: (flags & PURGED != 0).then(|| log_id(purged_term, purged_index)),
-        log_start_offset: content.get_i64(),
-        flushed_end_offset: content.get_i64(),
+        log_start_offset,
+        flushed_end_offset,
     };
     Some((state, sequence))
 }

@@ -8,9 +8,20 @@ use openraft::entry::{RaftEntry, RaftPayload};
 use openraft::impls::leader_id_std;
 use openraft::rt::deterministic_rng::DeterministicRng;
 use openraft_rt_tokio::TokioRuntime;
+use ottla_protocol::Uuid;
 
 /// A voter's `node.id`; openraft's own tests want an unsigned number.
 pub(super) type VoterId = u64;
+
+/// What the membership knows of a voter beside its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct VoterNode {
+    /// The directory that holds its log; zero if it was never told.
+    pub(super) directory_id: Uuid,
+    /// Host of its controller listener; empty if it was never told.
+    pub(super) host: String,
+    pub(super) port: u16,
+}
 
 /// Tasks and time of tokio (virtual in a simulation), randomness from a seed that `env` gives.
 pub(super) type Runtime = DeterministicRng<TokioRuntime>;
@@ -20,10 +31,10 @@ openraft::declare_raft_types!(
         D = Proposal,
         R = super::Committed,
         NodeId = VoterId,
-        Node = (),
+        Node = VoterNode,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, VoterId>,
-        Payload = openraft::EntryPayload<Proposal, VoterId, ()>,
+        Payload = openraft::EntryPayload<Proposal, VoterId, VoterNode>,
         Entry = LogEntry,
         AsyncRuntime = Runtime,
 );
@@ -32,10 +43,10 @@ openraft::declare_raft_types!(
 pub(super) type CommittedLeader = openraft::type_config::alias::CommittedLeaderIdOf<MetadataRaft>;
 pub(super) type LogId = openraft::LogId<CommittedLeader>;
 pub(super) type Vote = openraft::impls::Vote<leader_id_std::LeaderId<u64, VoterId>>;
-pub(super) type Membership = openraft::Membership<VoterId, ()>;
-pub(super) type StoredMembership = openraft::StoredMembership<CommittedLeader, VoterId, ()>;
-pub(super) type Payload = openraft::EntryPayload<Proposal, VoterId, ()>;
-pub(super) type SnapshotMeta = openraft::storage::SnapshotMeta<CommittedLeader, VoterId, ()>;
+pub(super) type Membership = openraft::Membership<VoterId, VoterNode>;
+pub(super) type StoredMembership = openraft::StoredMembership<CommittedLeader, VoterId, VoterNode>;
+pub(super) type Payload = openraft::EntryPayload<Proposal, VoterId, VoterNode>;
+pub(super) type SnapshotMeta = openraft::storage::SnapshotMeta<CommittedLeader, VoterId, VoterNode>;
 
 /// The log id of the entry number `index`, written in `term`.
 pub(super) fn log_id(term: u64, index: u64) -> LogId {
@@ -63,12 +74,19 @@ impl fmt::Display for Proposal {
     }
 }
 
+/// An entry in the form in which a log holds it, and every other log will.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct StoredBatch {
+    pub(super) base_offset: i64,
+    pub(super) bytes: Bytes,
+}
+
 /// One Raft entry, which is one record batch of the metadata log.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LogEntry {
     pub(super) log_id: LogId,
-    /// Offset of its first record; `None` until the log has given it one.
-    pub(super) base_offset: Option<i64>,
+    /// Its batch, with the offset of its first record; `None` until a log has made it.
+    pub(super) batch: Option<StoredBatch>,
     pub(super) payload: Payload,
 }
 
@@ -94,7 +112,7 @@ impl RaftEntry for LogEntry {
     type Payload = Payload;
 
     fn new(log_id: LogId, payload: Payload) -> Self {
-        Self { log_id, base_offset: None, payload }
+        Self { log_id, batch: None, payload }
     }
 
     fn log_id_parts(&self) -> (&CommittedLeader, u64) {
@@ -103,6 +121,7 @@ impl RaftEntry for LogEntry {
 
     fn set_log_id(&mut self, new: LogId) {
         self.log_id = new;
+        self.batch = None;
     }
 
     fn get_membership(&self) -> Option<Membership> {

@@ -3,32 +3,36 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use ottla_env::Env;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::checkpoint::{self, Checkpoint};
 use super::log_storage::LogStorage;
 use super::raft_config::{
     CommittedLeader, LogEntry, LogId, MetadataRaft, Payload, SnapshotMeta, StoredMembership,
-    VoterId, epoch_of,
+    VoterId, VoterNode, epoch_of,
 };
 use super::{Committed, CommittedBatch, MetadataApplier};
 
-type Snapshot = openraft::storage::Snapshot<CommittedLeader, VoterId, (), Checkpoint>;
+type Snapshot = openraft::storage::Snapshot<CommittedLeader, VoterId, VoterNode, Checkpoint>;
 
 /// How far the state machine is, for those outside it.
-#[derive(Default)]
 pub(super) struct Progress {
     /// Offset of the first record that is not applied.
-    pub(super) applied_end: AtomicI64,
+    pub(super) applied: watch::Sender<i64>,
     /// Rung when enough has been applied since the last snapshot to take another.
     pub(super) snapshot_due: Notify,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { applied: watch::Sender::new(0), snapshot_due: Notify::new() }
+    }
 }
 
 /// The applier, and what Raft must know of it.
@@ -71,7 +75,7 @@ impl StateMachine {
 
     /// Applies one entry and tells what became of it.
     fn apply_entry(&mut self, entry: LogEntry) -> io::Result<Committed> {
-        let base_offset = entry.base_offset.unwrap_or(self.end_offset);
+        let base_offset = entry.batch.as_ref().map_or(self.end_offset, |batch| batch.base_offset);
         let epoch = epoch_of(entry.log_id.leader_id.term)?;
         let last_offset = base_offset + entry.record_count() as i64 - 1;
         if let Some(membership) = entry.get_membership() {
@@ -90,7 +94,7 @@ impl StateMachine {
         }
         self.applied = Some(entry.log_id);
         self.end_offset = last_offset + 1;
-        self.progress.applied_end.store(self.end_offset, Ordering::Release);
+        self.progress.applied.send_replace(self.end_offset);
         Ok(Committed { base_offset, last_offset, epoch })
     }
 }
@@ -161,7 +165,7 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
         self.end_offset = snapshot.end_offset;
         self.timestamp = snapshot.timestamp;
         self.storage.snapshot_taken(snapshot.end_offset);
-        self.progress.applied_end.store(self.end_offset, Ordering::Release);
+        self.progress.applied.send_replace(self.end_offset);
         Ok(())
     }
 

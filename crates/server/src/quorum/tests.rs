@@ -4,10 +4,12 @@
     reason = "tests look at and damage files behind the quorum's back"
 )]
 
+mod cluster;
 mod crashes;
+mod several_voters;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -287,11 +289,6 @@ async fn a_damaged_vote_is_refused_and_a_torn_one_forgotten() {
 #[tokio::test]
 async fn what_cannot_be_served_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let why = refusal(QuorumOptions { voters: voters(&[1, 2, 3]), ..options(dir.path()) }).await;
-    assert!(why.contains("clusters of several nodes are not served yet"), "{why}");
-    let why = refusal(QuorumOptions { voters: voters(&[2]), ..options(dir.path()) }).await;
-    assert!(why.contains("node.id 1 is not among"), "{why}");
-
     let (quorum, _) = start(dir.path()).await;
     assert_eq!(quorum.propose(vec![]).await, Err(ProposeError::Empty));
     let large = Bytes::from(vec![0; MAX_PROPOSAL_BYTES]);
@@ -322,7 +319,7 @@ impl StoreBuilder<MetadataRaft, LogStorage, StateMachine, TempDir> for Fresh {
     ) -> Result<(TempDir, LogStorage, StateMachine), StorageError<MetadataRaft>> {
         let env = Env::os();
         let dir = tempfile::tempdir().unwrap();
-        let owner = Owner { cluster_id: CLUSTER, node_id: 0 };
+        let owner = Owner { cluster_id: CLUSTER, node_id: 0, directory_id: Uuid::ZERO };
         let storage = LogStorage::open(&env, dir.path(), owner, 1 << 20).unwrap();
         let state_machine = StateMachine::new(
             (env, dir.path().join(METADATA_LOG_DIR)),

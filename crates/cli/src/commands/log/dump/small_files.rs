@@ -186,6 +186,7 @@ impl Dump<'_> {
             return self.damaged(path, None, "no slot has a right checksum");
         };
         let cluster = format_uuid(read.cluster_id);
+        let directory = format_uuid(read.directory_id);
         self.output.text(|| {
             let vote = read.vote.map_or("no vote".to_owned(), |(term, node, leads)| {
                 let leads = if leads { ", which leads" } else { "" };
@@ -195,13 +196,13 @@ impl Dump<'_> {
                 format!("  purged up to entry {index} of term {term}")
             });
             format!(
-                "  cluster {cluster}  node {}  {vote}{purged}  log from offset {} on, flushed to {}",
+                "  cluster {cluster}  node {}  directory {directory}  {vote}{purged}  log from offset {} on, flushed to {}",
                 read.node_id, read.log_start_offset, read.flushed_end_offset,
             )
         })?;
         self.output.json(|| {
             let mut object = json!({
-                "clusterId": cluster, "nodeId": read.node_id,
+                "clusterId": cluster, "nodeId": read.node_id, "directoryId": directory,
                 "voteTerm": read.vote.map(|vote| vote.0),
                 "votedFor": read.vote.map(|vote| vote.1),
                 "voteCommitted": read.vote.map(|vote| vote.2),

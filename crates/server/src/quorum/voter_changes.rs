@@ -1,0 +1,197 @@
+//! Adding and removing voters while the quorum runs (KIP-853), one at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::rt::WatchReceiver as _;
+use ottla_env::{Env, timeout};
+use ottla_protocol::{Uuid, format_uuid};
+use tokio::sync::watch;
+
+use super::answers::differ;
+use super::errors::ChangeVotersError;
+use super::formation::greet;
+use super::options::Voter;
+use super::peers::Link;
+use super::raft_config::{Membership, MetadataRaft, VoterId, VoterNode, node_id_of, voter_of};
+use super::{Core, LeaderAndEpoch};
+
+/// A new voter that gets no further for so long is given up.
+const CATCH_UP: Duration = Duration::from_secs(30);
+/// How long an entry of this kind may take to be committed.
+const COMMIT: Duration = Duration::from_secs(30);
+
+/// Changes the voters, as their leader.
+#[derive(Clone)]
+pub(super) struct VoterChanges {
+    pub(super) env: Env,
+    pub(super) core: Core,
+    pub(super) link: Arc<Link>,
+    pub(super) leader: watch::Receiver<LeaderAndEpoch>,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl VoterChanges {
+    /// Has a node follow, waits until it has the log, and gives it a vote.
+    pub(super) async fn add(self, voter: Voter, directory: Uuid) -> Result<(), ChangeVotersError> {
+        let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
+        self.check_leads()?;
+        let node_id = voter.node_id;
+        let id =
+            voter_of(node_id).map_err(|error| ChangeVotersError::Invalid(error.to_string()))?;
+        if directory == Uuid::ZERO {
+            let why = format!("the directory id of node {node_id} is missing");
+            return Err(ChangeVotersError::Invalid(why));
+        }
+        let membership = self.membership();
+        let known = membership.get_node(&id).cloned();
+        if membership.voter_ids().any(|voter| voter == id) {
+            let directory_id = known.unwrap_or_default().directory_id;
+            return Err(ChangeVotersError::DuplicateVoter { node_id, directory_id });
+        }
+        self.check_is_there(&voter, directory).await?;
+        let node = VoterNode { directory_id: directory, host: voter.host, port: voter.port };
+        if known.is_some_and(|known| known != node) {
+            // What a change that was given up left behind.
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await?;
+        }
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true).await?;
+        let caught_up = self.wait_until_caught_up(id, node_id).await;
+        let added = match caught_up {
+            Ok(()) => self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true).await,
+            Err(error) => Err(error),
+        };
+        if added.is_err() && !self.membership().voter_ids().any(|voter| voter == id) {
+            // If that fails too, the next attempt to add it cleans up.
+            let _left = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await;
+        }
+        added
+    }
+
+    /// Takes the vote from a node. If that is this one, it leads until it is committed.
+    pub(super) async fn remove(
+        self,
+        node_id: i32,
+        directory: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
+        self.check_leads()?;
+        let missing = ChangeVotersError::VoterNotFound { node_id, directory_id: directory };
+        let Ok(id) = voter_of(node_id) else { return Err(missing) };
+        let membership = self.membership();
+        let Some(node) = membership.get_node(&id) else { return Err(missing) };
+        let voters: Vec<_> = membership.voter_ids().collect();
+        if !voters.contains(&id) || differ(node.directory_id, directory) {
+            return Err(missing);
+        }
+        if voters.len() == 1 {
+            return Err(ChangeVotersError::LastVoter { node_id });
+        }
+        self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false).await
+    }
+
+    fn check_leads(&self) -> Result<(), ChangeVotersError> {
+        let leader = self.leader.borrow().leader;
+        if leader != Some(self.link.me.node_id) {
+            return Err(ChangeVotersError::NotLeader { leader });
+        }
+        Ok(())
+    }
+
+    fn membership(&self) -> Membership {
+        self.core.server_metrics().borrow_watched().membership_config.membership().clone()
+    }
+
+    /// Asks the new voter itself, so that a wrong address or directory is found before anything is written.
+    async fn check_is_there(
+        &self,
+        voter: &Voter,
+        directory: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        let greeted = greet(&self.link, voter, Uuid::ZERO).await.map_err(|error| {
+            ChangeVotersError::TimedOut(format!("voter {voter} does not answer: {error}"))
+        })?;
+        if greeted.directory_id != directory {
+            return Err(ChangeVotersError::Invalid(format!(
+                "voter {voter} keeps its metadata log in directory {}, not in {}",
+                format_uuid(greeted.directory_id),
+                format_uuid(directory)
+            )));
+        }
+        Ok(())
+    }
+
+    /// Waits until the node `id` has all that is in the log now.
+    async fn wait_until_caught_up(
+        &self,
+        id: VoterId,
+        node_id: i32,
+    ) -> Result<(), ChangeVotersError> {
+        let mut data = self.core.data_metrics();
+        let goal = data.borrow_watched().last_log;
+        let mut reached = None;
+        while reached < goal {
+            let advance = async {
+                loop {
+                    let replication = data.borrow_and_update().replication.clone();
+                    let matching = replication?.get(&id).copied().flatten();
+                    if matching > reached {
+                        return matching;
+                    }
+                    data.changed().await.ok()?;
+                }
+            };
+            reached = match timeout(&*self.env.clock, CATCH_UP, advance).await {
+                Ok(Some(matching)) => Some(matching),
+                Ok(None) => {
+                    let leader = self.leader.borrow().leader;
+                    return Err(ChangeVotersError::NotLeader { leader });
+                }
+                Err(_elapsed) => {
+                    let seconds = CATCH_UP.as_secs();
+                    return Err(ChangeVotersError::TimedOut(format!(
+                        "node {node_id} got no further with the metadata log for {seconds} seconds: it was not made a voter"
+                    )));
+                }
+            };
+        }
+        Ok(())
+    }
+
+    async fn change(
+        &self,
+        change: ChangeMembers<VoterId, VoterNode>,
+        retain: bool,
+    ) -> Result<(), ChangeVotersError> {
+        let changed = self.core.change_membership(change, retain);
+        match timeout(&*self.env.clock, COMMIT, changed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => Err(ChangeVotersError::TimedOut(format!(
+                "the change of the voters was not committed within {} seconds; it may be later",
+                COMMIT.as_secs()
+            ))),
+        }
+    }
+}
+
+type Refused = RaftError<MetadataRaft, ClientWriteError<MetadataRaft>>;
+
+impl From<Refused> for ChangeVotersError {
+    fn from(error: Refused) -> Self {
+        match error {
+            RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => Self::NotLeader {
+                leader: forward.leader_id.and_then(|leader| node_id_of(leader).ok()),
+            },
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_)
+                | ChangeMembershipError::UncommittedLeaderLog(_),
+            )) => Self::InProgress,
+            RaftError::Fatal(fatal) => Self::Fault(fatal.to_string()),
+            RaftError::APIError(error) => Self::Fault(error.to_string()),
+        }
+    }
+}
