@@ -14,7 +14,7 @@ use ottla_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, RequestR
 use ottla_protocol::produce::{ProduceRequest, ProduceResponse};
 use ottla_protocol::{
     ApiKey, EncodeError, ErrorCode, Frame, RequestHeader, StrBytes, Versions, decode_response,
-    encode_request, message,
+    encode_opaque_request, encode_request, message,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -190,6 +190,19 @@ impl Connection {
         let encode = |header: &RequestHeader| encode_request(header, request);
         let body = self.channel.exchange((api, version), encode, limit).await?;
         Ok(decode_response(body, version)?)
+    }
+
+    /// Sends a body that is no concern of this library, and waits for one such: what the voters of the metadata quorum say
+    /// to each other ([`ApiKey::QuorumMessage`]).
+    pub async fn call_opaque(
+        &self,
+        api: ApiKey,
+        body: &Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let version = self.version_within(api, Versions { min: 0, max: 0 })?;
+        let encode = |header: &RequestHeader| encode_opaque_request(header, body);
+        self.channel.exchange((api, version), encode, limit).await
     }
 
     /// Sends records without copying them. With `acks` 0 the broker does not answer: `None`, when

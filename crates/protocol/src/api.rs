@@ -35,18 +35,44 @@ impl fmt::Display for Versions {
 /// Never: the API has no flexible version (KIP-482).
 const NEVER: i16 = i16::MAX;
 
+/// Who comes in by a listener, and so which APIs it serves. Kafka: `ApiMessageType.ListenerType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerType {
+    /// Clients and brokers come in by it.
+    Broker,
+    /// Brokers and controllers come in by it (`controller.listener.names`).
+    Controller,
+}
+
 macro_rules! versions {
-    () => {
+    ($listener:ident) => {
         None
     };
-    ($min:literal $max:literal) => {
-        Some(Versions { min: $min, max: $max })
+    ($listener:ident $min:literal $max:literal) => {
+        match $listener {
+            ListenerType::Broker => Some(Versions { min: $min, max: $max }),
+            ListenerType::Controller => None,
+        }
+    };
+    ($listener:ident $min:literal $max:literal controllers) => {
+        match $listener {
+            ListenerType::Broker => None,
+            ListenerType::Controller => Some(Versions { min: $min, max: $max }),
+        }
+    };
+    ($listener:ident $min:literal $max:literal both) => {
+        match $listener {
+            ListenerType::Broker | ListenerType::Controller => {
+                Some(Versions { min: $min, max: $max })
+            }
+        }
     };
 }
 
 macro_rules! apis {
-    ($($name:ident = $key:literal, flexible from $flexible:expr $(, serves $min:literal to $max:literal)?;)*) => {
-        /// An API of the protocol, by Kafka's name.
+    ($($name:ident = $key:literal, flexible from $flexible:expr $(, serves $min:literal to $max:literal $(on $on:ident)?)?;)*) => {
+        /// An API of the protocol, by Kafka's name. `QuorumMessage` is none of Kafka's: what the voters of the metadata quorum
+        /// say to each other is a matter of theirs alone.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
         pub enum ApiKey {
@@ -75,10 +101,11 @@ macro_rules! apis {
                 }
             }
 
-            /// The versions this release answers; `None` if it does not serve the API.
-            pub const fn served_versions(self) -> Option<Versions> {
+            /// The versions this release answers to who comes in by such a listener; `None` if it does not serve the API
+            /// there.
+            pub const fn versions_on(self, listener: ListenerType) -> Option<Versions> {
                 match self {
-                    $(Self::$name => versions!($($min $max)?),)*
+                    $(Self::$name => versions!(listener $($min $max $($on)?)?),)*
                 }
             }
 
@@ -106,9 +133,9 @@ apis! {
     DescribeGroups = 15, flexible from 5, serves 0 to 6;
     ListGroups = 16, flexible from 3, serves 0 to 5;
     SaslHandshake = 17, flexible from NEVER;
-    ApiVersions = 18, flexible from 3, serves 0 to 4;
-    CreateTopics = 19, flexible from 5, serves 2 to 7;
-    DeleteTopics = 20, flexible from 4, serves 1 to 6;
+    ApiVersions = 18, flexible from 3, serves 0 to 4 on both;
+    CreateTopics = 19, flexible from 5, serves 2 to 7 on both;
+    DeleteTopics = 20, flexible from 4, serves 1 to 6 on both;
     DeleteRecords = 21, flexible from 2, serves 0 to 2;
     InitProducerId = 22, flexible from 2, serves 0 to 5;
     OffsetForLeaderEpoch = 23, flexible from 4, serves 2 to 4;
@@ -121,47 +148,47 @@ apis! {
     CreateAcls = 30, flexible from 2;
     DeleteAcls = 31, flexible from 2;
     DescribeConfigs = 32, flexible from 4, serves 1 to 4;
-    AlterConfigs = 33, flexible from 2, serves 0 to 2;
+    AlterConfigs = 33, flexible from 2, serves 0 to 2 on both;
     AlterReplicaLogDirs = 34, flexible from 2, serves 1 to 2;
     DescribeLogDirs = 35, flexible from 2, serves 1 to 5;
     SaslAuthenticate = 36, flexible from 2;
-    CreatePartitions = 37, flexible from 2, serves 0 to 3;
+    CreatePartitions = 37, flexible from 2, serves 0 to 3 on both;
     CreateDelegationToken = 38, flexible from 2;
     RenewDelegationToken = 39, flexible from 2;
     ExpireDelegationToken = 40, flexible from 2;
     DescribeDelegationToken = 41, flexible from 2;
     DeleteGroups = 42, flexible from 2, serves 0 to 3;
-    ElectLeaders = 43, flexible from 2, serves 0 to 2;
-    IncrementalAlterConfigs = 44, flexible from 1, serves 0 to 1;
-    AlterPartitionReassignments = 45, flexible from 0, serves 0 to 1;
-    ListPartitionReassignments = 46, flexible from 0, serves 0 to 0;
+    ElectLeaders = 43, flexible from 2, serves 0 to 2 on both;
+    IncrementalAlterConfigs = 44, flexible from 1, serves 0 to 1 on both;
+    AlterPartitionReassignments = 45, flexible from 0, serves 0 to 1 on both;
+    ListPartitionReassignments = 46, flexible from 0, serves 0 to 0 on both;
     OffsetDelete = 47, flexible from NEVER, serves 0 to 0;
     DescribeClientQuotas = 48, flexible from 1, serves 0 to 1;
-    AlterClientQuotas = 49, flexible from 1, serves 0 to 1;
+    AlterClientQuotas = 49, flexible from 1, serves 0 to 1 on both;
     DescribeUserScramCredentials = 50, flexible from 0;
     AlterUserScramCredentials = 51, flexible from 0;
     Vote = 52, flexible from 0;
     BeginQuorumEpoch = 53, flexible from 1;
     EndQuorumEpoch = 54, flexible from 1;
-    DescribeQuorum = 55, flexible from 0, serves 0 to 2;
-    AlterPartition = 56, flexible from 0;
-    UpdateFeatures = 57, flexible from 0, serves 0 to 2;
-    Envelope = 58, flexible from 0;
+    DescribeQuorum = 55, flexible from 0, serves 0 to 2 on both;
+    AlterPartition = 56, flexible from 0, serves 2 to 3 on controllers;
+    UpdateFeatures = 57, flexible from 0, serves 0 to 2 on both;
+    Envelope = 58, flexible from 0, serves 0 to 0 on controllers;
     FetchSnapshot = 59, flexible from 0;
-    DescribeCluster = 60, flexible from 0, serves 0 to 2;
+    DescribeCluster = 60, flexible from 0, serves 0 to 2 on both;
     DescribeProducers = 61, flexible from 0, serves 0 to 0;
-    BrokerRegistration = 62, flexible from 0;
-    BrokerHeartbeat = 63, flexible from 0;
-    UnregisterBroker = 64, flexible from 0;
+    BrokerRegistration = 62, flexible from 0, serves 0 to 4 on controllers;
+    BrokerHeartbeat = 63, flexible from 0, serves 0 to 1 on controllers;
+    UnregisterBroker = 64, flexible from 0, serves 0 to 0 on both;
     DescribeTransactions = 65, flexible from 0;
     ListTransactions = 66, flexible from 0;
-    AllocateProducerIds = 67, flexible from 0;
+    AllocateProducerIds = 67, flexible from 0, serves 0 to 0 on controllers;
     ConsumerGroupHeartbeat = 68, flexible from 0;
     ConsumerGroupDescribe = 69, flexible from 0;
     ControllerRegistration = 70, flexible from 0;
     GetTelemetrySubscriptions = 71, flexible from 0, serves 0 to 0;
     PushTelemetry = 72, flexible from 0, serves 0 to 0;
-    AssignReplicasToDirs = 73, flexible from 0;
+    AssignReplicasToDirs = 73, flexible from 0, serves 0 to 0 on controllers;
     ListConfigResources = 74, flexible from 0, serves 0 to 1;
     DescribeTopicPartitions = 75, flexible from 0, serves 0 to 0;
     ShareGroupHeartbeat = 76, flexible from 0;
@@ -183,9 +210,15 @@ apis! {
     DeleteShareGroupOffsets = 92, flexible from 0;
     StreamsGroupTopologyDescriptionUpdate = 93, flexible from 0;
     UnregisterController = 94, flexible from 0;
+    QuorumMessage = 20001, flexible from 0, serves 0 to 0 on controllers;
 }
 
 impl ApiKey {
+    /// The versions this release answers to clients; `None` if it does not serve the API to them.
+    pub const fn served_versions(self) -> Option<Versions> {
+        self.versions_on(ListenerType::Broker)
+    }
+
     /// The number that travels on the wire.
     pub const fn key(self) -> i16 {
         self as i16
@@ -228,12 +261,16 @@ impl fmt::Display for ApiKey {
     }
 }
 
-/// The rows of an `ApiVersions` response: every served API with its advertised versions.
+/// The rows of an `ApiVersions` response to a client: every API that is served to it, with its advertised versions.
 pub fn advertised_apis() -> Vec<ApiVersionRow> {
-    ApiKey::ALL
-        .iter()
-        .filter_map(|&api| api.advertised_versions().map(|versions| row(api, versions)))
-        .collect()
+    let rows = ApiKey::ALL.iter().filter_map(|&api| Some(row(api, api.advertised_versions()?)));
+    rows.collect()
+}
+
+/// The rows of an `ApiVersions` response to who came in by a listener of the controller.
+pub fn controller_apis() -> Vec<ApiVersionRow> {
+    let served = |api: &ApiKey| Some(row(*api, api.versions_on(ListenerType::Controller)?));
+    ApiKey::ALL.iter().filter_map(served).collect()
 }
 
 /// The answer to an `ApiVersions` request of a version this release does not know.
@@ -293,8 +330,11 @@ mod tests {
 
     #[test]
     fn served_versions_are_stable_and_within_what_the_wire_library_encodes() {
-        for &api in ApiKey::ALL {
-            let Some(served) = api.served_versions() else { continue };
+        for &api in ApiKey::ALL.iter().filter(|api| **api != ApiKey::QuorumMessage) {
+            let served = [ListenerType::Broker, ListenerType::Controller];
+            let Some(served) = served.into_iter().find_map(|it| api.versions_on(it)) else {
+                continue;
+            };
             let descriptor = API_DESCRIPTORS
                 .iter()
                 .find(|descriptor| descriptor.api_key.value() == api.key())

@@ -28,6 +28,7 @@
 mod api;
 mod clock;
 pub mod compression;
+pub mod envelope;
 mod error_code;
 pub mod fetch;
 mod ids;
@@ -41,13 +42,21 @@ mod topic_ref;
 mod uuid;
 mod wire;
 
-pub use api::{ApiKey, Versions, advertised_apis, unsupported_api_versions_response};
+pub use api::{
+    ApiKey, ListenerType, Versions, advertised_apis, controller_apis,
+    unsupported_api_versions_response,
+};
 pub use clock::{Monotonic, Timestamp};
 pub use error_code::ErrorCode;
 pub use ids::{BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 pub use leader::{LeaderIdAndEpoch, NodeEndpoint};
-pub use request::{Request, RequestError, RequestHeader, RequestHeaderError, encode_request};
-pub use response::{Response, decode_consumer_assignment, decode_response, decode_response_header};
+pub use request::{
+    Request, RequestError, RequestHeader, RequestHeaderError, encode_opaque_request, encode_request,
+};
+pub use response::{
+    Response, decode_consumer_assignment, decode_response, decode_response_header,
+    encode_opaque_response,
+};
 pub use topic_ref::TopicRef;
 pub use uuid::{METADATA_TOPIC_ID, ParseUuidError, format_uuid, parse_uuid};
 pub use wire::{Frame, Part};
@@ -58,7 +67,7 @@ pub use wire::{Frame, Part};
 pub mod messages {
     pub use kafka_wire::*;
 }
-pub use kafka_wire_core::{DecodeError, EncodeError, StrBytes, Uuid};
+pub use kafka_wire_core::{DecodeError, EncodeError, KafkaDecode, KafkaEncode, StrBytes, Uuid};
 
 /// Builds a generated message: defaults first, then the fields named.
 ///

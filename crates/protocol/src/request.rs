@@ -10,7 +10,7 @@ use crate::fetch::FetchRequest;
 use crate::messages::*;
 use crate::produce::ProduceRequest;
 use crate::wire::{Frame, FrameWriter, Reader};
-use crate::{ApiKey, Versions};
+use crate::{ApiKey, ListenerType, Versions};
 
 /// What stands in front of every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +57,19 @@ pub enum RequestHeaderError {
 }
 
 impl RequestHeader {
-    /// Decodes the header of `frame` (without its length prefix), and answers it with the body.
+    /// Decodes the header of `frame` (without its length prefix) of a client, and answers it with the body.
     ///
     /// A header this returns is of an API and a version that [`Request::decode`] knows.
     pub fn decode(frame: &Bytes) -> Result<(Self, Bytes), RequestHeaderError> {
+        Self::decode_on(ListenerType::Broker, frame)
+    }
+
+    /// [`decode`](Self::decode) of who came in by such a listener. The body of a [`QuorumMessage`](ApiKey::QuorumMessage)
+    /// is nothing that [`Request::decode`] knows.
+    pub fn decode_on(
+        listener: ListenerType,
+        frame: &Bytes,
+    ) -> Result<(Self, Bytes), RequestHeaderError> {
         let mut reader = Reader::new(frame, true);
         let (key, api_version) = (reader.i16()?, reader.i16()?);
         let correlation_id = reader.i32()?;
@@ -68,7 +77,7 @@ impl RequestHeader {
             .ok_or(RequestHeaderError::UnknownApi { api_key: key, api_version })?;
         let client_id = reader.legacy_nullable_string()?;
         let header = Self { api_key, api_version, correlation_id, client_id };
-        let Some(served) = api_key.served_versions() else {
+        let Some(served) = api_key.versions_on(listener) else {
             return Err(RequestHeaderError::NotServed(header));
         };
         if !served.contains(api_version) {
@@ -154,6 +163,13 @@ macro_rules! for_each_generated_api {
             PushTelemetry, PushTelemetryRequest, PushTelemetryResponse;
             ListConfigResources, ListConfigResourcesRequest, ListConfigResourcesResponse;
             DescribeTopicPartitions, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
+            AlterPartition, AlterPartitionRequest, AlterPartitionResponse;
+            Envelope, EnvelopeRequest, EnvelopeResponse;
+            BrokerRegistration, BrokerRegistrationRequest, BrokerRegistrationResponse;
+            BrokerHeartbeat, BrokerHeartbeatRequest, BrokerHeartbeatResponse;
+            UnregisterBroker, UnregisterBrokerRequest, UnregisterBrokerResponse;
+            AllocateProducerIds, AllocateProducerIdsRequest, AllocateProducerIdsResponse;
+            AssignReplicasToDirs, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse;
         }
     };
 }
@@ -235,6 +251,14 @@ pub fn encode_request<M: KafkaRequest + KafkaEncode>(
     let mut frame = FrameWriter::new(64);
     header.write(&mut frame)?;
     frame.writer.message(request, header.api_version)?;
+    frame.finish()
+}
+
+/// Encodes a request whose body is nobody's concern but that of who reads it ([`ApiKey::QuorumMessage`]).
+pub fn encode_opaque_request(header: &RequestHeader, body: &Bytes) -> Result<Frame, EncodeError> {
+    let mut frame = FrameWriter::new(64 + body.len());
+    header.write(&mut frame)?;
+    frame.writer.raw(body);
     frame.finish()
 }
 

@@ -16,6 +16,9 @@ macro_rules! throttle_time_ms {
     (DescribeQuorum, $response:ident) => {
         None
     };
+    (Envelope, $response:ident) => {
+        None
+    };
     ($api:ident, $response:ident) => {
         Some(&mut $response.throttle_time_ms)
     };
@@ -85,11 +88,34 @@ macro_rules! response_enum {
                     Self::$api(response)
                 }
             }
+
+            impl<R> TryFrom<Response<R>> for $response {
+                type Error = ApiKey;
+
+                /// The response, if it is of this kind; else what it is.
+                fn try_from(response: Response<R>) -> Result<Self, ApiKey> {
+                    match response {
+                        Response::$api(response) => Ok(response),
+                        #[allow(clippy::wildcard_enum_match_arm, reason = "all but one")]
+                        other => Err(other.api_key()),
+                    }
+                }
+            }
         )*
     };
 }
 
 for_each_generated_api!(response_enum);
+
+/// Encodes a response whose body is nobody's concern but that of who reads it ([`ApiKey::QuorumMessage`]).
+pub fn encode_opaque_response(correlation_id: i32, body: &Bytes) -> Result<Frame, EncodeError> {
+    let mut frame = FrameWriter::<Bytes>::new(16 + body.len());
+    frame.writer.i32(correlation_id);
+    frame.writer.set_flexible(true);
+    frame.writer.no_tagged_fields();
+    frame.writer.raw(body);
+    frame.finish()
+}
 
 impl<R> From<ProduceResponse> for Response<R> {
     fn from(response: ProduceResponse) -> Self {

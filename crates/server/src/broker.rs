@@ -2,25 +2,38 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use bytes::Bytes;
 use ottla_config::BrokerConfig;
 use ottla_env::Env;
-use ottla_metadata::{BrokerEpoch, Controller, MetadataDelta, MetadataImage, Outcome};
+use ottla_metadata::{BrokerEpoch, MetadataDelta, MetadataImage};
+use ottla_protocol::messages::{
+    CreateTopicsResponse, KafkaRequest, KafkaResponse, RequestResponsePair,
+};
 use ottla_protocol::topic_name::GROUP_METADATA_TOPIC;
-use ottla_protocol::{BrokerId, StrBytes, Timestamp};
+use ottla_protocol::{
+    ApiKey, BrokerId, ErrorCode, KafkaDecode, KafkaEncode, Monotonic, Request, RequestHeader,
+    Response, StrBytes, Timestamp, decode_response, decode_response_header, encode_request,
+};
 use ottla_storage::LogManager;
+use tokio::sync::Notify;
+use tracing::{info, warn};
 
 use crate::client_telemetry::ClientTelemetry;
 use crate::cold_reads::ColdReads;
-use crate::controller_host::{ControllerError, ControllerHost};
+use crate::controller_channel::{ChannelError, ControllerChannel, is_not_controller};
 use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
 use crate::dynamic_config::DynamicConfig;
 use crate::fetch_sessions::FetchSessions;
+use crate::handlers::RequestContext;
 use crate::log_dirs::tell_placements;
 use crate::log_moves::LogMoves;
+use crate::metadata_cache::MetadataCache;
+use crate::network::ConnectionContext;
 use crate::producer_ids::ProducerIds;
 use crate::quotas::ClientQuotas;
-use crate::replica::{Applied, ReplicaManager};
+use crate::replica::{Applied, FetchedRecords, ReplicaManager};
 
 /// The parts of a running node.
 pub(crate) struct Broker {
@@ -28,8 +41,12 @@ pub(crate) struct Broker {
     config: Arc<BrokerConfig>,
     dynamic_config: DynamicConfig,
     cluster_id: String,
-    epoch: BrokerEpoch,
-    controller: ControllerHost,
+    /// Of the registration that holds; see [`BrokerLifecycle`](crate::broker_lifecycle::BrokerLifecycle).
+    epoch: AtomicI64,
+    cache: Arc<MetadataCache>,
+    channel: ControllerChannel,
+    /// Rung when a heartbeat has something to tell.
+    news: Notify,
     replicas: ReplicaManager,
     groups: Arc<CoordinatorHost>,
     fetch_sessions: FetchSessions,
@@ -46,10 +63,9 @@ impl Broker {
         env: &Env,
         config: Arc<BrokerConfig>,
         (cluster_id, epoch): (String, BrokerEpoch),
-        controller: ControllerHost,
-        logs: Arc<LogManager>,
+        (cache, channel): (Arc<MetadataCache>, ControllerChannel),
+        (logs, cold_reads, quotas): (Arc<LogManager>, Arc<ColdReads>, Arc<ClientQuotas>),
     ) -> Self {
-        let cold_reads = Arc::new(ColdReads::new(env, config.fetch.cold_read_threads));
         let dynamic_config = DynamicConfig::new(Arc::clone(&config));
         let (resized, reconfigured) = (Arc::clone(&cold_reads), Arc::clone(&logs));
         dynamic_config.follow(move |config| {
@@ -60,15 +76,17 @@ impl Broker {
             env: env.clone(),
             dynamic_config,
             cluster_id,
-            epoch,
-            controller,
+            epoch: AtomicI64::new(epoch.0),
+            cache,
+            channel,
+            news: Notify::new(),
             replicas: ReplicaManager::new(config.node.node_id, Arc::clone(&config), logs),
             groups: Arc::new(CoordinatorHost::new(env.clone(), &config)),
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
             cold_reads,
             log_moves: LogMoves::new(config.replica_manager.moves_at_once),
             producer_ids: ProducerIds::new(),
-            quotas: Arc::new(ClientQuotas::new(config.quotas)),
+            quotas,
             telemetry: ClientTelemetry::new(config.telemetry),
             config,
         }
@@ -77,7 +95,7 @@ impl Broker {
     /// Follows the metadata image: what it says now, and every change from now on.
     pub(crate) fn follow_metadata(self: &Arc<Self>) {
         let broker = Arc::downgrade(self);
-        self.controller.listen(Box::new(move |delta, image| {
+        self.cache.listen(Box::new(move |delta, image| {
             if let Some(broker) = broker.upgrade() {
                 broker.apply(delta, image);
             }
@@ -87,9 +105,6 @@ impl Broker {
     fn apply(self: &Arc<Self>, delta: &MetadataDelta, image: &MetadataImage) {
         if let Some(config) = self.dynamic_config.apply(delta, image) {
             self.replicas.reconfigure(config, image);
-        }
-        if delta.client_quotas {
-            self.quotas.update(image);
         }
         self.telemetry.apply(delta, image);
         self.follow(self.replicas.apply(delta, image));
@@ -102,7 +117,7 @@ impl Broker {
 
     /// Takes partitions offline whose disk failed, and tries again to make logs for which there was no room.
     pub(crate) fn check_disks(self: &Arc<Self>) {
-        self.controller.between_changes(|image| self.follow(self.replicas.check_disks(image)));
+        self.cache.between_changes(|image| self.follow(self.replicas.check_disks(image)));
     }
 
     /// What follows when the partitions here change.
@@ -120,13 +135,82 @@ impl Broker {
         }
     }
 
-    /// [`ControllerHost::decide`] for what makes logs: refused, before anything is decided, where there is no room for them.
-    pub(crate) async fn decide_logs<A>(
+    /// Asks the active controller what the client of `context` asked for, until it answers or `request.timeout.ms` is over.
+    pub(crate) async fn ask_controller<R>(
         &self,
-        decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
-    ) -> Result<A, ControllerError> {
-        self.logs().check_room()?;
-        self.controller.decide(decide).await
+        context: &RequestContext,
+        request: &R,
+    ) -> Result<R::Response, ChannelError>
+    where
+        R: RequestResponsePair + Clone + KafkaRequest + KafkaEncode + Into<Request>,
+        R::Response:
+            TryFrom<Response<FetchedRecords>, Error = ApiKey> + KafkaResponse + KafkaDecode,
+    {
+        let nonsense = || ChannelError::Nonsense(context.header.api_key);
+        if self.leads_the_quorum() {
+            return self.channel.call(request).await;
+        }
+        let frame = encode_request(&context.header, request).map_err(|_| nonsense())?;
+        let frame = frame.into_bytes().split_off(size_of::<i32>());
+        let answer = self.forward(&context.connection, frame).await?;
+        let RequestHeader { api_key, api_version, .. } = context.header;
+        let (_, body) =
+            decode_response_header(&answer, api_key, api_version).map_err(|_| nonsense())?;
+        decode_response(body, api_version).map_err(|_| nonsense())
+    }
+
+    /// Passes a client's request on to the active controller; the answer is that to the client, without its length.
+    pub(crate) async fn forward(
+        &self,
+        client: &ConnectionContext,
+        frame: Bytes,
+    ) -> Result<Bytes, ChannelError> {
+        self.channel.forward((client, frame), &self.cache, self.controller_deadline()).await
+    }
+
+    /// Until when a request to the controller may be tried again.
+    fn controller_deadline(&self) -> Monotonic {
+        self.env.clock.now() + self.config.node.request_timeout
+    }
+
+    /// Creates those of `topics` that are missing, with the cluster's defaults. Failures are logged: whoever needs a topic
+    /// finds it missing.
+    pub(crate) async fn auto_create_topics(&self, topics: Vec<StrBytes>) {
+        let image = self.image();
+        let missing = topics.iter().filter(|name| image.topic(name).is_none());
+        let request = self.cache.controller().auto_create_request(missing.map(StrBytes::as_str));
+        let deadline = self.controller_deadline();
+        let refused = |it: &CreateTopicsResponse| {
+            it.topics.iter().any(|topic| is_not_controller(topic.error_code))
+        };
+        let response = match self.channel.call_until(&request, deadline, refused).await {
+            Ok(response) => response,
+            Err(error) => return warn!(%error, "could not create topics on first use"),
+        };
+        let mut created = Vec::new();
+        for topic in response.topics {
+            match (ErrorCode::from_wire(topic.error_code), topic.error_message) {
+                (ErrorCode::None, _) => {
+                    info!(topic = %topic.name, "topic created on first use");
+                    created.push(topic.name);
+                }
+                // Somebody else was first.
+                (ErrorCode::TopicAlreadyExists, _) => created.push(topic.name),
+                (error, message) => {
+                    let message = message.unwrap_or_default();
+                    warn!(topic = %topic.name, %error, %message, "could not create a topic on first use");
+                }
+            }
+        }
+        self.wait_for_topics(&created, deadline).await;
+    }
+
+    /// Waits until this node has heard of topics that exist.
+    async fn wait_for_topics(&self, names: &[StrBytes], deadline: Monotonic) {
+        let limit = deadline.since(self.env.clock.now());
+        let known = |image: &MetadataImage| names.iter().all(|it| image.topic(it).is_some());
+        // If it does not come to it, the client is told that there is no such topic, and asks again.
+        let _heard = self.env.timeout(limit, self.cache.wait_image(known)).await;
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -151,7 +235,17 @@ impl Broker {
 
     /// The registration of this broker.
     pub(crate) fn epoch(&self) -> BrokerEpoch {
-        self.epoch
+        BrokerEpoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// The broker has registered anew.
+    pub(crate) fn set_epoch(&self, epoch: BrokerEpoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
+    }
+
+    /// Rung when the next heartbeat should not wait for its time.
+    pub(crate) fn news(&self) -> &Notify {
+        &self.news
     }
 
     pub(crate) fn logs(&self) -> &Arc<LogManager> {
@@ -168,11 +262,27 @@ impl Broker {
 
     /// What the cluster knows.
     pub(crate) fn image(&self) -> Arc<MetadataImage> {
-        self.controller.image()
+        self.cache.image()
     }
 
-    pub(crate) fn controller(&self) -> &ControllerHost {
-        &self.controller
+    /// The way to the active controller.
+    pub(crate) fn channel(&self) -> &ControllerChannel {
+        &self.channel
+    }
+
+    /// Whether this node is the active controller.
+    pub(crate) fn leads_the_quorum(&self) -> bool {
+        self.channel.here().is_some()
+    }
+
+    /// The broker that clients are told to be the controller: the active one where it is a broker, else the first that is
+    /// in service, which passes on what it is asked (KIP-590).
+    pub(crate) fn controller_id(&self) -> i32 {
+        let image = self.image();
+        let is_there = |id: &i32| image.broker(BrokerId(*id)).is_some_and(|it| !it.fenced);
+        let active = self.channel.leader().filter(is_there);
+        let any = || image.brokers().find(|it| !it.fenced).map(|it| it.id.0);
+        active.or_else(any).unwrap_or(-1)
     }
 
     pub(crate) fn replicas(&self) -> &ReplicaManager {
@@ -208,10 +318,8 @@ impl Broker {
     }
 
     /// A producer id that nobody had before.
-    pub(crate) async fn next_producer_id(
-        &self,
-    ) -> Result<ottla_protocol::ProducerId, ottla_protocol::ErrorCode> {
-        self.producer_ids.next(&self.controller, (self.id(), self.epoch)).await
+    pub(crate) async fn next_producer_id(&self) -> Result<ottla_protocol::ProducerId, ErrorCode> {
+        self.producer_ids.next(&self.channel, (self.id(), self.epoch())).await
     }
 
     /// How many partitions `__consumer_offsets` has; before it exists, how many it will have.

@@ -1,52 +1,74 @@
-//! Runs the controller on the metadata quorum: decides, proposes, and applies what is committed.
+//! Runs the controller on the metadata quorum: decides, proposes, and applies what is committed. Kafka: `QuorumController`'s
+//! event queue.
 //!
 //! ```text
-//! decide(&Controller) ─► records ─► MetadataQuorum::propose ─► committed ─► Controller::replay ─► MetadataImage ─► node
+//!            leads the quorum, all applied           told, or found, that another leads
+//! standby ───────────────────────────────► active ───────────────────────────────────► standby
+//!                                            │
+//!  decide(&Controller) ─► records ─► MetadataQuorum::propose ─► committed ─► MetadataCache ─► node
 //! ```
 //!
 //! # Invariants
 //! - One decision at a time: each is made on everything that was committed before it.
 //! - When a decision is answered, this node has applied it: a topic that was created can be produced to.
+//! - Only the active controller decides; what it knows of sessions begins anew with each time that it is.
+//!
+//! # Dead brokers
+//! A broker that says nothing is fenced when its session ends. One whose process is dead need not be waited for: its
+//! connection breaks, and its port refuses. Either alone proves nothing; both together are the end of a process.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use bytes::Bytes;
-use ottla_env::Env;
+use ottla_config::BrokerConfig;
+use ottla_env::{BoxFuture, Env};
 use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
-    Controller, ControllerConfig, METADATA_VERSION, MetadataDelta, MetadataImage, MetadataPosition,
-    MetadataRecord, Outcome,
+    BrokerEpoch, Controller, ControllerConfig, METADATA_VERSION, MetadataImage, MetadataRecord,
+    Outcome,
 };
-use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes};
-use ottla_storage::LogDirFailure;
+use ottla_protocol::messages::BrokerHeartbeatRequest;
+use ottla_protocol::{BrokerId, ErrorCode, message};
+use ottla_storage::{LogDirFailure, LogManager};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
 
+use crate::metadata_cache::MetadataCache;
 use crate::quorum::{
-    CommittedBatch, MetadataApplier, MetadataQuorum, NoTransport, ProposeError, QuorumDescription,
-    QuorumError, QuorumOptions,
+    LeaderAndEpoch, MetadataQuorum, ProposeError, QuorumError, QuorumOptions, Voter, VoterTransport,
 };
+use crate::quotas::ClientQuotas;
+use crate::voter_connections::wait_dead;
 
-/// Told of every change of the image, in order, before readers see the new one.
-pub(crate) type ImageListener = Box<dyn Fn(&MetadataDelta, &MetadataImage) + Send + Sync>;
+/// How long a port may take to refuse: a process that is dead is not waited for.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait after a decision of the controller's own could not be committed.
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+/// A timer that is this late says that the whole process stood still.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+/// No epoch in which this node is active.
+const NOT_ACTIVE: i32 = -1;
 
-/// The controller of this node and the metadata that it and all others decided.
+/// The controller of this node, active or not.
 pub(crate) struct ControllerHost {
     env: Env,
-    state: Arc<MetadataState>,
+    config: Arc<BrokerConfig>,
+    cache: Arc<MetadataCache>,
     quorum: Arc<MetadataQuorum>,
+    /// What clients may create and delete; follows the image.
+    quotas: Arc<ClientQuotas>,
+    /// The logs of this node: it makes those of new partitions if it is alone.
+    logs: Arc<LogManager>,
     turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-/// What the metadata log adds up to here.
-struct MetadataState {
-    controller: Mutex<Controller>,
-    image: ArcSwap<MetadataImage>,
-    listener: Mutex<Option<ImageListener>>,
-    /// A committed record that this release cannot apply. Nothing after it is applied.
-    fault: Mutex<Option<String>>,
+    /// The epoch of the quorum in which this node has taken over, and may decide.
+    active_in: AtomicI32,
+    /// Brokers whose connection broke.
+    suspects: Mutex<BTreeSet<BrokerId>>,
+    suspected: Notify,
 }
 
 /// Why something was not decided.
@@ -97,34 +119,49 @@ pub(crate) enum ControllerStartError {
 }
 
 impl ControllerHost {
-    /// Opens the metadata log and replays it; returns when this node is the active controller.
+    /// Opens the metadata log and replays it. A lone voter is active when this returns; one of several becomes active, or
+    /// not, while [`run`](Self::run) runs.
     pub(crate) async fn start(
         env: &Env,
         options: QuorumOptions,
-        config: ControllerConfig,
-    ) -> Result<Self, ControllerStartError> {
-        let controller = Controller::new(config, MetadataImage::default(), env.clock.now());
-        let state = Arc::new(MetadataState {
-            controller: Mutex::new(controller),
-            image: ArcSwap::default(),
-            listener: Mutex::new(None),
-            fault: Mutex::new(None),
-        });
-        let applier = Applier { state: Arc::clone(&state) };
+        (config, cache): (Arc<BrokerConfig>, Arc<MetadataCache>),
+        (logs, quotas): (Arc<LogManager>, Arc<ClientQuotas>),
+        transport: Arc<dyn VoterTransport>,
+    ) -> Result<Arc<Self>, ControllerStartError> {
         let quorum =
-            MetadataQuorum::start(env.clone(), options, applier, Arc::new(NoTransport)).await?;
-        if let Some(fault) = state.fault.lock().take() {
+            MetadataQuorum::start(env.clone(), options, cache.applier(), transport).await?;
+        if let Some(fault) = cache.fault() {
             return Err(ControllerStartError::Fault(fault));
         }
-        state.controller.lock().activate(env.clock.now());
-        let (quorum, turn) = (Arc::new(quorum), Arc::default());
-        let host = Self { env: env.clone(), state, quorum, turn };
-        host.bootstrap().await?;
+        let host = Arc::new(Self {
+            env: env.clone(),
+            config,
+            cache,
+            quorum: Arc::new(quorum),
+            quotas,
+            logs,
+            turn: Arc::default(),
+            active_in: AtomicI32::new(NOT_ACTIVE),
+            suspects: Mutex::default(),
+            suspected: Notify::new(),
+        });
+        let leader = *host.quorum.leader().borrow();
+        if host.leads(leader) {
+            host.take_over(leader.epoch).await?;
+        }
         Ok(host)
     }
 
-    /// Writes the first records of a new cluster.
-    async fn bootstrap(&self) -> Result<(), ControllerError> {
+    /// What a controller needs to know before it knows anything.
+    pub(crate) fn standby(env: &Env, config: ControllerConfig) -> Controller {
+        Controller::new(config, MetadataImage::default(), env.clock.now())
+    }
+
+    /// Becomes the active controller in `epoch`: decides on all that was committed before it, and nothing else.
+    async fn take_over(&self, epoch: i32) -> Result<(), ControllerError> {
+        self.cache.controller().activate(self.env.clock.now());
+        self.active_in.store(epoch, Ordering::Release);
+        info!(epoch, "this node is the active controller");
         self.decide(|controller, _| {
             let is_new = controller.image().feature_level(METADATA_VERSION) == 0;
             let records = if is_new { bootstrap_records() } else { Vec::new() };
@@ -133,34 +170,171 @@ impl ControllerHost {
         .await
     }
 
-    /// What every node knows, as of now.
-    pub(crate) fn image(&self) -> Arc<MetadataImage> {
-        self.state.image.load_full()
+    /// Does what the active controller does by itself, whenever this node is that. Runs until the quorum stops.
+    pub(crate) fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut leader = self.quorum.leader();
+            loop {
+                let now = *leader.borrow_and_update();
+                if self.leads(now) {
+                    self.lead(now, &mut leader).await;
+                } else {
+                    self.active_in.store(NOT_ACTIVE, Ordering::Release);
+                    tokio::select! {
+                        biased;
+                        changed = leader.changed() => if changed.is_err() { return },
+                        () = self.wait_leader_dead(now.leader) => {}
+                    }
+                }
+            }
+        })
     }
 
-    /// The active controller.
-    pub(crate) fn leader(&self) -> Option<BrokerId> {
-        self.quorum.leader().borrow().leader.map(BrokerId)
+    /// Watches whoever leads the quorum, so that an election need not wait for silence to last. Never completes.
+    async fn wait_leader_dead(&self, leader: Option<i32>) {
+        let addresses = self.quorum.describe().addresses;
+        let leader = addresses.into_iter().find(|voter| Some(voter.node_id) == leader);
+        if let Some(Voter { node_id, host, port }) = leader {
+            wait_dead(&self.env, &format!("{host}:{port}"), RETRY_BACKOFF).await;
+            warn!(
+                node_id,
+                "the leader of the metadata quorum is dead: its connection broke and its port refuses"
+            );
+            self.quorum.voter_vanished(node_id);
+        }
+        std::future::pending().await
     }
 
-    /// The metadata quorum as this node knows it.
-    pub(crate) fn describe_quorum(&self) -> QuorumDescription {
-        self.quorum.describe()
+    /// Leads until another does.
+    async fn lead(
+        self: &Arc<Self>,
+        term: LeaderAndEpoch,
+        leader: &mut watch::Receiver<LeaderAndEpoch>,
+    ) {
+        if self.active_in.load(Ordering::Acquire) != term.epoch
+            && let Err(reason) = self.take_over(term.epoch).await
+        {
+            warn!(%reason, "could not take over as the active controller");
+            self.env.clock.sleep(RETRY_BACKOFF).await;
+            return;
+        }
+        // Whoever died with the last controller, or before it noticed, has to be found now.
+        let unfenced = self.cache.image();
+        let unfenced = unfenced.brokers().filter(|broker| !broker.fenced);
+        self.suspects.lock().extend(unfenced.map(|broker| broker.id));
+        self.suspected.notify_one();
+        while *leader.borrow() == term {
+            let now = self.env.clock.now();
+            let due = self.cache.controller().next_session_end();
+            let wait = due.map_or(Duration::from_secs(60), |due| due.since(now));
+            tokio::select! {
+                biased;
+                changed = leader.changed() => if changed.is_err() { return },
+                () = self.suspected.notified() => self.probe_suspects(),
+                () = self.env.clock.sleep(wait) => {
+                    if due.is_some_and(|due| self.env.clock.now().since(due) > STOOD_STILL) {
+                        // Whoever did not run did not hear: nobody is to be blamed for that.
+                        self.cache.controller().activate(self.env.clock.now());
+                    }
+                    self.fence_the_silent().await;
+                }
+            }
+        }
     }
 
-    /// Calls `listener` with everything there is, then with every change.
-    pub(crate) fn listen(&self, listener: ImageListener) {
-        // Holding the lock keeps a commit from slipping between the first call and the next.
-        let mut slot = self.state.listener.lock();
-        let image = self.image();
-        listener(&MetadataDelta::between(&MetadataImage::default(), &image), &image);
-        *slot = Some(listener);
+    /// Fences brokers whose session has ended.
+    async fn fence_the_silent(&self) {
+        loop {
+            let now = self.env.clock.now();
+            match self.decide(|controller, _| controller.fence_stale_broker(now)).await {
+                Ok(Some(broker)) => {
+                    warn!(%broker, "the broker is fenced: it was silent for its session timeout")
+                }
+                Ok(None) => return,
+                Err(reason) => {
+                    warn!(%reason, "could not fence a broker");
+                    return self.env.clock.sleep(RETRY_BACKOFF).await;
+                }
+            }
+        }
     }
 
-    /// Calls `act` while the image stands still, in turn with the listener.
-    pub(crate) fn between_changes(&self, act: impl FnOnce(&MetadataImage)) {
-        let _no_change = self.state.listener.lock();
-        act(&self.image());
+    /// The connection of a broker broke: it may be dead.
+    pub(crate) fn connection_lost(&self, broker: BrokerId) {
+        self.suspects.lock().insert(broker);
+        self.suspected.notify_one();
+    }
+
+    fn probe_suspects(self: &Arc<Self>) {
+        for broker in std::mem::take(&mut *self.suspects.lock()) {
+            let host = Arc::clone(self);
+            let _detached = self.env.spawn("broker probe", async move {
+                if let Some(epoch) = host.find_dead(broker).await {
+                    host.fence_dead(broker, epoch).await;
+                }
+            });
+        }
+    }
+
+    /// The registration of a broker whose port refuses connections.
+    async fn find_dead(&self, broker: BrokerId) -> Option<BrokerEpoch> {
+        let image = self.cache.image();
+        let registered = image.broker(broker).filter(|broker| !broker.fenced)?;
+        let listener = registered.listener(&self.config.node.inter_broker_listener_name)?;
+        let address = format!("{}:{}", listener.host, listener.port);
+        let connecting = self.env.net.connect(&address);
+        match self.env.timeout(PROBE_TIMEOUT, connecting).await {
+            Ok(Err(refused)) if refused.kind() == io::ErrorKind::ConnectionRefused => {
+                Some(registered.epoch)
+            }
+            Ok(Ok(_) | Err(_)) | Err(_) => None,
+        }
+    }
+
+    async fn fence_dead(&self, broker: BrokerId, epoch: BrokerEpoch) {
+        let last_words = message!(BrokerHeartbeatRequest {
+            broker_id: broker.0,
+            broker_epoch: epoch.0,
+            want_fence: true,
+        });
+        let fenced = self.decide(|controller, _| controller.broker_heartbeat(&last_words)).await;
+        // Else it has registered again meanwhile, or another controller is active.
+        if fenced.is_ok_and(|answer| answer.error_code == ErrorCode::None.code()) {
+            warn!(%broker, "the broker is fenced: its process is gone, for its connection broke and its port refuses");
+        }
+    }
+
+    /// The quorum as this node knows it.
+    pub(crate) fn quorum(&self) -> &Arc<MetadataQuorum> {
+        &self.quorum
+    }
+
+    /// What the metadata log adds up to here.
+    pub(crate) fn cache(&self) -> &Arc<MetadataCache> {
+        &self.cache
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn config(&self) -> &Arc<BrokerConfig> {
+        &self.config
+    }
+
+    /// What clients may create and delete.
+    pub(crate) fn quotas(&self) -> &Arc<ClientQuotas> {
+        &self.quotas
+    }
+
+    /// Whether this node is the active controller, as far as it knows.
+    pub(crate) fn is_active(&self) -> bool {
+        let leader = *self.quorum.leader().borrow();
+        self.leads(leader) && self.active_in.load(Ordering::Acquire) == leader.epoch
+    }
+
+    fn leads(&self, leader: LeaderAndEpoch) -> bool {
+        leader.leader == Some(self.config.node.node_id.0)
     }
 
     /// Completes when the metadata log has failed, or was closed; answers why.
@@ -179,9 +353,9 @@ impl ControllerHost {
         decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
     ) -> Result<A, ControllerError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        self.check_applied()?;
+        self.check_active()?;
         let Outcome { records, answer } = {
-            let controller = self.state.controller.lock();
+            let controller = self.cache.controller();
             decide(&controller, &mut || self.env.rng.next_u64())
         };
         if records.is_empty() {
@@ -198,41 +372,34 @@ impl ControllerHost {
         };
         self.env.spawner.spawn("metadata proposal", Box::pin(proposal));
         applied.await.map_err(|_stopped| ProposeError::ShuttingDown)??;
-        self.check_applied()?;
+        self.check_fault()?;
         Ok(answer)
     }
 
-    /// Refuses to decide on an image that stands still in the middle of a batch.
-    fn check_applied(&self) -> Result<(), ControllerError> {
-        self.state.fault.lock().clone().map_or(Ok(()), |fault| Err(ControllerError::Fault(fault)))
+    /// [`decide`](Self::decide) for what makes logs: a node that is alone refuses, before anything is decided, where it has
+    /// no room for them.
+    pub(crate) async fn decide_logs<A>(
+        &self,
+        decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
+    ) -> Result<A, ControllerError> {
+        if self.cache.image().brokers().all(|broker| broker.id == self.config.node.node_id) {
+            self.logs.check_room()?;
+        }
+        self.decide(decide).await
     }
 
-    /// Creates those of `topics` that are missing, with the cluster's defaults. Failures are logged: whoever needs a topic
-    /// finds it missing.
-    pub(crate) async fn auto_create_topics(&self, topics: Vec<StrBytes>) {
-        let created = self
-            .decide(|controller, random| {
-                let image = controller.image();
-                let missing = topics.iter().filter(|name| image.topic(name).is_none());
-                controller.auto_create_topics(missing.map(StrBytes::as_str), random)
-            })
-            .await;
-        match created {
-            Ok(response) => {
-                for topic in response.topics {
-                    match (ErrorCode::from_wire(topic.error_code), topic.error_message) {
-                        (ErrorCode::None, _) => {
-                            info!(topic = %topic.name, "topic created on first use")
-                        }
-                        (error, message) => {
-                            let message = message.unwrap_or_default();
-                            warn!(topic = %topic.name, %error, %message, "could not create a topic on first use");
-                        }
-                    }
-                }
-            }
-            Err(error) => warn!(%error, "could not create topics on first use"),
+    /// Refuses to decide for others, or on an image that stands still in the middle of a batch.
+    fn check_active(&self) -> Result<(), ControllerError> {
+        self.check_fault()?;
+        if !self.is_active() {
+            let leader = self.quorum.leader().borrow().leader;
+            return Err(ProposeError::NotLeader { leader }.into());
         }
+        Ok(())
+    }
+
+    fn check_fault(&self) -> Result<(), ControllerError> {
+        self.cache.fault().map_or(Ok(()), |fault| Err(ControllerError::Fault(fault)))
     }
 
     /// Stops taking part in the quorum; what was proposed is answered first.
@@ -240,72 +407,5 @@ impl ControllerHost {
         if let Err(error) = self.quorum.shutdown().await {
             error!(%error, "the metadata log could not be closed");
         }
-    }
-}
-
-/// Applies committed batches; the quorum calls it from one task.
-struct Applier {
-    state: Arc<MetadataState>,
-}
-
-impl Applier {
-    fn replay(&self, batch: CommittedBatch) -> Result<(), String> {
-        let last = batch.base_offset + batch.records.len() as i64 - 1;
-        let mut controller = self.state.controller.lock();
-        for bytes in batch.records {
-            let record = MetadataRecord::decode(bytes).map_err(|error| error.to_string())?;
-            controller.replay(&record).map_err(|error| error.to_string())?;
-        }
-        let position = MetadataPosition { offset: Offset(last), epoch: LeaderEpoch(batch.epoch) };
-        controller.advance_to(position);
-        let image = Arc::new(controller.image().clone());
-        drop(controller);
-        self.publish(image);
-        Ok(())
-    }
-
-    fn publish(&self, image: Arc<MetadataImage>) {
-        let listener = self.state.listener.lock();
-        if let Some(listener) = listener.as_ref() {
-            let delta = MetadataDelta::between(&self.state.image.load(), &image);
-            listener(&delta, &image);
-        }
-        self.state.image.store(image);
-    }
-
-    fn fail(&self, reason: String) {
-        error!(%reason, "the metadata log holds a record that cannot be applied: nothing after it is");
-        *self.state.fault.lock() = Some(reason);
-    }
-}
-
-impl MetadataApplier for Applier {
-    fn apply(&mut self, batch: CommittedBatch) {
-        if self.state.fault.lock().is_none()
-            && let Err(reason) = self.replay(batch)
-        {
-            self.fail(reason);
-        }
-    }
-
-    fn snapshot(&self) -> Vec<Bytes> {
-        self.state.image.load().to_records().map(|record| record.to_bytes()).collect()
-    }
-
-    fn install(&mut self, records: Vec<Bytes>, end_offset: i64, epoch: i32) {
-        let mut image = MetadataImage::default();
-        for bytes in records {
-            let applied = MetadataRecord::decode(bytes)
-                .map_err(|error| error.to_string())
-                .and_then(|record| image.replay(&record).map_err(|error| error.to_string()));
-            if let Err(reason) = applied {
-                return self.fail(reason);
-            }
-        }
-        let position =
-            MetadataPosition { offset: Offset(end_offset - 1), epoch: LeaderEpoch(epoch) };
-        image.advance_to(position);
-        self.state.controller.lock().install(image.clone());
-        self.publish(Arc::new(image));
     }
 }

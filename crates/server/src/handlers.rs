@@ -9,6 +9,7 @@ mod alter_partition_reassignments;
 mod alter_replica_log_dirs;
 mod api_versions;
 mod bill;
+pub(crate) mod controller_apis;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -44,6 +45,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod push_telemetry;
 mod sync_group;
+mod unregister_broker;
 mod update_features;
 
 use std::sync::Arc;
@@ -55,6 +57,7 @@ use ottla_protocol::{BrokerId, ErrorCode, NodeEndpoint, RequestHeader, StrBytes}
 use tokio::sync::oneshot;
 
 use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 use crate::coordinator_host::{Committing, Decided};
 use crate::network::ConnectionContext;
 use crate::quotas::{ClientName, MutationQuota};
@@ -102,9 +105,9 @@ const ANONYMOUS: &str = "ANONYMOUS";
 
 /// Who asks, and how.
 #[derive(Clone, Debug)]
-struct RequestContext {
-    connection: ConnectionContext,
-    header: RequestHeader,
+pub(crate) struct RequestContext {
+    pub(crate) connection: ConnectionContext,
+    pub(crate) header: RequestHeader,
 }
 
 impl RequestContext {
@@ -135,9 +138,9 @@ impl RequestContext {
     }
 
     /// What the request may create and delete; strictly from that version on.
-    fn mutation_quota(&self, broker: &Broker, strict_since: i16) -> MutationQuota {
+    fn mutation_quota(&self, host: &ControllerHost, strict_since: i16) -> MutationQuota {
         let is_strict = self.version() >= strict_since;
-        MutationQuota::new(broker.env(), broker.quotas(), self.client(), is_strict)
+        MutationQuota::new(host.env(), host.quotas(), self.client(), is_strict)
     }
 
     /// The client's name for itself, empty if it gave none.

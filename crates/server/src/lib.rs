@@ -19,8 +19,11 @@
 //! What bytes mean (`protocol`), how they lie on the disk (`storage`), the command line (`cli`).
 
 mod broker;
+mod broker_lifecycle;
 mod client_telemetry;
+mod cluster_identity;
 mod cold_reads;
+mod controller_channel;
 mod controller_host;
 mod coordinator_host;
 mod dynamic_config;
@@ -28,6 +31,7 @@ mod fetch_sessions;
 mod handlers;
 mod log_dirs;
 mod log_moves;
+mod metadata_cache;
 mod metrics;
 mod network;
 mod producer_ids;
@@ -35,6 +39,7 @@ mod quorum;
 mod quotas;
 mod replica;
 mod server;
+mod voter_connections;
 
 pub use quorum::{QuorumStateContents, decode_quorum_message, read_quorum_state};
 pub use server::{Server, StartError};

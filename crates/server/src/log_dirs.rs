@@ -9,13 +9,14 @@ use std::time::Duration;
 use ottla_protocol::messages::assign_replicas_to_dirs_request::{
     DirectoryData, PartitionData, TopicData,
 };
-use ottla_protocol::messages::{AssignReplicasToDirsRequest, BrokerHeartbeatRequest};
+use ottla_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
 use ottla_protocol::{ErrorCode, TopicId, Uuid, message};
 use ottla_storage::LogManager;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
 use crate::broker::Broker;
+use crate::controller_channel::is_not_controller;
 use crate::replica::Placement;
 
 /// How often the directories are looked at. A failed one refuses everything at once; this is when others are told.
@@ -28,7 +29,9 @@ pub(crate) async fn tell_placements(broker: Weak<Broker>, placed: Vec<Placement>
     for some in placed.chunks(MAX_ASSIGNMENTS) {
         let Some(broker) = broker.upgrade() else { return };
         let request = assignment(&broker, some);
-        let told = broker.controller().decide(|it, _| it.assign_replicas_to_dirs(&request)).await;
+        let deadline = broker.env().clock.now() + broker.config().node.request_timeout;
+        let refused = |it: &AssignReplicasToDirsResponse| is_not_controller(it.error_code);
+        let told = broker.channel().call_until(&request, deadline, refused).await;
         match told.map(|answer| ErrorCode::from_wire(answer.error_code)) {
             Ok(ErrorCode::None) => {}
             Ok(error) => return warn!(%error, "the controller does not take directories"),
@@ -73,9 +76,9 @@ pub(crate) async fn watch_dirs(broker: Arc<Broker>, failure: watch::Sender<Optio
             failure.send_replace(Some(reason));
             return;
         }
-        if tell_failed(&broker, offline.iter().filter_map(|dir| dir.id()).collect()).await {
-            told = offline.len();
-        }
+        // Each heartbeat names the failed directories: the controller takes the leadership of what lies there.
+        broker.news().notify_one();
+        told = offline.len();
     }
 }
 
@@ -94,26 +97,4 @@ pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: &Path) -> Option
         return Some(format!("every log directory has failed: {}", reasons.join("; ")));
     }
     None
-}
-
-/// Has the controller take the leadership of what lies in failed directories.
-async fn tell_failed(broker: &Broker, failed: Vec<Uuid>) -> bool {
-    let heartbeat = message!(BrokerHeartbeatRequest {
-        broker_id: broker.id().0,
-        broker_epoch: broker.epoch().0,
-        current_metadata_offset: broker.image().position().offset.0,
-        offline_log_dirs: failed,
-    });
-    let told = broker.controller().decide(|it, _| it.broker_heartbeat(&heartbeat)).await;
-    match told.map(|answer| ErrorCode::from_wire(answer.error_code)) {
-        Ok(ErrorCode::None) => true,
-        Ok(error) => {
-            warn!(%error, "the controller does not take a heartbeat");
-            false
-        }
-        Err(error) => {
-            warn!(%error, "could not tell the controller of a failed directory");
-            false
-        }
-    }
 }

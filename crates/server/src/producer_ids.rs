@@ -6,7 +6,7 @@ use ottla_metadata::BrokerEpoch;
 use ottla_protocol::messages::AllocateProducerIdsRequest;
 use ottla_protocol::{BrokerId, ErrorCode, ProducerId, message};
 
-use crate::controller_host::ControllerHost;
+use crate::controller_channel::ControllerChannel;
 
 /// Hands out each id once. What is left of a block is lost when the node stops.
 pub(crate) struct ProducerIds {
@@ -21,17 +21,16 @@ impl ProducerIds {
     /// An id that nobody had before.
     pub(crate) async fn next(
         &self,
-        controller: &ControllerHost,
+        channel: &ControllerChannel,
         (broker, epoch): (BrokerId, BrokerEpoch),
     ) -> Result<ProducerId, ErrorCode> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
             let request =
                 message!(AllocateProducerIdsRequest { broker_id: broker.0, broker_epoch: epoch.0 });
-            let granted = controller
-                .decide(|controller, _| controller.allocate_producer_ids(&request))
-                .await
-                .map_err(|error| error.error_code())?;
+            let granted = channel.call(&request).await;
+            // As in Kafka, a client that finds no controller tries again.
+            let granted = granted.map_err(|_| ErrorCode::CoordinatorLoadInProgress)?;
             ErrorCode::from_wire(granted.error_code).ok()?;
             let start = granted.producer_id_start;
             *block = start..start + i64::from(granted.producer_id_len);

@@ -55,6 +55,7 @@ pub(crate) use errors::{ChangeVotersError, ProposeError, QuorumError};
 pub use messages::decode_anything as decode_quorum_message;
 pub(crate) use observers::CommittedData;
 pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
+#[cfg(test)]
 pub(crate) use peers::NoTransport;
 pub use quorum_state::{QuorumStateContents, read_quorum_state};
 

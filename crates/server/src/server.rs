@@ -13,34 +13,53 @@ use ottla_config::{BrokerConfig, ListenerAddress, SecurityProtocol};
 use ottla_env::{BoxFuture, Env, TaskHandle};
 use ottla_metadata::controller::{SUPPORTED_FEATURES, SupportedFeature};
 use ottla_metadata::{BrokerEpoch, ControllerConfig};
+use ottla_protocol::messages::BrokerRegistrationRequest;
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
-use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerRegistrationRequest};
-use ottla_protocol::{ErrorCode, StrBytes, Uuid, message, parse_uuid};
+use ottla_protocol::{Offset, StrBytes, Uuid, message, parse_uuid};
 use ottla_storage::{LogCleaner, LogManager, LogManagerOptions, OpenError};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::broker::Broker;
-use crate::controller_host::{ControllerError, ControllerHost, ControllerStartError};
+use crate::broker_lifecycle::{BrokerLifecycle, RegisterError};
+use crate::cluster_identity::agree_on_cluster_id;
+use crate::cold_reads::ColdReads;
+use crate::controller_channel::{ActiveController, ControllerChannel};
+use crate::controller_host::{ControllerHost, ControllerStartError};
+use crate::handlers::controller_apis::ControllerListener;
 use crate::handlers::dispatch;
 use crate::log_dirs;
+use crate::metadata_cache::MetadataCache;
 use crate::metrics::MetricsListener;
 use crate::network::{BoundSockets, ListenError, SocketServer};
 use crate::quorum::{QuorumOptions, Voter};
+use crate::quotas::ClientQuotas;
+use crate::voter_connections::VoterConnections;
 
 /// How often retention, flushes and checkpoints are looked at; each has its own interval.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub struct Server {
-    broker: Arc<Broker>,
+    config: Arc<BrokerConfig>,
+    cluster_id: String,
     logs: Arc<LogManager>,
-    sockets: SocketServer,
+    controller: Option<Arc<ControllerHost>>,
+    broker: Option<RunningBroker>,
+    /// Where other nodes come in, if this one has the controller role.
+    controller_sockets: Option<SocketServer>,
     addresses: Vec<(Arc<str>, SocketAddr)>,
     metrics_address: Option<SocketAddr>,
     background: Vec<TaskHandle>,
-    epoch: BrokerEpoch,
     failure: watch::Receiver<Option<String>>,
+}
+
+/// What a node with the broker role has beside the rest.
+struct RunningBroker {
+    broker: Arc<Broker>,
+    lifecycle: Arc<BrokerLifecycle>,
+    sockets: SocketServer,
+    background: Vec<TaskHandle>,
 }
 
 /// Why a node did not start. The text says what to do about it.
@@ -86,64 +105,64 @@ impl From<ControllerStartError> for StartError {
     }
 }
 
-impl From<ControllerError> for StartError {
-    fn from(error: ControllerError) -> Self {
-        Self::Metadata(error.to_string())
-    }
-}
-
 impl Server {
     /// Starts a node and returns when it serves requests.
     pub async fn start(env: Env, config: BrokerConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let logs = Arc::new(open_logs(&env, &config).await?);
+        let cold_reads = Arc::new(ColdReads::new(&env, config.fetch.cold_read_threads));
+        let (nodes, clients) = listeners_of(&config);
+        let nodes = BoundSockets::bind(&env, &nodes, &config.socket_server).await?;
+        let mut addresses = nodes.addresses();
+        let listener = Arc::new(ControllerListener::default());
+        let controller_sockets = serve_nodes(&env, &config, nodes, &listener, &cold_reads);
+        let cluster_id = known_cluster_id(&env, &config, &listener).await;
+        let logs = Arc::new(open_logs(&env, &config, cluster_id).await?);
         if let Some(reason) = log_dirs::cannot_go_on(&logs, &config.node.metadata_log_dir) {
             return Err(StartError::MetadataDir(reason));
         }
         let cluster_id = logs.cluster_id().to_owned();
-        let listeners: Vec<_> = config
-            .node
-            .listeners
-            .iter()
-            .map(|listener| (Arc::from(listener.name.as_str()), listener.socket_address()))
-            .collect();
-        let bound = BoundSockets::bind(&env, &listeners, &config.socket_server).await?;
-        let addresses = bound.addresses();
-        let metrics = match &config.metrics_listener {
-            Some(address) => {
-                let bound = MetricsListener::bind(&env, address).await;
-                let refused =
-                    |error| format!("cannot listen on metrics.listener={address}: {error}");
-                Some(bound.map_err(|error| StartError::Listen(refused(error)))?)
-            }
-            None => None,
-        };
-        let controller = start_controller(&env, &config, (&cluster_id, &logs)).await?;
-        let advertised = advertised(&config, &addresses);
-        let epoch = register(&env, &config, &controller, (&cluster_id, &logs), advertised).await?;
-        let identity = (cluster_id, epoch);
-        let broker =
-            Arc::new(Broker::new(&env, Arc::clone(&config), identity, controller, logs.clone()));
-        broker.follow_metadata();
-        let handling = Arc::clone(&broker);
-        let sockets = SocketServer::start(
-            &env,
-            bound,
-            &config.socket_server,
-            (config.fetch.sendfile, Arc::clone(broker.cold_reads())),
-            (
-                Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
-                Arc::clone(broker.quotas()),
-            ),
-        );
-        let quotas = Arc::clone(sockets.quotas());
-        broker.dynamic_config().follow(move |config| quotas.reconfigure(&config.socket_server));
-        let (tell_failure, failure) = watch::channel(None);
-        let mut background = start_background(&env, &broker, &logs);
-        background.extend(watch_disks(&env, &broker, tell_failure));
+        listener.cluster_id.get_or_init(|| cluster_id.clone());
+        let clients = BoundSockets::bind(&env, &clients, &config.socket_server).await?;
+        addresses.extend(clients.addresses());
+        let metrics = bind_metrics(&env, &config).await?;
         let metrics_address = metrics.as_ref().map(MetricsListener::address);
-        background.extend(metrics.map(|metrics| metrics.serve(&env, &broker)));
-        Ok(Self { broker, logs, sockets, addresses, metrics_address, background, epoch, failure })
+
+        let standby =
+            ControllerConfig { cluster_id: Arc::from(&*cluster_id), broker: Arc::clone(&config) };
+        let cache = MetadataCache::new(ControllerHost::standby(&env, standby));
+        let quotas = follow_quotas(&config, &cache);
+        let node = Node { env, config, cluster_id, logs, cache, quotas, cold_reads };
+        let controller = node.start_controller().await?;
+        let host = &controller;
+        listener.host.get_or_init(|| Arc::clone(host));
+        let mut background =
+            vec![node.env.spawner.spawn("controller", Arc::clone(&controller).run())];
+        let active = ActiveController {
+            leader: controller.quorum().leader(),
+            voters: voters_of(&node.config).into(),
+            here: Some(Arc::clone(&controller)),
+        };
+        let (tell_failure, failure) = watch::channel(None);
+        background.push(watch_metadata_log(&node.env, &controller, tell_failure.clone()));
+        let broker = match node.config.node.is_broker {
+            true => {
+                let advertised = advertised(&node.config, &addresses);
+                Some(node.start_broker(active, clients, advertised, (metrics, tell_failure)).await?)
+            }
+            false => None,
+        };
+        Ok(Self {
+            config: node.config,
+            cluster_id: node.cluster_id,
+            logs: node.logs,
+            controller: Some(controller),
+            broker,
+            controller_sockets,
+            addresses,
+            metrics_address,
+            background,
+            failure,
+        })
     }
 
     /// Completes when the node cannot go on, and says why: its metadata log failed, or all of its directories did. It is
@@ -172,61 +191,257 @@ impl Server {
 
     /// The cluster that the node belongs to.
     pub fn cluster_id(&self) -> &str {
-        self.broker.cluster_id()
+        &self.cluster_id
     }
 
-    /// Stops in order: no new requests, connections closed, everything on the disk, marked as cleanly stopped.
+    /// Stops in order: leaderships given up, no new requests, connections closed, everything on the disk, marked as cleanly
+    /// stopped.
     pub async fn shutdown(self) {
         info!("stopping");
-        self.sockets.shutdown().await;
+        let mut epoch = BrokerEpoch::NONE;
+        if let Some(broker) = self.broker {
+            epoch = broker.broker.epoch();
+            broker.shutdown(&self.config).await;
+        }
         for task in self.background {
             task.abort();
             task.wait().await;
         }
         // First the quorum: a topic that is still being created must not get a log behind the mark of a clean stop.
-        self.broker.controller().shutdown().await;
-        self.logs.shutdown(self.epoch.0).await;
+        if let Some(controller) = self.controller {
+            controller.shutdown().await;
+        }
+        if let Some(sockets) = self.controller_sockets {
+            sockets.shutdown().await;
+        }
+        self.logs.shutdown(epoch.0).await;
         info!("stopped");
     }
 }
 
-async fn open_logs(env: &Env, config: &BrokerConfig) -> Result<LogManager, OpenError> {
+impl RunningBroker {
+    /// Gives up what it leads, if there is somebody to take it over; then takes no more requests.
+    async fn shutdown(self, config: &BrokerConfig) {
+        let Self { broker, lifecycle, sockets, background } = self;
+        let image = broker.image();
+        let is_alone = image.brokers().all(|it| it.id == broker.id() || it.fenced);
+        if config.node.controlled_shutdown && !is_alone {
+            let limit = config.node.request_timeout;
+            if !lifecycle.controlled_shutdown(&broker, limit).await {
+                warn!(
+                    "not everything that this broker leads was taken over: stopping all the same"
+                );
+            }
+        }
+        sockets.shutdown().await;
+        for task in background {
+            task.abort();
+            task.wait().await;
+        }
+    }
+}
+
+/// What a node is made of before it takes part in anything.
+struct Node {
+    env: Env,
+    config: Arc<BrokerConfig>,
+    cluster_id: String,
+    logs: Arc<LogManager>,
+    cache: Arc<MetadataCache>,
+    quotas: Arc<ClientQuotas>,
+    cold_reads: Arc<ColdReads>,
+}
+
+impl Node {
+    async fn start_controller(&self) -> Result<Arc<ControllerHost>, StartError> {
+        let Self { env, config, cluster_id, logs, cache, quotas, .. } = self;
+        let id =
+            parse_uuid(cluster_id).map_err(|_| StartError::ClusterId(cluster_id.to_owned()))?;
+        let dir = config.node.metadata_log_dir.clone();
+        let metadata_dir = logs.dirs().find(|it| it.path() == dir);
+        let alone = QuorumOptions::new(config.node.node_id.0, id, dir.clone());
+        let voters = voters_of(config);
+        let options = QuorumOptions {
+            directory_id: metadata_dir.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO),
+            voters: if voters.is_empty() { alone.voters } else { voters },
+            election_timeout: config.quorum.election_timeout,
+            fetch_timeout: config.quorum.fetch_timeout,
+            request_timeout: config.quorum.request_timeout,
+            max_bytes_between_snapshots: config.quorum.max_bytes_between_snapshots,
+            ..alone
+        };
+        let host = ControllerHost::start(
+            env,
+            options,
+            (Arc::clone(config), Arc::clone(cache)),
+            (Arc::clone(logs), Arc::clone(quotas)),
+            Arc::new(VoterConnections::new(env)),
+        );
+        Ok(host.await?)
+    }
+
+    /// Registers the broker, opens what it holds, and returns when it is in service.
+    async fn start_broker(
+        &self,
+        active: ActiveController,
+        clients: BoundSockets,
+        advertised: Vec<Listener>,
+        (metrics, failure): (Option<MetricsListener>, watch::Sender<Option<String>>),
+    ) -> Result<RunningBroker, StartError> {
+        let Self { env, config, cache, logs, .. } = self;
+        let id = config.node.node_id;
+        let channel = |active| ControllerChannel::new(env, active, config.node.request_timeout);
+        let registration = self.registration(advertised);
+        let (own, shared) = (channel(active.clone()), channel(active));
+        let lifecycle = BrokerLifecycle::new(env, Arc::clone(config), own, registration);
+        let refused = |reason: RegisterError| StartError::Registration {
+            id: id.0,
+            reason: reason.to_string(),
+        };
+        let epoch = lifecycle.register().await.map_err(refused)?;
+        cache.wait_for(Offset(epoch.0)).await;
+        let broker = Arc::new(Broker::new(
+            env,
+            Arc::clone(config),
+            (self.cluster_id.clone(), epoch),
+            (Arc::clone(cache), shared),
+            (Arc::clone(logs), Arc::clone(&self.cold_reads), Arc::clone(&self.quotas)),
+        ));
+        broker.follow_metadata();
+        let handling = Arc::clone(&broker);
+        let sockets = SocketServer::start(
+            env,
+            clients,
+            &config.socket_server,
+            (config.fetch.sendfile, Arc::clone(broker.cold_reads())),
+            (
+                Arc::new(move |connection, frame| dispatch(&handling, connection, frame)),
+                Arc::clone(broker.quotas()),
+            ),
+        );
+        let quotas = Arc::clone(sockets.quotas());
+        broker.dynamic_config().follow(move |config| quotas.reconfigure(&config.socket_server));
+        let mut background = start_background(env, &broker, logs);
+        let watching = log_dirs::watch_dirs(Arc::clone(&broker), failure);
+        background.push(env.spawn("log directories", watching));
+        let heartbeats = Arc::clone(&lifecycle).run(Arc::clone(&broker));
+        background.push(env.spawn("heartbeats", heartbeats));
+        background.extend(metrics.map(|metrics| metrics.serve(env, &broker)));
+        lifecycle.ready(&broker);
+        lifecycle.wait_unfenced().await;
+        cache.wait_image(|image| image.broker(id).is_some_and(|broker| !broker.fenced)).await;
+        Ok(RunningBroker { broker, lifecycle, sockets, background })
+    }
+
+    fn registration(&self, listeners: Vec<Listener>) -> BrokerRegistrationRequest {
+        let Self { env, config, cluster_id, logs, .. } = self;
+        let incarnation = env.rng.next_u128();
+        message!(BrokerRegistrationRequest {
+            broker_id: config.node.node_id.0,
+            cluster_id: StrBytes::from(cluster_id.as_str()),
+            incarnation_id: Uuid::from_bytes(incarnation.to_be_bytes()),
+            listeners: listeners,
+            features: SUPPORTED_FEATURES.iter().map(feature).collect(),
+            rack: config.node.rack.as_deref().map(StrBytes::from),
+            log_dirs: logs.online_dirs(),
+        })
+    }
+}
+
+/// Names and addresses of listeners.
+type Listeners = Vec<(Arc<str>, String)>;
+
+/// The listeners of other nodes, and those of clients.
+fn listeners_of(config: &BrokerConfig) -> (Listeners, Listeners) {
+    let named =
+        |listener: &ListenerAddress| (Arc::from(listener.name.as_str()), listener.socket_address());
+    let is_controllers =
+        |it: &&ListenerAddress| config.node.controller_listener_names.contains(&it.name);
+    let (nodes, clients): (Vec<_>, Vec<_>) = config.node.listeners.iter().partition(is_controllers);
+    (nodes.into_iter().map(named).collect(), clients.into_iter().map(named).collect())
+}
+
+/// Serves the listeners of the controller, which are open before there is one.
+fn serve_nodes(
+    env: &Env,
+    config: &BrokerConfig,
+    bound: BoundSockets,
+    listener: &Arc<ControllerListener>,
+    cold_reads: &Arc<ColdReads>,
+) -> Option<SocketServer> {
+    if bound.addresses().is_empty() {
+        return None;
+    }
+    let listener = Arc::clone(listener);
+    // Other nodes are held to no quota.
+    let quotas = Arc::new(ClientQuotas::new(config.quotas));
+    Some(SocketServer::start(
+        env,
+        bound,
+        &config.socket_server,
+        (config.fetch.sendfile, Arc::clone(cold_reads)),
+        (Arc::new(move |connection, frame| listener.dispatch(connection, frame)), quotas),
+    ))
+}
+
+/// The cluster that this node belongs to; `None` if it is alone and has none yet.
+async fn known_cluster_id(
+    env: &Env,
+    config: &Arc<BrokerConfig>,
+    listener: &ControllerListener,
+) -> Option<String> {
+    let (disk, dirs) = (Arc::clone(&env.disk), config.node.log_dirs.clone());
+    let known = env.run_blocking(move || ottla_storage::known_cluster_id(&*disk, &dirs)).await;
+    let id = match known {
+        Some(id) => id,
+        None if config.quorum.voters.len() > 1 => agree_on_cluster_id(env, config).await,
+        None => return None,
+    };
+    listener.cluster_id.get_or_init(|| id.clone());
+    Some(id)
+}
+
+/// `controller.quorum.voters`.
+fn voters_of(config: &BrokerConfig) -> Vec<Voter> {
+    let voters = config.quorum.voters.iter();
+    voters.map(|it| Voter { node_id: it.node_id.0, host: it.host.clone(), port: it.port }).collect()
+}
+
+async fn bind_metrics(
+    env: &Env,
+    config: &BrokerConfig,
+) -> Result<Option<MetricsListener>, StartError> {
+    let Some(address) = &config.metrics_listener else { return Ok(None) };
+    let bound = MetricsListener::bind(env, address).await;
+    let refused = |error| format!("cannot listen on metrics.listener={address}: {error}");
+    bound.map(Some).map_err(|error| StartError::Listen(refused(error)))
+}
+
+/// The quotas of clients, as the image says.
+fn follow_quotas(config: &BrokerConfig, cache: &MetadataCache) -> Arc<ClientQuotas> {
+    let quotas = Arc::new(ClientQuotas::new(config.quotas));
+    let followed = Arc::clone(&quotas);
+    cache.listen(Box::new(move |delta, image| {
+        if delta.client_quotas {
+            followed.update(image);
+        }
+    }));
+    quotas
+}
+
+async fn open_logs(
+    env: &Env,
+    config: &BrokerConfig,
+    cluster_id: Option<String>,
+) -> Result<LogManager, OpenError> {
     let options = LogManagerOptions {
         dirs: config.node.log_dirs.clone(),
         node_id: config.node.node_id,
-        cluster_id: None,
+        cluster_id,
         config: config.log_manager.clone(),
         max_open_files: config.log_manager.max_open_files,
     };
     LogManager::open(env.clone(), options).await
-}
-
-async fn start_controller(
-    env: &Env,
-    config: &Arc<BrokerConfig>,
-    (cluster_id, logs): (&str, &LogManager),
-) -> Result<ControllerHost, StartError> {
-    let id = parse_uuid(cluster_id).map_err(|_| StartError::ClusterId(cluster_id.to_owned()))?;
-    let dir = config.node.metadata_log_dir.clone();
-    let metadata_dir = logs.dirs().find(|it| it.path() == dir);
-    let alone = QuorumOptions::new(config.node.node_id.0, id, dir.clone());
-    let quorum = QuorumOptions {
-        directory_id: metadata_dir.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO),
-        voters: match config.quorum.voters.as_slice() {
-            [] => alone.voters,
-            voters => voters
-                .iter()
-                .map(|it| Voter { node_id: it.node_id.0, host: it.host.clone(), port: it.port })
-                .collect(),
-        },
-        election_timeout: config.quorum.election_timeout,
-        fetch_timeout: config.quorum.fetch_timeout,
-        request_timeout: config.quorum.request_timeout,
-        max_bytes_between_snapshots: config.quorum.max_bytes_between_snapshots,
-        ..alone
-    };
-    let config = ControllerConfig { cluster_id: Arc::from(cluster_id), broker: Arc::clone(config) };
-    Ok(ControllerHost::start(env, quorum, config).await?)
 }
 
 /// Where clients are told to connect: as configured, with the port that the system chose where the configured one is 0.
@@ -251,54 +466,6 @@ fn advertised(config: &BrokerConfig, bound: &[(Arc<str>, SocketAddr)]) -> Vec<Li
             })
         })
         .collect()
-}
-
-/// Registers the broker and has it unfenced: it is its own cluster, and has caught up with it.
-async fn register(
-    env: &Env,
-    config: &BrokerConfig,
-    controller: &ControllerHost,
-    (cluster_id, logs): (&str, &LogManager),
-    listeners: Vec<Listener>,
-) -> Result<BrokerEpoch, StartError> {
-    let id = config.node.node_id.0;
-    let incarnation = env.rng.next_u128();
-    let request = message!(BrokerRegistrationRequest {
-        broker_id: id,
-        cluster_id: StrBytes::from(cluster_id),
-        incarnation_id: Uuid::from_bytes(incarnation.to_be_bytes()),
-        listeners: listeners,
-        features: SUPPORTED_FEATURES.iter().map(feature).collect(),
-        rack: config.node.rack.as_deref().map(StrBytes::from),
-        log_dirs: logs.online_dirs(),
-    });
-    let now = env.clock.now();
-    let mut reason = None;
-    let registered = controller
-        .decide(|controller, _| {
-            let (outcome, refused) = controller.register_broker(&request, now);
-            reason = refused.map(|refused| refused.to_string());
-            outcome
-        })
-        .await?;
-    if let Some(reason) = reason {
-        return Err(StartError::Registration { id, reason });
-    }
-    let heartbeat = message!(BrokerHeartbeatRequest {
-        broker_id: id,
-        broker_epoch: registered.broker_epoch,
-        current_metadata_offset: controller.image().position().offset.0,
-    });
-    let unfenced =
-        controller.decide(|controller, _| controller.broker_heartbeat(&heartbeat)).await?;
-    let refused = |reason: String| StartError::Registration { id, reason };
-    ErrorCode::from_wire(unfenced.error_code).ok().map_err(|error| refused(error.to_string()))?;
-    if unfenced.is_fenced {
-        return Err(refused(
-            "it stays fenced: it has not caught up with the metadata log".to_owned(),
-        ));
-    }
-    Ok(BrokerEpoch(registered.broker_epoch))
 }
 
 fn feature(supported: &SupportedFeature) -> Feature {
@@ -337,22 +504,18 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
     tasks
 }
 
-/// Says in `failure` when the node cannot go on.
-fn watch_disks(
+/// Says in `failure` when the metadata log has failed.
+fn watch_metadata_log(
     env: &Env,
-    broker: &Arc<Broker>,
+    controller: &ControllerHost,
     failure: watch::Sender<Option<String>>,
-) -> [TaskHandle; 2] {
-    let stopped = broker.controller().stopped();
-    let quorum_failure = failure.clone();
-    [
-        env.spawn("log directories", log_dirs::watch_dirs(Arc::clone(broker), failure)),
-        env.spawn("metadata log", async move {
-            let reason = format!("the metadata log has failed: {}", stopped.await);
-            error!(%reason, "the node cannot go on");
-            quorum_failure.send_replace(Some(reason));
-        }),
-    ]
+) -> TaskHandle {
+    let stopped = controller.stopped();
+    env.spawn("metadata log", async move {
+        let reason = format!("the metadata log has failed: {}", stopped.await);
+        error!(%reason, "the node cannot go on");
+        failure.send_replace(Some(reason));
+    })
 }
 
 /// Does `work` on the logs every `interval`, where blocking hurts nobody.

@@ -58,6 +58,6 @@ pub use log_manager::{
     CreateLogError, LogManager, LogManagerOptions, LogMove, MoveError, OpenError, Unwritten,
 };
 pub use log_reader::{FetchData, FileSlice, Wanted};
-pub use meta_properties::MetaPropertiesError;
+pub use meta_properties::{MetaPropertiesError, known_cluster_id};
 pub use producer_state::ProducerStateError;
 pub use transaction_index::AbortedTxn;

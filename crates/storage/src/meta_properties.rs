@@ -57,6 +57,11 @@ pub(crate) fn read(
     Ok(Some(MetaProperties { cluster_id, node_id: BrokerId(node_id), directory_id }))
 }
 
+/// The cluster that one of `dirs` belongs to, if any of them is formatted and can be read. Blocks on the disk.
+pub fn known_cluster_id(disk: &dyn Disk, dirs: &[PathBuf]) -> Option<String> {
+    dirs.iter().find_map(|dir| Some(read(disk, dir).ok()??.cluster_id))
+}
+
 /// Writes the file.
 pub(crate) fn write(disk: &dyn Disk, dir: &Path, properties: &MetaProperties) -> io::Result<()> {
     disk.write_atomic(&dir.join(FILE_NAME), format(properties).as_bytes())

@@ -334,8 +334,8 @@ impl Cluster {
 
     fn auto_create(&mut self, words: &[&str]) -> Vec<String> {
         let random = &mut self.random;
-        let outcome =
-            self.controller.auto_create_topics(words.iter().copied(), &mut || next(random));
+        let request = self.controller.auto_create_request(words.iter().copied());
+        let outcome = self.controller.create_topics(&request, &mut || next(random), &mut |_| true);
         let mut lines = answer::created(&outcome.answer);
         lines.extend(self.commit(outcome.records));
         lines

@@ -94,6 +94,11 @@ impl Writer {
         self.buffer.put_i64(value);
     }
 
+    /// Bytes as they are, without a length.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.buffer.put_slice(bytes);
+    }
+
     pub(crate) fn uuid(&mut self, value: Uuid) {
         self.buffer.put_slice(value.as_bytes());
     }

@@ -7,13 +7,12 @@ use ottla_protocol::messages::{AlterClientQuotasRequest, AlterClientQuotasRespon
 use ottla_protocol::{StrBytes, message};
 
 use super::Answer;
-use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 
-pub(super) fn handle(broker: &Arc<Broker>, request: AlterClientQuotasRequest) -> Answer {
-    let broker = Arc::clone(broker);
+pub(super) fn handle(host: &Arc<ControllerHost>, request: AlterClientQuotasRequest) -> Answer {
+    let host = Arc::clone(host);
     Answer::held(async move {
-        let decided =
-            broker.controller().decide(|controller, _| controller.alter_client_quotas(&request));
+        let decided = host.decide(|controller, _| controller.alter_client_quotas(&request));
         decided.await.unwrap_or_else(|error| {
             let refused = request.entries.iter().map(|entry| {
                 let parts = entry.entity.iter().map(|part| {

@@ -8,27 +8,47 @@ use ottla_protocol::messages::alter_configs_response::AlterConfigsResourceRespon
 use ottla_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
-use super::Answer;
+use super::{Answer, RequestContext};
 use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 
-pub(super) fn handle(broker: &Arc<Broker>, mut request: AlterConfigsRequest) -> Answer {
+/// Answers what this broker can refuse by itself, and has the controller decide on the rest.
+pub(super) fn handle(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    mut request: AlterConfigsRequest,
+) -> Answer {
     let resources = std::mem::take(&mut request.resources);
     let named = |it: &AlterConfigsResource| (it.resource_type, it.resource_name.clone());
     let (division, passed_on) = Division::of(broker, resources, named, refuse);
     request.resources = passed_on;
-    let broker = Arc::clone(broker);
+    let (broker, context) = (Arc::clone(broker), context.clone());
     Answer::held(async move {
-        let decided =
-            broker.controller().decide(|controller, _| controller.alter_configs(&request));
-        let mut response = decided.await.unwrap_or_else(|error| {
-            let reason = error.to_string();
-            let passed_on = request.resources.iter();
-            let refused = passed_on.map(|it| refuse(named(it), error.error_code(), &reason));
-            message!(AlterConfigsResponse { responses: refused.collect() })
-        });
+        let decided = broker.ask_controller(&context, &request).await;
+        let mut response = decided
+            .unwrap_or_else(|error| refuse_all(&request, error.error_code(), &error.to_string()));
         response.responses = division.put_together(response.responses);
         response
     })
+}
+
+/// Decides.
+pub(super) fn decide(host: &Arc<ControllerHost>, request: AlterConfigsRequest) -> Answer {
+    let host = Arc::clone(host);
+    Answer::held(async move {
+        let decided = host.decide(|controller, _| controller.alter_configs(&request)).await;
+        decided.unwrap_or_else(|error| refuse_all(&request, error.error_code(), &error.to_string()))
+    })
+}
+
+fn refuse_all(
+    request: &AlterConfigsRequest,
+    error: ErrorCode,
+    reason: &str,
+) -> AlterConfigsResponse {
+    let named = |it: &AlterConfigsResource| (it.resource_type, it.resource_name.clone());
+    let refused = request.resources.iter().map(|it| refuse(named(it), error, reason));
+    message!(AlterConfigsResponse { responses: refused.collect() })
 }
 
 fn refuse(

@@ -8,14 +8,16 @@ use ottla_protocol::messages::{
 use ottla_protocol::{StrBytes, message};
 
 use super::Answer;
-use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 
-pub(super) fn handle(broker: &Arc<Broker>, request: AlterPartitionReassignmentsRequest) -> Answer {
-    let broker = Arc::clone(broker);
+pub(super) fn handle(
+    host: &Arc<ControllerHost>,
+    request: AlterPartitionReassignmentsRequest,
+) -> Answer {
+    let host = Arc::clone(host);
     Answer::held(async move {
-        let decided = broker
-            .controller()
-            .decide(|controller, _| controller.alter_partition_reassignments(&request));
+        let decided =
+            host.decide(|controller, _| controller.alter_partition_reassignments(&request));
         decided.await.unwrap_or_else(|error| {
             message!(AlterPartitionReassignmentsResponse {
                 allow_replication_factor_change: request.allow_replication_factor_change,

@@ -7,21 +7,21 @@ use ottla_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use ottla_protocol::{StrBytes, message};
 
 use super::{Answer, RequestContext};
-use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 use crate::quotas::milliseconds_of;
 
 /// The first version in which a client is told that it is over its quota (KIP-599).
 const FIRST_VERSION_WITH_QUOTA: i16 = 6;
 
 pub(super) fn handle(
-    broker: &Arc<Broker>,
+    host: &Arc<ControllerHost>,
     context: &RequestContext,
     request: CreateTopicsRequest,
 ) -> Answer {
-    let broker = Arc::clone(broker);
-    let mut quota = context.mutation_quota(&broker, FIRST_VERSION_WITH_QUOTA);
+    let host = Arc::clone(host);
+    let mut quota = context.mutation_quota(&host, FIRST_VERSION_WITH_QUOTA);
     Answer::held(async move {
-        let decided = broker.decide_logs(|controller, random| {
+        let decided = host.decide_logs(|controller, random| {
             controller.create_topics(&request, random, &mut |partitions| quota.take(partitions))
         });
         let decided = decided.await;

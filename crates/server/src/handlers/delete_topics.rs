@@ -7,21 +7,21 @@ use ottla_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use ottla_protocol::{StrBytes, TopicId, message};
 
 use super::{Answer, RequestContext};
-use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 use crate::quotas::milliseconds_of;
 
 /// The first version in which a client is told that it is over its quota (KIP-599).
 const FIRST_VERSION_WITH_QUOTA: i16 = 5;
 
 pub(super) fn handle(
-    broker: &Arc<Broker>,
+    host: &Arc<ControllerHost>,
     context: &RequestContext,
     request: DeleteTopicsRequest,
 ) -> Answer {
-    let broker = Arc::clone(broker);
-    let mut quota = context.mutation_quota(&broker, FIRST_VERSION_WITH_QUOTA);
+    let host = Arc::clone(host);
+    let mut quota = context.mutation_quota(&host, FIRST_VERSION_WITH_QUOTA);
     Answer::held(async move {
-        let decided = broker.controller().decide(|controller, _| {
+        let decided = host.decide(|controller, _| {
             controller.delete_topics(&request, &mut |partitions| quota.take(partitions))
         });
         let decided = decided.await;

@@ -45,7 +45,7 @@ pub(super) fn handle(
     Answer::now(message!(DescribeClusterResponse {
         endpoint_type: BROKERS,
         cluster_id: StrBytes::from(broker.cluster_id()),
-        controller_id: broker.controller().leader().map_or(-1, |id| id.0),
+        controller_id: broker.controller_id(),
         brokers: brokers.collect(),
         cluster_authorized_operations: operations,
     }))

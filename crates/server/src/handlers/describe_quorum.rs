@@ -10,24 +10,24 @@ use ottla_protocol::topic_name::CLUSTER_METADATA_TOPIC;
 use ottla_protocol::{BrokerId, ErrorCode, StrBytes, Uuid, message};
 
 use super::{Answer, RequestContext};
-use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 use crate::quorum::{QuorumDescription, ReplicaState as State};
 
 /// From this version on voters are told with their directories and addresses (KIP-853).
 const FIRST_VERSION_WITH_PLACES: i16 = 2;
 
 pub(super) fn handle(
-    broker: &Arc<Broker>,
+    host: &Arc<ControllerHost>,
     context: &RequestContext,
     request: &DescribeQuorumRequest,
 ) -> Answer {
-    let quorum = broker.controller().describe_quorum();
+    let quorum = host.quorum().describe();
     let response = if !asks_for_the_quorum(request) {
         refuse(request, ErrorCode::UnknownTopicOrPartition)
-    } else if quorum.leader.leader != Some(broker.id().0) {
+    } else if quorum.leader.leader != Some(host.config().node.node_id.0) {
         refuse(request, ErrorCode::NotLeaderOrFollower)
     } else {
-        describe(broker, &quorum, context.version() >= FIRST_VERSION_WITH_PLACES)
+        describe(host, &quorum, context.version() >= FIRST_VERSION_WITH_PLACES)
     };
     Answer::now(response)
 }
@@ -40,11 +40,11 @@ fn asks_for_the_quorum(request: &DescribeQuorumRequest) -> bool {
 }
 
 fn describe(
-    broker: &Broker,
+    host: &ControllerHost,
     quorum: &QuorumDescription,
     with_places: bool,
 ) -> DescribeQuorumResponse {
-    let image = broker.image();
+    let image = host.cache().image();
     let replicas = |states: &[State]| {
         states.iter().map(|state| replica(state, with_places)).collect::<Vec<_>>()
     };

@@ -33,6 +33,9 @@ pub(crate) fn dispatch(
         }
         Err(reason) => return Reply::Close(reason.to_string()),
     };
+    if controller_apis::is_for_the_controller(header.api_key) && !broker.leads_the_quorum() {
+        return forward(broker, connection, &frame);
+    }
     let bytes = frame.len();
     drop(frame);
     // Only records are worth keeping as slices of the connection's buffer. What other requests name may live long (a member
@@ -48,8 +51,22 @@ pub(crate) fn dispatch(
     reply(answer, bill, (context.header.correlation_id, context.header.api_version))
 }
 
+/// Passes a request on to the active controller (KIP-590), and its answer back. Later requests of the connection wait: they may
+/// build on what this one changes.
+fn forward(broker: &Arc<Broker>, connection: &ConnectionContext, frame: &Bytes) -> Reply {
+    let (broker, connection) = (Arc::clone(broker), Arc::clone(connection));
+    let frame = Bytes::copy_from_slice(frame);
+    Reply::Held(Box::pin(async move {
+        let answer = broker.forward(&connection, frame).await;
+        let answer = answer.map_err(|reason| format!("could not pass a request on: {reason}"))?;
+        let length = i32::try_from(answer.len()).map_err(|reason| reason.to_string())?;
+        let length = Bytes::copy_from_slice(&length.to_be_bytes());
+        Ok(vec![network::Part::Bytes(length), network::Part::Bytes(answer)].into())
+    }))
+}
+
 /// The reply to request `id`, its correlation id and version.
-fn reply(answer: Answer, mut bill: Option<Bill>, id: (i32, i16)) -> Reply {
+pub(super) fn reply(answer: Answer, mut bill: Option<Bill>, id: (i32, i16)) -> Reply {
     match answer {
         Answer::Now(response) => {
             respond(response, bill, id).map_or_else(Reply::Close, Reply::Ready)
@@ -102,31 +119,21 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::DescribeGroups(request) => describe_groups::handle(broker, context, &request),
         Request::ListGroups(request) => list_groups::handle(broker, &request),
         Request::ApiVersions(request) => api_versions::handle(broker, context, &request),
-        Request::CreateTopics(request) => create_topics::handle(broker, context, request),
-        Request::DeleteTopics(request) => delete_topics::handle(broker, context, request),
         Request::DeleteRecords(request) => delete_records::handle(broker, &request),
         Request::InitProducerId(request) => init_producer_id::handle(broker, &request),
         Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::handle(broker, &request),
         Request::DescribeConfigs(request) => describe_configs::handle(broker, &request),
-        Request::AlterConfigs(request) => alter_configs::handle(broker, request),
-        Request::CreatePartitions(request) => create_partitions::handle(broker, context, request),
+        Request::AlterConfigs(request) => alter_configs::handle(broker, context, request),
         Request::DeleteGroups(request) => delete_groups::handle(broker, &request),
-        Request::ElectLeaders(request) => elect_leaders::handle(broker, request),
-        Request::AlterPartitionReassignments(request) => {
-            alter_partition_reassignments::handle(broker, request)
-        }
         Request::ListPartitionReassignments(request) => {
             list_partition_reassignments::handle(broker, &request)
         }
-        Request::DescribeQuorum(request) => describe_quorum::handle(broker, context, &request),
         Request::DescribeProducers(request) => describe_producers::handle(broker, &request),
         Request::IncrementalAlterConfigs(request) => {
-            incremental_alter_configs::handle(broker, request)
+            incremental_alter_configs::handle(broker, context, request)
         }
         Request::OffsetDelete(request) => offset_delete::handle(broker, request),
         Request::DescribeClientQuotas(request) => describe_client_quotas::handle(broker, &request),
-        Request::AlterClientQuotas(request) => alter_client_quotas::handle(broker, request),
-        Request::UpdateFeatures(request) => update_features::handle(broker, context, request),
         Request::GetTelemetrySubscriptions(request) => {
             get_telemetry_subscriptions::handle(broker, context, &request)
         }
@@ -140,11 +147,31 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::handle(broker, context, &request)
         }
+        request @ (Request::CreateTopics(_)
+        | Request::DeleteTopics(_)
+        | Request::CreatePartitions(_)
+        | Request::ElectLeaders(_)
+        | Request::AlterPartitionReassignments(_)
+        | Request::AlterClientQuotas(_)
+        | Request::UpdateFeatures(_)
+        | Request::UnregisterBroker(_)
+        | Request::DescribeQuorum(_)) => match broker.channel().here() {
+            Some(host) => controller_apis::handle(host, context, request),
+            None => Answer::Close("the active controller has just changed: ask again".to_owned()),
+        },
+        request @ (Request::AlterPartition(_)
+        | Request::Envelope(_)
+        | Request::BrokerRegistration(_)
+        | Request::BrokerHeartbeat(_)
+        | Request::AllocateProducerIds(_)
+        | Request::AssignReplicasToDirs(_)) => {
+            Answer::Close(format!("{} is for listeners of controllers", request.api_key()))
+        }
     }
 }
 
 /// The bytes and file ranges of a response, or why there are none.
-fn encode(
+pub(super) fn encode(
     response: Response,
     correlation_id: i32,
     version: i16,
@@ -156,7 +183,7 @@ fn encode(
     })
 }
 
-fn parts(frame: Frame<FetchedRecords>) -> Vec<network::Part> {
+pub(super) fn parts(frame: Frame<FetchedRecords>) -> Vec<network::Part> {
     let mut parts = Vec::with_capacity(frame.parts.len());
     for part in frame.parts {
         match part {

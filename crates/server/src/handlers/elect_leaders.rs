@@ -7,14 +7,12 @@ use ottla_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use ottla_protocol::{StrBytes, message};
 
 use super::Answer;
-use crate::broker::Broker;
-use crate::controller_host::ControllerError;
+use crate::controller_host::{ControllerError, ControllerHost};
 
-pub(super) fn handle(broker: &Arc<Broker>, request: ElectLeadersRequest) -> Answer {
-    let broker = Arc::clone(broker);
+pub(super) fn handle(host: &Arc<ControllerHost>, request: ElectLeadersRequest) -> Answer {
+    let host = Arc::clone(host);
     Answer::held(async move {
-        let decided =
-            broker.controller().decide(|controller, _| controller.elect_leaders(&request));
+        let decided = host.decide(|controller, _| controller.elect_leaders(&request));
         decided.await.unwrap_or_else(|error| refuse(&request, &error))
     })
 }

@@ -30,7 +30,7 @@ pub(super) fn handle(
     let (broker, context) = (Arc::clone(broker), context.clone());
     Answer::held(async move {
         let offsets = vec![StrBytes::from(GROUP_METADATA_TOPIC)];
-        broker.controller().auto_create_topics(offsets).await;
+        broker.auto_create_topics(offsets).await;
         answer(&broker, &context, &request)
     })
 }

@@ -11,7 +11,6 @@ use ottla_protocol::messages::metadata_response::{
 use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
 use ottla_protocol::topic_name::{check_topic_name, is_internal};
 use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
-use tracing::warn;
 
 use super::{Answer, RequestContext, authorized_operations, endpoint};
 use crate::broker::Broker;
@@ -28,14 +27,10 @@ pub(super) fn handle(
     if missing.is_empty() {
         return Answer::now(answer(broker, context, &request));
     }
-    if let Err(reason) = broker.logs().check_room() {
-        warn!(%reason, "could not create topics on first use");
-        return Answer::now(answer(broker, context, &request));
-    }
     let (broker, context) = (Arc::clone(broker), context.clone());
     Answer::held(async move {
         // A topic that could not be created is answered as unknown: the client asks again.
-        broker.controller().auto_create_topics(missing).await;
+        broker.auto_create_topics(missing).await;
         answer(&broker, &context, &request)
     })
 }
@@ -91,7 +86,7 @@ fn answer(
     message!(MetadataResponse {
         brokers: brokers(&image, listener),
         cluster_id: Some(StrBytes::from(broker.cluster_id())),
-        controller_id: broker.controller().leader().map_or(-1, |id| id.0),
+        controller_id: broker.controller_id(),
         topics: topics,
         cluster_authorized_operations: cluster_operations,
     })

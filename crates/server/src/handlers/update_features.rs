@@ -6,18 +6,16 @@ use ottla_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use ottla_protocol::{StrBytes, message};
 
 use super::{Answer, RequestContext};
-use crate::broker::Broker;
+use crate::controller_host::ControllerHost;
 
 pub(super) fn handle(
-    broker: &Arc<Broker>,
+    host: &Arc<ControllerHost>,
     context: &RequestContext,
     request: UpdateFeaturesRequest,
 ) -> Answer {
-    let (broker, version) = (Arc::clone(broker), context.version());
+    let (host, version) = (Arc::clone(host), context.version());
     Answer::held(async move {
-        let decided = broker
-            .controller()
-            .decide(|controller, _| controller.update_features(&request, version));
+        let decided = host.decide(|controller, _| controller.update_features(&request, version));
         decided.await.unwrap_or_else(|error| {
             message!(UpdateFeaturesResponse {
                 error_code: error.error_code().code(),

@@ -38,6 +38,11 @@ impl Connection {
         Arc::new(Self { id, peer, listener, software, at_end })
     }
 
+    /// Stands for the node itself, which asks its own controller.
+    pub(crate) fn internal(peer: SocketAddr) -> ConnectionContext {
+        Self::new(u64::MAX, peer, Arc::from(""))
+    }
+
     /// What the client uses, once it has said so.
     pub(crate) fn software(&self) -> Option<&ClientSoftware> {
         self.software.get()

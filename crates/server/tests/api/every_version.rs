@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeLogDirsRequest,
-    RequestResponsePair,
+    RequestResponsePair, UnregisterBrokerRequest,
 };
 use ottla_protocol::{ApiKey, ErrorCode, TopicId, Versions, decode_response_header, message};
 
@@ -114,6 +114,11 @@ async fn every_version_of_every_api_is_answered() {
         },
     )
     .await;
+    tour.every(
+        |_| message!(UnregisterBrokerRequest { broker_id: 999 }),
+        |_, answer| assert_eq!(answer.error_code, ErrorCode::BrokerIdNotRegistered.code()),
+    )
+    .await;
     let data = node.path().display().to_string();
     tour.every(
         |_| message!(DescribeLogDirsRequest { topics: None }),
@@ -156,6 +161,11 @@ async fn every_version_of_every_api_has_an_answer_to_a_request_for_nothing() {
         |_, answer| {
             assert_eq!(answer.error_code, 0);
         },
+    )
+    .await;
+    tour.every(
+        |_| UnregisterBrokerRequest::default(),
+        |_, answer| assert_eq!(answer.error_code, ErrorCode::BrokerIdNotRegistered.code()),
     )
     .await;
     tour.every(

@@ -209,20 +209,19 @@ impl Controller {
         outcome
     }
 
-    /// Creates the topics that a client or the broker itself asked for in passing, with the
+    /// What to ask for the topics that a client or the broker itself needs in passing: with the
     /// cluster's defaults. Internal topics get theirs.
     ///
     /// `__consumer_offsets` gets as many replicas as `offsets.topic.replication.factor` says, or as
-    /// there are active brokers if those are fewer. Kafka refuses until there are enough; but the
-    /// default is 3, and a single node that was told nothing must be able to serve a consumer
-    /// group.
-    pub fn auto_create_topics<'a>(
+    /// there are brokers and voters if those are fewer. Kafka refuses until there are enough; but
+    /// the default is 3, and a single node that was told nothing must be able to serve a consumer
+    /// group. A cluster whose other brokers are not there yet waits for them, as in Kafka.
+    pub fn auto_create_request<'a>(
         &self,
         names: impl IntoIterator<Item = &'a str>,
-        random: &mut dyn FnMut() -> u64,
-    ) -> Outcome<CreateTopicsResponse> {
+    ) -> CreateTopicsRequest {
         let topics = names.into_iter().map(|name| self.creatable_topic(name)).collect();
-        self.create_topics(&message!(CreateTopicsRequest { topics: topics }), random, &mut |_| true)
+        message!(CreateTopicsRequest { topics: topics })
     }
 
     fn creatable_topic(&self, name: &str) -> CreatableTopic {
@@ -232,11 +231,12 @@ impl Controller {
             replication_factor: -1,
         });
         if name == GROUP_METADATA_TOPIC {
-            let active = self.image.brokers().filter(|broker| broker.is_active()).count();
-            let active = i16::try_from(active).unwrap_or(i16::MAX).max(1);
+            let brokers = self.image.brokers().count();
+            let known = brokers.max(self.config.broker.quorum.voters.len());
+            let known = i16::try_from(known).unwrap_or(i16::MAX).max(1);
             let offsets = &self.config.broker.offsets;
             topic.num_partitions = offsets.topic_num_partitions;
-            topic.replication_factor = offsets.topic_replication_factor.min(active);
+            topic.replication_factor = offsets.topic_replication_factor.min(known);
             let segment_bytes = offsets.topic_segment_bytes.to_string();
             topic.configs = [
                 ("cleanup.policy", "compact"),

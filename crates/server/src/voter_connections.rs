@@ -1,0 +1,101 @@
+//! How the voters of the metadata quorum reach each other: one connection to each, to its controller listener.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use ottla_client::{ClientError, Connection, ConnectionOptions};
+use ottla_env::Env;
+use ottla_protocol::ApiKey;
+use parking_lot::Mutex;
+use tokio::io::AsyncReadExt as _;
+
+use crate::quorum::{MAX_MESSAGE_BYTES, Voter, VoterTransport};
+
+/// Carries [`ApiKey::QuorumMessage`]; connects when there is something to say.
+pub(crate) struct VoterConnections(Arc<Shared>);
+
+struct Shared {
+    env: Env,
+    /// By address. A slot is locked while it connects, so that one connection is made and not several.
+    connections: Mutex<BTreeMap<String, Slot>>,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+impl VoterConnections {
+    pub(crate) fn new(env: &Env) -> Self {
+        Self(Arc::new(Shared { env: env.clone(), connections: Mutex::default() }))
+    }
+}
+
+impl VoterTransport for VoterConnections {
+    fn call(
+        &self,
+        to: &Voter,
+        request: Bytes,
+        limit: Duration,
+    ) -> BoxFuture<'static, io::Result<Bytes>> {
+        let (shared, address) = (Arc::clone(&self.0), format!("{}:{}", to.host, to.port));
+        async move {
+            let connection = shared.connection(&address, limit).await?;
+            let called = connection.call_opaque(ApiKey::QuorumMessage, &request, limit).await;
+            called.map_err(io_error)
+        }
+        .boxed()
+    }
+}
+
+impl Shared {
+    async fn connection(&self, address: &str, limit: Duration) -> io::Result<Connection> {
+        let slot = Arc::clone(self.connections.lock().entry(address.to_owned()).or_default());
+        let mut kept = slot.lock().await;
+        if let Some(connection) = kept.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let options = ConnectionOptions {
+            client_id: "metadata-quorum".to_owned(),
+            connect_timeout: limit,
+            request_timeout: limit,
+            max_idle: None,
+            max_frame_bytes: MAX_MESSAGE_BYTES,
+            ..ConnectionOptions::default()
+        };
+        let connection =
+            Connection::connect(&self.env, address, options).await.map_err(io_error)?;
+        *kept = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "all others end a connection")]
+fn io_error(error: ClientError) -> io::Error {
+    let kind = match &error {
+        ClientError::Connect { error, .. } => error.kind(),
+        ClientError::TimedOut { .. } => io::ErrorKind::TimedOut,
+        _ => io::ErrorKind::ConnectionAborted,
+    };
+    io::Error::new(kind, error.to_string())
+}
+
+/// Completes when nobody listens at `address` any more, having held a connection to it before: the process is dead.
+pub(crate) async fn wait_dead(env: &Env, address: &str, retry: Duration) {
+    let mut was_there = false;
+    loop {
+        match env.net.connect(address).await {
+            Ok(stream) => {
+                was_there = true;
+                let (mut reader, _writer) = stream.into_split();
+                // Nothing is ever said: whoever reads waits for the end.
+                let mut nothing = [0; 1];
+                while reader.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
+            }
+            Err(error) if was_there && error.kind() == io::ErrorKind::ConnectionRefused => return,
+            Err(_) => env.clock.sleep(retry).await,
+        }
+    }
+}
