@@ -27,6 +27,8 @@ pub struct BrokerConfig {
     pub log_cleaner: LogCleanerConfig,
     /// Replication between brokers.
     pub replica_manager: ReplicaManagerConfig,
+    /// What the controller moves by itself.
+    pub rebalance: RebalanceConfig,
     /// Consumer groups.
     pub group_coordinator: GroupCoordinatorSettings,
     /// `__consumer_offsets` and what is kept there.
@@ -235,6 +237,21 @@ pub struct ReplicaManagerConfig {
     pub auto_leader_rebalance: bool,
     /// `leader.imbalance.check.interval.seconds`.
     pub leader_imbalance_check_interval: Duration,
+    /// `unclean.leader.election.interval.ms`.
+    pub unclean_leader_election_interval: Duration,
+}
+
+/// What the controller moves by itself: `cluster.rebalance.*`, Ottla's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RebalanceConfig {
+    /// `cluster.rebalance.enable`.
+    pub enable: bool,
+    /// `cluster.rebalance.interval.seconds`: between two looks.
+    pub interval: Duration,
+    /// `cluster.rebalance.max.moves`: partitions on their way at once.
+    pub max_moves: usize,
+    /// `cluster.rebalance.tolerance.percent` of a share that is left alone.
+    pub tolerance_percent: u32,
 }
 
 /// Consumer groups: `group.*`.

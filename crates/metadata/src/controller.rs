@@ -8,6 +8,7 @@ mod client_quota_control;
 mod cluster_control;
 mod configuration_control;
 mod feature_control;
+mod periodic_task_control;
 mod producer_ids_control;
 mod replication_control;
 
@@ -19,11 +20,13 @@ use ottla_protocol::{BrokerId, Monotonic};
 use crate::image::{ConfigResource, MetadataImage, MetadataPosition, ReplayError};
 use crate::record::MetadataRecord;
 
-use cluster_control::Sessions;
 pub use cluster_control::{BrokerEpochError, RegistrationError};
+use cluster_control::{Sessions, Shutdowns};
 pub use feature_control::{
     METADATA_VERSION_LEVEL, SUPPORTED_FEATURES, SupportedFeature, bootstrap_records,
 };
+use periodic_task_control::TaskTimes;
+pub use periodic_task_control::{PeriodicTask, TaskReport};
 pub use producer_ids_control::PRODUCER_ID_BLOCK_SIZE;
 
 /// The most records that one request may bring about, so that no batch outgrows the metadata log.
@@ -68,6 +71,8 @@ pub struct Controller {
     config: ControllerConfig,
     image: MetadataImage,
     sessions: Sessions,
+    shutdowns: Shutdowns,
+    tasks: TaskTimes,
     /// The node's configuration with what the image sets for it and for all brokers (KIP-226).
     dynamic: Arc<BrokerConfig>,
     /// Whether records changed that since it was read.
@@ -78,8 +83,16 @@ impl Controller {
     /// A controller that takes over at `now`, with everything committed so far replayed into
     /// `image`.
     pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
-        let (sessions, dynamic) = (Sessions::default(), Arc::clone(&config.broker));
-        let mut controller = Self { config, image, sessions, dynamic, is_stale: true };
+        let dynamic = Arc::clone(&config.broker);
+        let mut controller = Self {
+            config,
+            image,
+            sessions: Sessions::default(),
+            shutdowns: Shutdowns::default(),
+            tasks: TaskTimes::default(),
+            dynamic,
+            is_stale: true,
+        };
         controller.read_dynamic_config();
         controller.activate(now);
         controller
@@ -93,6 +106,7 @@ impl Controller {
     /// never found silent.
     pub fn activate(&mut self, now: Monotonic) {
         self.sessions = Sessions::default();
+        self.tasks = TaskTimes::starting(now);
         for broker in self.image.brokers().filter(|broker| !broker.fenced) {
             self.sessions.heard(broker.id, broker.epoch, now);
         }
@@ -113,6 +127,9 @@ impl Controller {
         if let MetadataRecord::Config(config) = record {
             self.is_stale |= config.resource_type == ConfigResource::BROKER;
         }
+        if let MetadataRecord::BrokerRegistrationChange(change) = record {
+            self.shutdowns.changed(change);
+        }
         self.image.replay(record)
     }
 
@@ -127,6 +144,7 @@ impl Controller {
     /// Says that everything up to `position` has been replayed.
     pub fn advance_to(&mut self, position: MetadataPosition) {
         self.image.advance_to(position);
+        self.shutdowns.reached(position.offset);
         self.read_dynamic_config();
     }
 

@@ -127,6 +127,14 @@ impl MetadataImage {
         started.with_dynamic(set(None), set(Some(started.node.node_id)))
     }
 
+    /// The share of the cluster that a broker should have, relative to the others; 0 is none
+    /// (`cluster.rebalance.weight`, as it is set for the broker or for all).
+    pub fn broker_weight(&self, id: BrokerId) -> u32 {
+        const KEY: &str = "cluster.rebalance.weight";
+        let set = |id| self.config(&ConfigResource::Broker(id))?.get(KEY)?.trim().parse().ok();
+        set(Some(id)).or_else(|| set(None)).unwrap_or(100)
+    }
+
     /// Every resource with a configuration of its own.
     pub fn configs(
         &self,

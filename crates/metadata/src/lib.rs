@@ -10,12 +10,13 @@
 //! Start with [`image`]: the state of a cluster as one value that is cheap to clone. [`record`] is
 //! what changes it, in the bytes of Kafka's own metadata log. [`controller`] decides which records
 //! to write; its parts are named after Kafka's control managers. [`delta`] is what a broker has to
-//! do when one image follows another, and [`placement`] where the replicas of a new partition go.
+//! do when one image follows another, [`placement`] where the replicas of a new partition go, and
+//! [`rebalance`] where those of old ones should be.
 //!
 //! # Invariants
 //! - Only [`MetadataImage::replay`] changes hard state; deciding borrows it immutably.
 //! - One decision at a time: its records are committed and replayed before the next is made.
-//! - The ISR of a partition is a subset of its replicas and never empty; its leader is in the ISR.
+//! - ISR and ELR of a partition are disjoint subsets of its replicas; its leader is in the ISR.
 //! - The epochs of a partition, of brokers and the producer ids never go back.
 //! - The records of a snapshot, replayed, give the image they were made of.
 //!
@@ -29,6 +30,7 @@ pub mod controller;
 pub mod delta;
 pub mod image;
 pub mod placement;
+pub mod rebalance;
 pub mod record;
 mod sorted_map;
 

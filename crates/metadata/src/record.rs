@@ -295,6 +295,16 @@ schema! {
 }
 
 schema! {
+    /// What is known of replicas that could lead although they are out of the ISR is forgotten, because
+    /// `min.insync.replicas` changed (KIP-966).
+    struct ClearElrRecord {
+        /// The topic; empty is every topic.
+        topic_name: Arc<str>;
+    }
+    tagged {}
+}
+
+schema! {
     /// Nothing: moves the offset on, so that lag can be seen (KIP-835).
     struct NoOpRecord {}
     tagged {}
@@ -385,6 +395,7 @@ metadata_record! {
     ProducerIds(ProducerIdsRecord) = 15, version 0;
     BrokerRegistrationChange(BrokerRegistrationChangeRecord) = 17, version 2;
     NoOp(NoOpRecord) = 20, version 0;
+    ClearElr(ClearElrRecord) = 28, version 0;
 }
 
 impl MetadataRecord {

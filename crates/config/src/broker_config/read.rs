@@ -71,6 +71,7 @@ impl BrokerConfig {
             log_manager: LogManagerConfig::of(&settings),
             log_cleaner: LogCleanerConfig::of(&settings),
             replica_manager,
+            rebalance: RebalanceConfig::of(&settings),
             group_coordinator: GroupCoordinatorSettings::of(&settings),
             offsets: OffsetsSettings::of(&settings),
             topic_defaults: TopicDefaults::of(&settings),
@@ -264,6 +265,18 @@ impl ReplicaManagerConfig {
             leader_imbalance_check_interval: Duration::from_secs(
                 values.number("leader.imbalance.check.interval.seconds"),
             ),
+            unclean_leader_election_interval: values.millis("unclean.leader.election.interval.ms"),
+        }
+    }
+}
+
+impl RebalanceConfig {
+    fn of(values: &Settings) -> Self {
+        Self {
+            enable: values.boolean("cluster.rebalance.enable"),
+            interval: Duration::from_secs(values.number("cluster.rebalance.interval.seconds")),
+            max_moves: values.number("cluster.rebalance.max.moves"),
+            tolerance_percent: values.number("cluster.rebalance.tolerance.percent"),
         }
     }
 }

@@ -4,10 +4,12 @@
 mod heartbeat;
 mod registration;
 mod sessions;
+mod shutdowns;
 
 use std::sync::Arc;
 
-use ottla_protocol::{BrokerId, ErrorCode, Monotonic};
+use ottla_protocol::messages::BrokerHeartbeatRequest;
+use ottla_protocol::{BrokerId, ErrorCode, Monotonic, Offset};
 
 use super::{Controller, Outcome};
 use crate::BrokerEpoch;
@@ -16,6 +18,7 @@ use crate::record::{MetadataRecord, UnregisterBrokerRecord};
 
 pub use registration::RegistrationError;
 pub(super) use sessions::Sessions;
+pub(super) use shutdowns::Shutdowns;
 
 /// A request speaks for a registration that is not the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +68,14 @@ impl Controller {
         self.sessions.heard(id, epoch, now);
     }
 
+    /// Notes a heartbeat that was answered without an error, with how far the broker has read the
+    /// metadata log: a broker that shuts down waits for the others to know it.
+    pub fn heartbeat_heard(&mut self, request: &BrokerHeartbeatRequest, now: Monotonic) {
+        let (id, epoch) = (BrokerId(request.broker_id), BrokerEpoch(request.broker_epoch));
+        self.sessions.heard(id, epoch, now);
+        self.sessions.has_read(id, Offset(request.current_metadata_offset));
+    }
+
     /// Fences the broker that has been silent longest, if that is longer than the session timeout.
     /// Call it again until it names none: the next decision has to see what became of this one.
     pub fn fence_stale_broker(&self, now: Monotonic) -> Outcome<Option<BrokerId>> {
@@ -82,6 +93,17 @@ impl Controller {
         }
     }
 
+    /// Fences a broker whose process is known to be dead, without waiting for its session to end. The
+    /// answer is whether there was anything to do: not if it is fenced already, or has registered anew.
+    pub fn fence_dead_broker(&self, id: BrokerId, epoch: BrokerEpoch) -> Outcome<bool> {
+        match self.image.broker(id) {
+            Some(broker) if broker.epoch == epoch && !broker.fenced => {
+                Outcome { records: self.fence(broker), answer: true }
+            }
+            Some(_) | None => Outcome::only(false),
+        }
+    }
+
     /// When the next broker's session ends, should nothing be heard of it: the time to call
     /// [`fence_stale_broker`](Self::fence_stale_broker).
     pub fn next_session_end(&self) -> Option<Monotonic> {
@@ -95,7 +117,7 @@ impl Controller {
         let Some(broker) = self.image.broker(id) else {
             return Outcome::only(Err(ErrorCode::BrokerIdNotRegistered));
         };
-        let mut records = self.leader_and_isr_updates(Some(id), None);
+        let mut records = self.unclean_shutdown_updates(id);
         let record = UnregisterBrokerRecord { broker_id: id, broker_epoch: broker.epoch };
         records.push(MetadataRecord::UnregisterBroker(record));
         Outcome { records, answer: Ok(()) }

@@ -12,6 +12,9 @@ use ottla_protocol::topic_name::TopicNameError;
 use super::MAX_RECORDS_PER_REQUEST;
 use crate::image::ConfigResource;
 
+/// How many replicas must be in sync for a record to be committed.
+pub(super) const MIN_INSYNC_REPLICAS: &str = "min.insync.replicas";
+
 /// Why a configuration was not accepted. Words are Kafka's where it has some.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigurationError {
@@ -75,6 +78,12 @@ pub(crate) enum ConfigurationError {
     /// A broker, or a subscription to client metrics, cannot be given this (KAFKA-13609).
     #[error("{0}")]
     Refused(String),
+    /// Who is eligible is found with one value for all brokers (KIP-966).
+    #[error("Broker-level {MIN_INSYNC_REPLICAS} cannot be altered while ELR is enabled.")]
+    MinIsrOfOneBroker,
+    /// Without it each broker would have that of its file (KIP-966).
+    #[error("Cluster-level {MIN_INSYNC_REPLICAS} cannot be removed while ELR is enabled.")]
+    MinIsrRemoved,
     /// More keys than there are, so some are not known; they are not looked at one by one.
     #[error("{0} keys are more than there are")]
     TooManyKeys(usize),
@@ -105,6 +114,8 @@ impl ConfigurationError {
             Self::NullTopicValue(_)
             | Self::NotAList { .. }
             | Self::Invalid(_)
+            | Self::MinIsrOfOneBroker
+            | Self::MinIsrRemoved
             | Self::TooManyKeys(_) => ErrorCode::InvalidConfig,
             Self::RequestTooLarge => ErrorCode::PolicyViolation,
         }

@@ -9,9 +9,10 @@ use ottla_protocol::messages::update_features_response::UpdatableFeatureResult;
 use ottla_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
 
+use super::configuration_control::MIN_INSYNC_REPLICAS;
 use super::{Controller, Outcome};
-use crate::image::METADATA_VERSION;
-use crate::record::{FeatureLevelRecord, MetadataRecord};
+use crate::image::{ConfigResource, METADATA_VERSION};
+use crate::record::{ConfigRecord, FeatureLevelRecord, MetadataRecord, PartitionChangeRecord};
 
 /// A feature and the levels of it that this version of Ottla can run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +33,18 @@ pub const METADATA_VERSION_LEVEL: i16 = 25;
 ///
 /// A feature is named here only when all of it works: a client that reads `transaction.version` 2,
 /// for one, relies on it.
-pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[SupportedFeature {
-    name: METADATA_VERSION,
-    min: METADATA_VERSION_LEVEL,
-    max: METADATA_VERSION_LEVEL,
-}];
+pub const SUPPORTED_FEATURES: &[SupportedFeature] = &[
+    SupportedFeature { name: ELIGIBLE_LEADER_REPLICAS, min: 0, max: 1 },
+    SupportedFeature {
+        name: METADATA_VERSION,
+        min: METADATA_VERSION_LEVEL,
+        max: METADATA_VERSION_LEVEL,
+    },
+];
+
+/// Name of the feature with which the controller knows who has every committed record without being
+/// in sync (KIP-966).
+pub(super) const ELIGIBLE_LEADER_REPLICAS: &str = "eligible.leader.replicas.version";
 
 /// The first records of a new cluster's metadata log: every feature at the highest level known.
 pub fn bootstrap_records() -> Vec<MetadataRecord> {
@@ -100,6 +108,12 @@ impl Controller {
                 }));
             }
             if level != self.image.feature_level(name) {
+                if name == ELIGIBLE_LEADER_REPLICAS {
+                    records.extend(match level {
+                        0 => self.eligible_replicas_to_isr(),
+                        _ => self.one_min_isr_for_all(),
+                    });
+                }
                 let (name, feature_level) = (Arc::from(name), level);
                 records.push(FeatureLevelRecord { name, feature_level }.into());
             }
@@ -113,6 +127,81 @@ impl Controller {
         }
         let answer = message!(UpdateFeaturesResponse { error_message: None, results: results });
         Outcome { records, answer }
+    }
+
+    /// The first records of a new cluster's metadata log; none if it has any.
+    pub fn bootstrap(&self) -> Outcome<()> {
+        if self.image.feature_level(METADATA_VERSION) != 0 {
+            return Outcome::only(());
+        }
+        let mut records = bootstrap_records();
+        records.extend(self.one_min_isr_for_all());
+        Outcome { records, answer: () }
+    }
+
+    /// Whether the cluster keeps eligible leader replicas (KIP-966).
+    pub(super) fn keeps_eligible_replicas(&self) -> bool {
+        self.image.feature_level(ELIGIBLE_LEADER_REPLICAS) > 0
+    }
+
+    /// Whichever node is the controller must find the same replicas eligible, and leaders must commit by
+    /// the number that it goes by: `min.insync.replicas` is set for all brokers, and for none by itself
+    /// (KIP-966).
+    fn one_min_isr_for_all(&self) -> Vec<MetadataRecord> {
+        let record = |id, value| {
+            let resource = ConfigResource::Broker(id);
+            MetadataRecord::Config(ConfigRecord {
+                resource_type: resource.resource_type(),
+                resource_name: resource.resource_name(),
+                name: Arc::from(MIN_INSYNC_REPLICAS),
+                value,
+            })
+        };
+        let is_set = |resource: &ConfigResource| {
+            let config = self.image.config(resource);
+            config.is_some_and(|config| config.contains_key(MIN_INSYNC_REPLICAS))
+        };
+        let mut records = Vec::new();
+        if !is_set(&ConfigResource::Broker(None)) {
+            let own = self.config.broker.log_manager.defaults.min_insync_replicas;
+            records.push(record(None, Some(Arc::from(own.to_string()))));
+        }
+        for (resource, _) in self.image.configs() {
+            match resource {
+                ConfigResource::Broker(Some(id)) if is_set(resource) => {
+                    records.push(record(Some(*id), None));
+                }
+                ConfigResource::Broker(_)
+                | ConfigResource::Topic(_)
+                | ConfigResource::ClientMetrics(_)
+                | ConfigResource::Group(_) => {}
+            }
+        }
+        records
+    }
+
+    /// Without the feature an ISR is never empty: who is eligible is in it, and leads when it is back.
+    fn eligible_replicas_to_isr(&self) -> Vec<MetadataRecord> {
+        let mut records = Vec::new();
+        for topic in self.image.topics() {
+            for (number, partition) in &topic.partitions {
+                if partition.elr.is_empty() && partition.last_known_elr.is_empty() {
+                    continue;
+                }
+                let mut change = PartitionChangeRecord::new(topic.id, *number);
+                change.eligible_leader_replicas = Some(Vec::new());
+                change.last_known_elr = Some(Vec::new());
+                if partition.isr.is_empty() {
+                    let members = match partition.elr.is_empty() {
+                        true => &partition.last_known_elr,
+                        false => &partition.elr,
+                    };
+                    change.isr = Some(members.clone());
+                }
+                records.push(MetadataRecord::PartitionChange(change));
+            }
+        }
+        records
     }
 
     fn check_feature_update(

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::BrokerEpoch;
 use crate::record::{
-    BrokerRegistrationChangeRecord, ConfigRecord, FeatureLevelRecord, MetadataRecord,
-    PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord, RemoveTopicRecord, TopicRecord,
-    UnregisterBrokerRecord,
+    BrokerRegistrationChangeRecord, ClearElrRecord, ConfigRecord, FeatureLevelRecord,
+    MetadataRecord, PartitionChangeRecord, PartitionRecord, RegisterBrokerRecord,
+    RemoveTopicRecord, TopicRecord, UnregisterBrokerRecord,
 };
 
 /// A record that contradicts the ones before it: the metadata log is corrupt, or a bug wrote it.
@@ -87,6 +87,7 @@ impl MetadataImage {
             MetadataRecord::FeatureLevel(record) => self.set_feature_level(record),
             MetadataRecord::ProducerIds(record) => self.next_producer_id = record.next_producer_id,
             MetadataRecord::ClientQuota(record) => self.set_client_quota(record),
+            MetadataRecord::ClearElr(record) => self.clear_elr(record),
             MetadataRecord::NoOp(_) => {}
         }
         Ok(())
@@ -182,6 +183,33 @@ impl MetadataImage {
         Ok(())
     }
 
+    /// As long as nobody leads a partition nothing is committed, so its eligible replicas keep what they
+    /// have: they are forgotten where there is an ISR. Kafka forgets those too, and the partition then
+    /// waits for an operator.
+    fn clear_elr(&mut self, record: &ClearElrRecord) {
+        let is_stale = |partition: &PartitionRegistration| {
+            let is_empty = partition.elr.is_empty() && partition.last_known_elr.is_empty();
+            !is_empty && !partition.isr.is_empty()
+        };
+        let is_meant = |topic: &TopicImage| {
+            (record.topic_name.is_empty() || record.topic_name == topic.name)
+                && topic.partitions.values().any(|partition| is_stale(partition))
+        };
+        let meant: Vec<TopicId> =
+            self.topics().filter(|topic| is_meant(topic)).map(|topic| topic.id).collect();
+        for id in meant {
+            let Ok(topic) = self.topic_mut(id) else { continue };
+            for (number, partition) in &mut topic.partitions {
+                if is_stale(partition) {
+                    let mut change = PartitionChangeRecord::new(id, *number);
+                    change.eligible_leader_replicas = Some(Vec::new());
+                    change.last_known_elr = Some(Vec::new());
+                    Arc::make_mut(partition).change(&change);
+                }
+            }
+        }
+    }
+
     fn remove_topic(&mut self, record: &RemoveTopicRecord) -> Result<(), ReplayError> {
         let unknown = ReplayError::UnknownTopic(record.topic_id);
         let name = self.topic_names.remove(&record.topic_id).ok_or(unknown)?;
@@ -241,6 +269,8 @@ fn check_partition(
         "its ISR has a member that is no replica"
     } else if partition.leader.is_some_and(|leader| !partition.isr.contains(&leader)) {
         "its leader is not in the ISR"
+    } else if partition.elr.iter().any(|member| partition.isr.contains(member)) {
+        "its ELR has a member of the ISR"
     } else {
         return Ok(());
     };

@@ -52,7 +52,8 @@ pub struct PartitionRegistration {
     /// The log directory of each replica, in the order of `replicas`; all zeroes where it is not
     /// known.
     pub directories: Vec<Uuid>,
-    /// The replicas in sync, in the order of `replicas`. A subset of them.
+    /// The replicas in sync, in the order of `replicas`. A subset of them. It may be empty once the
+    /// cluster keeps an ELR (KIP-966).
     pub isr: Vec<BrokerId>,
     /// Replicas that a reassignment takes away.
     pub removing_replicas: Vec<BrokerId>,
@@ -60,7 +61,7 @@ pub struct PartitionRegistration {
     pub adding_replicas: Vec<BrokerId>,
     /// Replicas out of the ISR that have every committed record (KIP-966).
     pub elr: Vec<BrokerId>,
-    /// Members of the last ISR before it ran empty (KIP-966).
+    /// The last leader before the ISR ran empty: it leads again if the ELR is empty too (KIP-966).
     pub last_known_elr: Vec<BrokerId>,
     /// Its leader, if it has one.
     pub leader: Option<BrokerId>,

@@ -21,11 +21,19 @@ fn command() -> impl Strategy<Value = String> {
         "append:cleanup.policy=compact",
         "set:unclean.leader.election.enable=true",
         "set:nope=1",
+        "set:min.insync.replicas=2",
+        "delete:min.insync.replicas",
     ]);
     prop_oneof![
         4 => broker.clone().prop_map(|id| format!("up {id}")),
         2 => broker.clone().prop_map(|id| format!("register {id} rack=r{}", id % 2)),
         1 => broker.clone().prop_map(|id| format!("unregister {id}")),
+        2 => broker.clone().prop_map(|id| format!("dead {id}")),
+        1 => Just(String::from("rebalance-leaders")),
+        1 => Just(String::from("elect-unclean")),
+        1 => (0..2).prop_map(|level| {
+            format!("features eligible.leader.replicas.version={level} type={}", 2 - level)
+        }),
         1 => broker.clone().prop_map(|id| format!("producer-ids {id}")),
         6 => (broker.clone(), wish).prop_map(|(id, wish)| format!("heartbeat {id} {wish}")),
         2 => (1..9500u32).prop_map(|ms| format!("after {ms}")),
@@ -65,7 +73,8 @@ fn command() -> impl Strategy<Value = String> {
 fn check_partition(image: &MetadataImage, partition: &PartitionRegistration) {
     let replicas: BTreeSet<_> = partition.replicas.iter().collect();
     assert_eq!(replicas.len(), partition.replicas.len(), "a replica twice");
-    assert!(!partition.isr.is_empty(), "nobody has the records");
+    assert!(partition.elr.iter().all(|id| replicas.contains(id)), "eligible, but no replica");
+    assert!(partition.elr.iter().all(|id| !partition.isr.contains(id)), "eligible and in sync");
     assert!(partition.isr.iter().all(|id| replicas.contains(id)), "in sync, but no replica");
     match partition.leader {
         Some(leader) => {
@@ -73,8 +82,11 @@ fn check_partition(image: &MetadataImage, partition: &PartitionRegistration) {
             assert!(image.is_active(leader), "it leads without being active");
         }
         None => {
-            let could = partition.isr.iter().find(|id| image.is_active(**id));
+            let has_all = if partition.isr.is_empty() { &partition.elr } else { &partition.isr };
+            let could = has_all.iter().find(|id| image.is_active(**id));
             assert_eq!(could, None, "it could lead and does not");
+            let is_lost = has_all.is_empty() && partition.last_known_elr.is_empty();
+            assert!(!is_lost, "nobody is known to have the records");
         }
     }
 }

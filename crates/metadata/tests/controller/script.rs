@@ -1,12 +1,15 @@
 //! The words of the controller's scripts.
 //!
 //! ```text
-//! register 1 [rack=r] [dirs=1,2] [incarnation=9] [cluster=c]     a broker joins
+//! register 1 [rack=r] [dirs=1,2] [incarnation=9] [cluster=c] [previous=7]   a broker joins; it was epoch 7 when it was shut down in order
 //! heartbeat 1 [offset=n] [epoch=n] [fence] [shutdown] [failed=1,2]   caught up unless an offset is given; with its failed dirs
 //! assign 1 a-0 dir=2                                             broker 1 keeps a-0 in its directory 2
 //! up 1 2 3 [rack=r]                                              both, for each
 //! after 9000                                                     that many milliseconds pass, and silent brokers are fenced
+//! dead 1 [epoch=n]                                               its process is gone
 //! unregister 1
+//! tasks                                                          what is due
+//! rebalance-leaders, elect-unclean                               what the controller does from time to time
 //! create a [partitions=n] [factor=n] [assign=0:1,2;1:2,3] [key=value …] | b … [validate]
 //! auto-create a b
 //! grow a count=n [assign=1,2;2,3] [validate]
@@ -33,7 +36,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::BrokerConfig;
-use ottla_metadata::controller::bootstrap_records;
 use ottla_metadata::{
     Controller, ControllerConfig, MetadataImage, MetadataPosition, MetadataRecord,
 };
@@ -91,7 +93,8 @@ impl Default for Cluster {
         let now = Monotonic::default();
         let controller = Controller::new(config, MetadataImage::default(), now);
         let mut cluster = Self { controller, now, random: 0, incarnations: 0, allowance: None };
-        cluster.commit(bootstrap_records());
+        let first = cluster.controller.bootstrap();
+        cluster.commit(first.records);
         cluster
     }
 }
@@ -154,6 +157,16 @@ impl Cluster {
                 Vec::new()
             }
             "producer-ids" => self.producer_ids(rest),
+            "dead" => self.dead(rest),
+            "rebalance-leaders" => {
+                let outcome = self.controller.rebalance_leaders();
+                self.commit(outcome.records)
+            }
+            "tasks" => self.tasks(),
+            "elect-unclean" => {
+                let outcome = self.controller.elect_unclean_leaders();
+                self.commit(outcome.records)
+            }
             "alter" => self.alter(rest),
             "replace" => self.replace(rest),
             "features" => self.features(rest),
@@ -217,12 +230,17 @@ impl Cluster {
             min_supported_version: 1,
             max_supported_version: level,
         });
+        let eligible = message!(Feature {
+            name: "eligible.leader.replicas.version".into(),
+            max_supported_version: 1,
+        });
         let request = message!(BrokerRegistrationRequest {
             broker_id: broker_id,
             cluster_id: named(words, "cluster").unwrap_or("c").into(),
             incarnation_id: uuid(incarnation),
             listeners: vec![listener],
-            features: vec![feature],
+            features: vec![feature, eligible],
+            previous_broker_epoch: number(words, "previous").unwrap_or(-1),
             rack: named(words, "rack").map(Into::into),
             log_dirs: dirs(named(words, "dirs").unwrap_or(&own_dirs)),
         });
@@ -251,7 +269,7 @@ impl Cluster {
         });
         let outcome = self.controller.broker_heartbeat(&request);
         if outcome.answer.error_code == 0 {
-            self.controller.broker_heard(id, ottla_metadata::BrokerEpoch(epoch), self.now);
+            self.controller.heartbeat_heard(&request, self.now);
         }
         let mut lines = vec![answer::heartbeat(&outcome.answer)];
         lines.extend(self.commit(outcome.records));
@@ -302,6 +320,36 @@ impl Cluster {
             Some(end) => lines.push(format!("next session ends at {}", end.0.as_millis())),
             None => lines.push("no session".into()),
         }
+        lines
+    }
+
+    /// Whatever is due, or the next that will be.
+    fn tasks(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let outcome = self.controller.run_due_task(self.now);
+            let Some(report) = outcome.answer else { break };
+            lines.push(format!(
+                "{:?}{}",
+                report.task,
+                if report.has_more { ", and more" } else { "" }
+            ));
+            lines.extend(report.lines.iter().map(|line| format!("  {line}")));
+            self.controller.task_done(&report, self.now);
+            lines.extend(self.commit(outcome.records));
+        }
+        let due = self.controller.next_task_due();
+        lines.push(format!("next is due at {:?}", due.map(|due| due.0.as_secs())));
+        lines
+    }
+
+    fn dead(&mut self, words: &[&str]) -> Vec<String> {
+        let id = BrokerId(words[0].parse().unwrap());
+        let known = self.controller.image().broker(id).map_or(-1, |broker| broker.epoch.0);
+        let epoch = ottla_metadata::BrokerEpoch(number(words, "epoch").unwrap_or(known));
+        let outcome = self.controller.fence_dead_broker(id, epoch);
+        let mut lines = vec![if outcome.answer { "fenced".into() } else { "nothing to do".into() }];
+        lines.extend(self.commit(outcome.records));
         lines
     }
 

@@ -13,6 +13,9 @@ use crate::broker::Broker;
 /// The first version in which a client names itself, and is checked for it.
 const FIRST_VERSION_WITH_SOFTWARE: i16 = 3;
 
+/// The first version whose clients take a feature that may be off, level 0 (KIP-1022).
+const FIRST_VERSION_WITH_LEVEL_ZERO: i16 = 4;
+
 pub(super) fn handle(
     broker: &Broker,
     context: &RequestContext,
@@ -29,7 +32,11 @@ pub(super) fn handle(
     let image = broker.image();
     Answer::now(message!(ApiVersionsResponse {
         api_keys: advertised_apis(),
-        supported_features: SUPPORTED_FEATURES.iter().map(supported).collect(),
+        supported_features: SUPPORTED_FEATURES
+            .iter()
+            .filter(|it| it.min > 0 || context.version() >= FIRST_VERSION_WITH_LEVEL_ZERO)
+            .map(supported)
+            .collect(),
         finalized_features: image.features().map(finalized).collect(),
         finalized_features_epoch: image.position().offset.0,
     }))

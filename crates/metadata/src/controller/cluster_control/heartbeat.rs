@@ -16,7 +16,7 @@ enum BrokerControlState {
     Unfenced,
     /// Gives up what it leads.
     ControlledShutdown,
-    /// Leads nothing and may stop.
+    /// Leads nothing, the others know it, and it may stop.
     ShutdownNow,
 }
 
@@ -24,7 +24,7 @@ impl Controller {
     /// Hears what a broker wants and says what it may: to be unfenced when it has caught up, to be
     /// fenced, to shut down. It names the log directories that failed as well (KIP-858).
     ///
-    /// Call [`broker_heard`](Self::broker_heard) too if the answer carries no error.
+    /// Call [`heartbeat_heard`](Self::heartbeat_heard) too if the answer carries no error.
     pub fn broker_heartbeat(
         &self,
         request: &BrokerHeartbeatRequest,
@@ -61,7 +61,7 @@ impl Controller {
         is_caught_up: bool,
     ) -> BrokerControlState {
         use BrokerControlState::{ControlledShutdown, Fenced, ShutdownNow, Unfenced};
-        let may_stop = || if self.leads_any(broker.id) { ControlledShutdown } else { ShutdownNow };
+        let leads = || self.leads_any(broker.id);
         if broker.fenced {
             // One that began to shut down comes back by registering anew, not by a change of mind.
             match (request.want_shut_down || broker.in_controlled_shutdown, request.want_fence) {
@@ -70,15 +70,30 @@ impl Controller {
                 (false, _) => Fenced,
             }
         } else if broker.in_controlled_shutdown {
-            may_stop()
+            match leads() || !self.all_know_of_shutdown(broker) {
+                true => ControlledShutdown,
+                false => ShutdownNow,
+            }
         } else {
             match (request.want_fence, request.want_shut_down) {
                 (true, true) => ShutdownNow,
                 (true, false) => Fenced,
-                (false, true) => may_stop(),
+                (false, true) if leads() => ControlledShutdown,
+                (false, true) => ShutdownNow,
                 (false, false) => Unfenced,
             }
         }
+    }
+
+    /// Whether every broker in service knows who leads in the place of this one. Who did not say yet how
+    /// far it has read is not waited for.
+    fn all_know_of_shutdown(&self, broker: &BrokerRegistration) -> bool {
+        let begun = self.shutdowns.offset(broker.id, broker.epoch);
+        let begun = begun.unwrap_or(self.image.position().offset);
+        let active = self.image.brokers().filter(|other| other.is_active());
+        active
+            .filter_map(|other| self.sessions.read(other.id, other.epoch))
+            .all(|read| read >= begun)
     }
 
     /// Takes directories out of a broker's registration, and leadership from what lies in them

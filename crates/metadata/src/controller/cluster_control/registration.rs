@@ -131,10 +131,12 @@ impl Controller {
                 record.fenced = known.fenced;
                 record.in_controlled_shutdown = known.in_controlled_shutdown;
             }
-            // It was restarted before its session ended: what it led must have other leaders until
-            // it is back.
-            Some(known) if !known.fenced => records = self.leader_and_isr_updates(Some(id), None),
-            Some(_) | None => {}
+            // It was shut down in order: what it led must have other leaders until it is back.
+            Some(known) if request.previous_broker_epoch == known.epoch.0 => {
+                records = self.leader_and_isr_updates(Some(id), None);
+            }
+            // A crash, or a disk that came from elsewhere: records may be missing (KIP-966).
+            Some(_) | None => records = self.unclean_shutdown_updates(id),
         }
         let epoch = record.broker_epoch;
         records.push(record.into());

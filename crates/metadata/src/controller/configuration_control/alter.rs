@@ -16,9 +16,9 @@ use ottla_protocol::messages::{
 use ottla_protocol::{StrBytes, message};
 
 use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
-use super::{ConfigurationError, repeated};
+use super::{ConfigurationError, MIN_INSYNC_REPLICAS, repeated};
 use crate::image::{ConfigResource, ResourceConfig};
-use crate::record::{ConfigRecord, MetadataRecord};
+use crate::record::{ClearElrRecord, ConfigRecord, MetadataRecord};
 
 /// What is done to a key. Kafka's `AlterConfigOp.OpType`.
 #[derive(Clone, Copy)]
@@ -181,6 +181,7 @@ impl Controller {
         let changed: Vec<_> = made.iter().map(|(key, _)| key.clone()).collect();
         self.check_config(&resource, &config, &changed)?;
         self.check_exists(&resource)?;
+        let cleared = self.check_min_isr(&resource, &made)?;
         let record = |(name, value)| {
             MetadataRecord::Config(ConfigRecord {
                 resource_type: resource.resource_type(),
@@ -189,7 +190,31 @@ impl Controller {
                 value,
             })
         };
-        Ok(made.into_iter().map(record).collect())
+        Ok(made.into_iter().map(record).chain(cleared.map(MetadataRecord::ClearElr)).collect())
+    }
+
+    /// Who is eligible to lead was found with the old `min.insync.replicas`: it is forgotten when there
+    /// is a new one, which has to be one for all brokers (KIP-966).
+    fn check_min_isr(
+        &self,
+        resource: &ConfigResource,
+        made: &[Change],
+    ) -> Result<Option<ClearElrRecord>, ConfigurationError> {
+        let change = made.iter().find(|(key, _)| &**key == MIN_INSYNC_REPLICAS);
+        let Some((_, value)) = change.filter(|_| self.keeps_eligible_replicas()) else {
+            return Ok(None);
+        };
+        match resource {
+            ConfigResource::Topic(topic) => {
+                Ok(Some(ClearElrRecord { topic_name: Arc::clone(topic) }))
+            }
+            ConfigResource::Broker(Some(_)) => Err(ConfigurationError::MinIsrOfOneBroker),
+            ConfigResource::Broker(None) if value.is_none() => {
+                Err(ConfigurationError::MinIsrRemoved)
+            }
+            ConfigResource::Broker(None) => Ok(Some(ClearElrRecord { topic_name: Arc::from("") })),
+            ConfigResource::ClientMetrics(_) | ConfigResource::Group(_) => Ok(None),
+        }
     }
 
     /// The value of one key after the change; None is the default.

@@ -6,7 +6,6 @@ use ottla_protocol::messages::{AlterPartitionRequest, AlterPartitionResponse};
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, TopicId, message};
 
 use super::super::{Controller, Outcome};
-use super::partition_change::PartitionTarget;
 use crate::BrokerEpoch;
 use crate::image::{LeaderRecoveryState, PartitionRegistration};
 use crate::record::{MetadataRecord, PartitionChangeRecord};
@@ -102,7 +101,7 @@ impl Controller {
             topic.partition(asked.partition_index).ok_or(AlterPartitionError::UnknownPartition)?;
         check_epochs(leader, partition, asked)?;
         let isr = self.check_isr(leader, partition, asked)?;
-        let mut target = PartitionTarget::of(topic, asked.partition_index, partition);
+        let mut target = self.target(topic, asked.partition_index, partition);
         target.isr = isr;
         target.leader_recovery_state = asked.leader_recovery_state;
         target.election = self.election_of(topic);

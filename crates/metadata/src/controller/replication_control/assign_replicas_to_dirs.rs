@@ -6,6 +6,7 @@ use ottla_protocol::{BrokerId, ErrorCode, TopicId, Uuid, message};
 
 use super::super::{Controller, Outcome};
 use crate::BrokerEpoch;
+use crate::image::is_reserved_directory;
 use crate::record::{MetadataRecord, PartitionChangeRecord};
 
 impl Controller {
@@ -48,7 +49,7 @@ impl Controller {
         outcome
     }
 
-    /// The change, if it is one.
+    /// The change, if it is one. A replica that lies where the broker has no working disk is gone.
     fn assign_dir(
         &self,
         broker: BrokerId,
@@ -66,6 +67,16 @@ impl Controller {
             Some(_) | None => return Ok(None),
         }
         let mut change = PartitionChangeRecord::new(topic.id, number);
+        let has_disk = self.image.broker(broker).is_some_and(|it| it.log_dirs.contains(&dir));
+        if !has_disk && !is_reserved_directory(&dir) {
+            let mut target = self.target(topic, number, partition);
+            target.isr.retain(|member| *member != broker);
+            target.election = self.election_of(topic);
+            let may_lead = |id: BrokerId| {
+                id != broker && self.is_active(id) && self.has_disk(id, partition, &[])
+            };
+            change = target.change(may_lead, |id| self.default_directory(id)).unwrap_or(change);
+        }
         change.directories = Some(directories);
         Ok(Some(change))
     }

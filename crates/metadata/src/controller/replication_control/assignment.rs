@@ -112,23 +112,26 @@ impl Controller {
         Ok(replicas)
     }
 
-    /// Places partitions on the brokers that are active, and only if they are too few for the
-    /// factor on others as well: a topic can be created while a broker restarts.
+    /// Places partitions on the brokers that are active and not being emptied, and only if they are
+    /// too few for the factor on others as well: a topic can be created while a broker restarts.
     pub(super) fn place_partitions(
         &self,
         spec: PlacementSpec,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<PartitionRegistration>, AssignmentError> {
-        let (active, others): (Vec<_>, Vec<_>) =
+        let (active, away): (Vec<_>, Vec<_>) =
             self.image.brokers().partition(|broker| broker.is_active());
         if active.is_empty() {
             return Err(AssignmentError::NoActiveBroker);
         }
+        let (active, emptied): (Vec<_>, Vec<_>) =
+            active.into_iter().partition(|broker| self.image.broker_weight(broker.id) > 0);
+        let others = emptied.into_iter().chain(away);
         // With no more brokers than replicas, each partition has an active one.
         let missing = spec.replication_factor.saturating_sub(active.len());
         let mut usable: Vec<UsableBroker> = active
             .into_iter()
-            .chain(others.into_iter().take(missing))
+            .chain(others.take(missing))
             .map(|broker| UsableBroker { id: broker.id, rack: broker.rack.clone() })
             .collect();
         usable.sort_by_key(|broker| broker.id);

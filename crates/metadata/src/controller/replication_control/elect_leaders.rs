@@ -3,7 +3,7 @@ use ottla_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::super::{Controller, MAX_RECORDS_PER_REQUEST, Outcome};
-use super::partition_change::{Election, PartitionTarget};
+use super::partition_change::Election;
 use crate::image::TopicImage;
 use crate::record::{MetadataRecord, PartitionChangeRecord};
 
@@ -124,7 +124,7 @@ impl Controller {
         if is_led {
             return Err(ElectionError::NotNeeded);
         }
-        let mut target = PartitionTarget::of(topic, number, partition);
+        let mut target = self.target(topic, number, partition);
         target.election = election;
         self.change_to(target).ok_or(match election {
             Election::Preferred => ElectionError::PreferredNotAvailable,

@@ -150,7 +150,7 @@ impl Controller {
                 if !may_change_factor && current != given {
                     return Err(ReassignmentError::OtherFactor { current, given });
                 }
-                reassigned(PartitionTarget::of(topic, number, partition), partition, replicas)
+                reassigned(self.target(topic, number, partition), partition, replicas)
             }
         };
         Ok(self.change_to(target))
@@ -166,7 +166,7 @@ impl Controller {
         if !partition.is_reassigning() {
             return Err(ReassignmentError::NotInProgress);
         }
-        let mut target = PartitionTarget::of(topic, number, partition);
+        let mut target = self.target(topic, number, partition);
         let stays = |id: &BrokerId| !partition.adding_replicas.contains(id);
         target.replicas.retain(stays);
         target.isr.retain(stays);

@@ -1,7 +1,7 @@
 //! Records and images as lines.
 
 use ottla_metadata::record::{NO_LEADER, NO_LEADER_CHANGE, PartitionChangeRecord};
-use ottla_metadata::{ConfigResource, MetadataImage, MetadataRecord};
+use ottla_metadata::{ConfigResource, MetadataImage, MetadataRecord, PartitionRegistration};
 use ottla_protocol::{BrokerId, TopicId, Uuid};
 
 fn list(ids: &[BrokerId]) -> String {
@@ -83,6 +83,7 @@ pub(super) fn record(image: &MetadataImage, record: &MetadataRecord) -> String {
             }
         }
         MetadataRecord::NoOp(_) => "NoOp".into(),
+        MetadataRecord::ClearElr(r) => format!("ClearElr {}", r.topic_name),
     };
     format!("+ {text}")
 }
@@ -93,6 +94,9 @@ fn change(record: &PartitionChangeRecord) -> String {
         (" replicas", &record.replicas),
         (" adding", &record.adding_replicas),
         (" removing", &record.removing_replicas),
+        (" isr", &record.isr),
+        (" elr", &record.eligible_leader_replicas),
+        (" last-known", &record.last_known_elr),
     ];
     for (what, ids) in replicas {
         match ids.as_deref() {
@@ -100,9 +104,6 @@ fn change(record: &PartitionChangeRecord) -> String {
             Some([]) => text += &format!("{what}=none"),
             Some(ids) => text += &format!("{what}={}", list(ids)),
         }
-    }
-    if let Some(isr) = &record.isr {
-        text += &format!(" isr={}", list(isr));
     }
     if record.leader != NO_LEADER_CHANGE {
         text += &format!(" leader={}", leader(record.leader));
@@ -122,10 +123,11 @@ pub(super) fn topics(image: &MetadataImage) -> Vec<String> {
     let partitions = image.topics().flat_map(|topic| {
         topic.partitions.iter().map(move |(number, part)| {
             format!(
-                "{}-{number} replicas={} isr={} leader={} epoch={} version={}",
+                "{}-{number} replicas={} isr={}{} leader={} epoch={} version={}",
                 topic.name,
                 list(&part.replicas),
-                list(&part.isr),
+                if part.isr.is_empty() { "none".into() } else { list(&part.isr) },
+                eligible(part),
                 leader(part.leader.unwrap_or(NO_LEADER)),
                 part.leader_epoch,
                 part.partition_epoch
@@ -133,6 +135,12 @@ pub(super) fn topics(image: &MetadataImage) -> Vec<String> {
         })
     });
     partitions.collect()
+}
+
+fn eligible(part: &PartitionRegistration) -> String {
+    let all = [(" elr", &part.elr), (" last-known", &part.last_known_elr)];
+    let known = all.iter().filter(|(_, ids)| !ids.is_empty());
+    known.map(|(what, ids)| format!("{what}={}", list(ids))).collect()
 }
 
 pub(super) fn brokers(image: &MetadataImage) -> Vec<String> {
