@@ -25,13 +25,11 @@ use std::time::Duration;
 
 use ottla_config::BrokerConfig;
 use ottla_env::{BoxFuture, Env};
-use ottla_metadata::controller::bootstrap_records;
+use ottla_metadata::controller::TaskReport;
 use ottla_metadata::{
-    BrokerEpoch, Controller, ControllerConfig, METADATA_VERSION, MetadataImage, MetadataRecord,
-    Outcome,
+    BrokerEpoch, Controller, ControllerConfig, MetadataImage, MetadataRecord, Outcome,
 };
-use ottla_protocol::messages::BrokerHeartbeatRequest;
-use ottla_protocol::{BrokerId, ErrorCode, message};
+use ottla_protocol::{BrokerId, ErrorCode};
 use ottla_storage::{LogDirFailure, LogManager};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot, watch};
@@ -162,12 +160,7 @@ impl ControllerHost {
         self.cache.controller().activate(self.env.clock.now());
         self.active_in.store(epoch, Ordering::Release);
         info!(epoch, "this node is the active controller");
-        self.decide(|controller, _| {
-            let is_new = controller.image().feature_level(METADATA_VERSION) == 0;
-            let records = if is_new { bootstrap_records() } else { Vec::new() };
-            Outcome { records, answer: () }
-        })
-        .await
+        self.decide(|controller, _| controller.bootstrap()).await
     }
 
     /// Does what the active controller does by itself, whenever this node is that. Runs until the quorum stops.
@@ -225,12 +218,17 @@ impl ControllerHost {
         self.suspected.notify_one();
         while *leader.borrow() == term {
             let now = self.env.clock.now();
-            let due = self.cache.controller().next_session_end();
+            let (due, task) = {
+                let controller = self.cache.controller();
+                (controller.next_session_end(), controller.next_task_due())
+            };
+            let task = task.map_or(Duration::MAX, |due| due.since(now));
             let wait = due.map_or(Duration::from_secs(60), |due| due.since(now));
             tokio::select! {
                 biased;
                 changed = leader.changed() => if changed.is_err() { return },
                 () = self.suspected.notified() => self.probe_suspects(),
+                () = self.env.clock.sleep(task), if task < wait => self.run_due_tasks().await,
                 () = self.env.clock.sleep(wait) => {
                     if due.is_some_and(|due| self.env.clock.now().since(due) > STOOD_STILL) {
                         // Whoever did not run did not hear: nobody is to be blamed for that.
@@ -255,6 +253,28 @@ impl ControllerHost {
                     warn!(%reason, "could not fence a broker");
                     return self.env.clock.sleep(RETRY_BACKOFF).await;
                 }
+            }
+        }
+    }
+
+    /// Does what is due from time to time, and says so.
+    async fn run_due_tasks(&self) {
+        loop {
+            let now = self.env.clock.now();
+            let decided = self.decide(|controller, _| controller.run_due_task(now)).await;
+            let TaskReport { task, lines, .. } = match &decided {
+                Ok(Some(report)) => report,
+                Ok(None) => return,
+                Err(reason) => {
+                    warn!(%reason, "could not do what is due");
+                    return self.env.clock.sleep(RETRY_BACKOFF).await;
+                }
+            };
+            for line in lines {
+                info!(?task, "{line}");
+            }
+            if let Ok(Some(report)) = decided {
+                self.cache.controller().task_done(&report, now);
             }
         }
     }
@@ -292,14 +312,9 @@ impl ControllerHost {
     }
 
     async fn fence_dead(&self, broker: BrokerId, epoch: BrokerEpoch) {
-        let last_words = message!(BrokerHeartbeatRequest {
-            broker_id: broker.0,
-            broker_epoch: epoch.0,
-            want_fence: true,
-        });
-        let fenced = self.decide(|controller, _| controller.broker_heartbeat(&last_words)).await;
+        let fenced = self.decide(|controller, _| controller.fence_dead_broker(broker, epoch)).await;
         // Else it has registered again meanwhile, or another controller is active.
-        if fenced.is_ok_and(|answer| answer.error_code == ErrorCode::None.code()) {
+        if fenced.is_ok_and(|was_alive| was_alive) {
             warn!(%broker, "the broker is fenced: its process is gone, for its connection broke and its port refuses");
         }
     }

@@ -344,6 +344,7 @@ impl Node {
             features: SUPPORTED_FEATURES.iter().map(feature).collect(),
             rack: config.node.rack.as_deref().map(StrBytes::from),
             log_dirs: logs.online_dirs(),
+            previous_broker_epoch: logs.previous_epoch(),
         })
     }
 }

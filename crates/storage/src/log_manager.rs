@@ -49,6 +49,8 @@ pub struct LogManagerOptions {
 pub struct LogManager {
     env: Env,
     cluster_id: String,
+    /// The broker epoch under which every directory was closed in order, or -1.
+    previous_epoch: i64,
     config: LogManagerConfig,
     /// `producer.id.expiration.ms`, which may change.
     producer_id_expiration: Mutex<Duration>,
@@ -91,6 +93,12 @@ struct Schedule {
     log_starts: Timestamp,
 }
 
+impl Schedule {
+    fn starting(now: Timestamp) -> Self {
+        Self { idle_files: now, retention: now, recovery_points: now, log_starts: now }
+    }
+}
+
 /// Why a log was not created.
 #[derive(Debug, Error)]
 pub enum CreateLogError {
@@ -128,6 +136,12 @@ impl LogManager {
     /// The cluster that the directories belong to.
     pub fn cluster_id(&self) -> &str {
         &self.cluster_id
+    }
+
+    /// The broker epoch under which the last run ended, or -1 if some directory was not closed in order
+    /// then: records may be missing (KIP-966).
+    pub fn previous_epoch(&self) -> i64 {
+        self.previous_epoch
     }
 
     /// The log directories, in the order of `log.dirs`.

@@ -268,7 +268,8 @@ fn broker_heartbeat(
         match decided {
             Ok(response) => {
                 if response.error_code == ErrorCode::None.code() {
-                    host.broker_heard(request.broker_id, request.broker_epoch);
+                    let now = host.env().clock.now();
+                    host.cache().controller().heartbeat_heard(&request, now);
                 }
                 response
             }

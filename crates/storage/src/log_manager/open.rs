@@ -130,6 +130,7 @@ impl LogManager {
         }
         let (mut pending, mut stale) = (VecDeque::new(), BTreeSet::new());
         let online = || dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
+        let previous_epoch = previous_epoch(online());
         for dir in online() {
             match list_logs(dir, &config) {
                 Ok((logs, gone)) => {
@@ -153,6 +154,7 @@ impl LogManager {
         let manager = Self {
             env,
             cluster_id,
+            previous_epoch,
             producer_id_expiration: Mutex::new(config.producer_id_expiration),
             config,
             open_files,
@@ -166,12 +168,7 @@ impl LogManager {
             changing: Mutex::default(),
             stale: Mutex::new(stale),
             checkpointing: Mutex::default(),
-            schedule: Mutex::new(Schedule {
-                idle_files: now,
-                retention: now,
-                recovery_points: now,
-                log_starts: now,
-            }),
+            schedule: Mutex::new(Schedule::starting(now)),
         };
         let falls_short = |(partition, promised): &(TopicPartition, Offset)| {
             manager.log(partition).is_some_and(|log| log.recovery_point() < *promised)
@@ -378,6 +375,22 @@ fn read_checkpoint(disk: &dyn Disk, path: &Path) -> io::Result<Offsets> {
         }
         read => read,
     }
+}
+
+/// The broker epoch that every one of these directories was closed under, or -1.
+fn previous_epoch<'a>(dirs: impl Iterator<Item = &'a Arc<LogDir>>) -> i64 {
+    let epochs: BTreeSet<Option<i64>> = dirs.map(|dir| clean_epoch(dir)).collect();
+    let first = epochs.first().copied().flatten();
+    first.filter(|_| epochs.len() == 1).unwrap_or(-1)
+}
+
+/// The broker epoch in the mark of a clean shutdown, if there is one that can be read.
+fn clean_epoch(dir: &LogDir) -> Option<i64> {
+    let contents = dir.disk().read(&dir.path().join(CLEAN_SHUTDOWN_FILE)).ok()?;
+    let text = std::str::from_utf8(&contents).ok()?;
+    let (_, value) = text.split_once("\"brokerEpoch\":")?;
+    let digits = value.trim_start().split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 /// Whether the last run ended cleanly. The mark is removed, so that a crash from now on counts.

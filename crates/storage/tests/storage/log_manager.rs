@@ -68,6 +68,7 @@ async fn records_survive_a_clean_restart() {
     manager.create_log(&orders, TOPIC, LogConfig::default()).unwrap();
     assert_eq!(append(&manager, &orders, &["a", "b"]), Offset(0));
     assert_eq!(append(&manager, &orders, &["c"]), Offset(2));
+    assert_eq!(manager.previous_epoch(), -1);
     let expected = vec![(0, "a".to_owned()), (1, "b".to_owned()), (2, "c".to_owned())];
     assert_eq!(contents(&manager, &orders), expected);
     manager.shutdown(5).await;
@@ -89,6 +90,9 @@ async fn records_survive_a_clean_restart() {
     assert_eq!(log.recovery_point(), Offset(3));
     assert_eq!(contents(&manager, &orders), expected);
     assert!(!dir.path().join(".kafka_cleanshutdown").exists(), "a crash from now on is a crash");
+    assert_eq!(manager.previous_epoch(), 5);
+    drop((log, manager));
+    assert_eq!(open(dir.path()).await.previous_epoch(), -1, "it crashed");
 }
 
 #[tokio::test]
