@@ -254,7 +254,28 @@ impl Client {
             }
             Err(error) => {
                 self.0.failures.lock().insert(address.to_owned(), failures.saturating_add(1));
+                self.forget_leader(address);
                 Err(error)
+            }
+        }
+    }
+
+    /// A broker that cannot be reached may not lead any more: whoever needs what it led asks who does.
+    fn forget_leader(&self, address: &str) {
+        let mut metadata = self.0.metadata.lock();
+        let gone = |id: Option<BrokerId>| {
+            id.and_then(|id| metadata.brokers.get(&id)).is_some_and(|known| known == address)
+        };
+        let led =
+            |topic: &crate::TopicMetadata| topic.partitions.values().any(|it| gone(it.leader));
+        let stale = metadata.topics.iter().filter(|(_, topic)| led(topic));
+        let stale: Vec<String> = stale.map(|(name, _)| name.clone()).collect();
+        let lost_controller = gone(metadata.controller);
+        if lost_controller || !stale.is_empty() {
+            let metadata = Arc::make_mut(&mut metadata);
+            stale.iter().for_each(|name| _ = metadata.topics.remove(name));
+            if lost_controller {
+                metadata.controller = None;
             }
         }
     }

@@ -5,7 +5,7 @@
 //!            leads the quorum, all applied           told, or found, that another leads
 //! standby ───────────────────────────────► active ───────────────────────────────────► standby
 //!                                            │
-//!  decide(&Controller) ─► records ─► MetadataQuorum::propose ─► committed ─► MetadataCache ─► node
+//!  decide(&Controller) ─► records ─► MetadataQuorum::propose_in ─► committed ─► MetadataCache ─► node
 //! ```
 //!
 //! # Invariants
@@ -344,8 +344,7 @@ impl ControllerHost {
 
     /// Whether this node is the active controller, as far as it knows.
     pub(crate) fn is_active(&self) -> bool {
-        let leader = *self.quorum.leader().borrow();
-        self.leads(leader) && self.active_in.load(Ordering::Acquire) == leader.epoch
+        self.check_active().is_ok()
     }
 
     fn leads(&self, leader: LeaderAndEpoch) -> bool {
@@ -368,7 +367,7 @@ impl ControllerHost {
         decide: impl FnOnce(&Controller, &mut dyn FnMut() -> u64) -> Outcome<A>,
     ) -> Result<A, ControllerError> {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        self.check_active()?;
+        let epoch = self.check_active()?;
         let Outcome { records, answer } = {
             let controller = self.cache.controller();
             decide(&controller, &mut || self.env.rng.next_u64())
@@ -382,7 +381,7 @@ impl ControllerHost {
         // A client that goes away drops this future, but a proposal cannot be withdrawn: a task of its own holds the turn
         // until the records are applied, so that nobody decides without them.
         let proposal = async move {
-            let _nobody_waits = done.send(quorum.propose(records).await);
+            let _nobody_waits = done.send(quorum.propose_in(epoch, records).await);
             drop(turn);
         };
         self.env.spawner.spawn("metadata proposal", Box::pin(proposal));
@@ -403,14 +402,15 @@ impl ControllerHost {
         self.decide(decide).await
     }
 
-    /// Refuses to decide for others, or on an image that stands still in the middle of a batch.
-    fn check_active(&self) -> Result<(), ControllerError> {
+    /// The epoch in which this node decides. Refuses to decide for others, or on an image that stands still in the middle of
+    /// a batch.
+    fn check_active(&self) -> Result<i32, ControllerError> {
         self.check_fault()?;
-        if !self.is_active() {
-            let leader = self.quorum.leader().borrow().leader;
-            return Err(ProposeError::NotLeader { leader }.into());
+        let leader = *self.quorum.leader().borrow();
+        match self.leads(leader) && self.active_in.load(Ordering::Acquire) == leader.epoch {
+            true => Ok(leader.epoch),
+            false => Err(ProposeError::NotLeader { leader: leader.leader }.into()),
         }
-        Ok(())
     }
 
     fn check_fault(&self) -> Result<(), ControllerError> {

@@ -59,7 +59,12 @@ impl Admin {
         check: impl Fn(&R::Response) -> Result<(), ClientError>,
     ) -> Result<R::Response, ClientError> {
         self.retried(|| async {
-            let response = self.controller().await?.call(request).await?;
+            // One that cannot be reached is forgotten, and another broker finds the controller.
+            let connection = match self.controller().await {
+                Err(ClientError::Connect { .. }) => self.client.any_broker().await?,
+                connection => connection?,
+            };
+            let response = connection.call(request).await?;
             let checked = check(&response);
             if matches!(checked, Err(ClientError::Refused { code: ErrorCode::NotController, .. })) {
                 self.client.refresh_metadata(&[]).await?;

@@ -1,0 +1,67 @@
+//! Controllers: a cluster forms, decides, and goes on without the one that decided.
+
+use std::time::{Duration, Instant};
+
+use ottla_client::NewTopic;
+
+use crate::nodes::{Cluster, until};
+
+fn topic(name: &str, replication_factor: i16) -> NewTopic {
+    NewTopic {
+        partitions: Some(3),
+        replication_factor: Some(replication_factor),
+        ..NewTopic::new(name)
+    }
+}
+
+#[tokio::test]
+async fn three_new_nodes_become_one_cluster() {
+    let cluster = Cluster::start(3, "").await;
+    assert_eq!(cluster.cluster_id(1), cluster.cluster_id(2));
+    assert_eq!(cluster.cluster_id(1), cluster.cluster_id(3));
+    cluster.wait_in_service(&[1, 2, 3]).await;
+    // Whoever is asked, the topic is made, and known there at once.
+    for id in 1..=3 {
+        let name = format!("made-by-{id}");
+        let admin =
+            ottla_client::Admin::new(cluster.client_of(&[id]).await, Duration::from_secs(10));
+        admin.create_topic(topic(&name, 1)).await.unwrap();
+    }
+    let admin = cluster.admin().await;
+    let listed = admin.list_topics().await.unwrap();
+    assert_eq!(listed.keys().filter(|name| name.starts_with("made-by-")).count(), 3);
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_dead_broker_is_fenced_at_once() {
+    let mut cluster = Cluster::start(3, "").await;
+    let active = cluster.active_controller().await;
+    let victim = (1..=3).find(|id| *id != active).unwrap();
+    let others: Vec<_> = (1..=3).filter(|id| *id != victim).collect();
+    cluster.kill(victim).await;
+    #[allow(clippy::disallowed_methods, reason = "a test that measures")]
+    let began = Instant::now();
+    cluster.wait_in_service(&others).await;
+    println!("fenced after {:?}", began.elapsed());
+    cluster.start_node(victim).await;
+    cluster.wait_in_service(&[1, 2, 3]).await;
+}
+
+#[tokio::test]
+async fn decisions_go_on_without_the_controller_that_made_them() {
+    let mut cluster = Cluster::start(3, "").await;
+    cluster.admin().await.create_topic(topic("before", 1)).await.unwrap();
+    let active = cluster.active_controller().await;
+    cluster.kill(active).await;
+    #[allow(clippy::disallowed_methods, reason = "a test that measures")]
+    let began = Instant::now();
+    let admin = cluster.admin().await;
+    until("a decision", async || admin.create_topic(topic("after", 1)).await.ok()).await;
+    println!("decided after {:?}", began.elapsed());
+    let listed = admin.list_topics().await.unwrap();
+    assert!(listed.contains_key("before") && listed.contains_key("after"));
+    cluster.start_node(active).await;
+    cluster.wait_in_service(&[1, 2, 3]).await;
+    cluster.stop_all().await;
+}

@@ -1,0 +1,204 @@
+//! A cluster of nodes, each in a runtime of its own, so that it can stop in order, or vanish like a killed process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ottla_client::{Admin, Client, ConnectionOptions};
+use ottla_config::BrokerConfig;
+use ottla_env::Env;
+use ottla_protocol::BrokerId;
+use ottla_server::Server;
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+/// Longest that anything may take which should be quick; only a test that fails waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at something that is to become true.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Awaits `future`, which must not take long.
+pub(crate) async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    let answer = Env::os().timeout(PATIENCE, future).await;
+    answer.unwrap_or_else(|_| panic!("{what}: nothing for {PATIENCE:?}"))
+}
+
+/// Looks until `look` finds something.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    in_time(what, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            Env::os().clock.sleep(LOOK).await;
+        }
+    })
+    .await
+}
+
+/// Nodes 1 to n, all of them brokers and voters.
+pub(crate) struct Cluster {
+    dirs: Vec<TempDir>,
+    ports: Vec<[u16; 2]>,
+    properties: String,
+    nodes: Vec<Option<Running>>,
+}
+
+struct Running {
+    runtime: Runtime,
+    server: Server,
+}
+
+impl Cluster {
+    /// Starts `count` nodes with more `properties`.
+    pub(crate) async fn start(count: usize, properties: &str) -> Self {
+        let mut cluster = Self {
+            dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
+            ports: free_ports(count).await,
+            properties: properties.to_owned(),
+            nodes: (0..count).map(|_| None).collect(),
+        };
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// Starts all nodes that do not run.
+    pub(crate) async fn start_all(&mut self) {
+        let down: Vec<_> =
+            (1..=self.nodes.len()).filter(|id| self.nodes[id - 1].is_none()).collect();
+        let starting: Vec<_> = down.iter().map(|id| (*id, self.begin(*id))).collect();
+        for (id, (runtime, started)) in starting {
+            let server = in_time("the start of a node", started).await.unwrap();
+            self.nodes[id - 1] = Some(Running { runtime, server });
+        }
+    }
+
+    /// Starts the node `id`.
+    pub(crate) async fn start_node(&mut self, id: i32) {
+        let (runtime, started) = self.begin(id as usize);
+        let server = in_time("the start of a node", started).await.unwrap();
+        self.nodes[id as usize - 1] = Some(Running { runtime, server });
+    }
+
+    fn begin(&self, id: usize) -> (Runtime, tokio::task::JoinHandle<Server>) {
+        let voters: Vec<_> = self
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(index, [_, controller])| format!("{}@127.0.0.1:{controller}", index + 1))
+            .collect();
+        let [broker, controller] = self.ports[id - 1];
+        let base = format!(
+            "process.roles=broker,controller\n\
+             node.id={id}\n\
+             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
+             controller.listener.names=CONTROLLER\n\
+             controller.quorum.voters={}\n\
+             log.dirs={}\n\
+             offsets.topic.num.partitions=2\n\
+             group.initial.rebalance.delay.ms=0\n",
+            voters.join(","),
+            self.dirs[id - 1].path().display(),
+        );
+        let (config, _) = BrokerConfig::parse(&[&base, &self.properties], &[]).unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let started = runtime.spawn(async move { Server::start(Env::os(), config).await.unwrap() });
+        (runtime, started)
+    }
+
+    /// Where clients reach the node `id`.
+    pub(crate) fn address(&self, id: i32) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[id as usize - 1][0]))
+    }
+
+    /// The ids of nodes that run.
+    pub(crate) fn running(&self) -> Vec<i32> {
+        (1..=self.nodes.len() as i32).filter(|id| self.nodes[*id as usize - 1].is_some()).collect()
+    }
+
+    /// The cluster that the node `id` belongs to.
+    pub(crate) fn cluster_id(&self, id: i32) -> &str {
+        self.nodes[id as usize - 1].as_ref().unwrap().server.cluster_id()
+    }
+
+    /// The node vanishes as if it was killed.
+    pub(crate) async fn kill(&mut self, id: i32) {
+        let Running { runtime, server } = self.nodes[id as usize - 1].take().unwrap();
+        end(runtime).await;
+        drop(server);
+    }
+
+    /// The node stops in order.
+    pub(crate) async fn stop(&mut self, id: i32) {
+        let Running { runtime, server } = self.nodes[id as usize - 1].take().unwrap();
+        in_time("the stop of a node", runtime.spawn(server.shutdown())).await.unwrap();
+        end(runtime).await;
+    }
+
+    /// A client of all nodes that run.
+    pub(crate) async fn client(&self) -> Client {
+        self.client_of(&self.running()).await
+    }
+
+    /// A client that is told of some nodes.
+    pub(crate) async fn client_of(&self, ids: &[i32]) -> Client {
+        let servers = ids.iter().map(|id| self.address(*id).to_string()).collect();
+        Client::connect(&Env::os(), servers, ConnectionOptions::default()).await.unwrap()
+    }
+
+    /// An administrator.
+    pub(crate) async fn admin(&self) -> Admin {
+        Admin::new(self.client().await, PATIENCE)
+    }
+
+    /// The active controller, as its quorum says.
+    pub(crate) async fn active_controller(&self) -> i32 {
+        until("an active controller", async || {
+            let described = self.admin().await.describe_quorum().await.ok()?;
+            Some(described.leader.0)
+        })
+        .await
+    }
+
+    /// Waits until exactly the brokers `ids` are in service.
+    pub(crate) async fn wait_in_service(&self, ids: &[i32]) {
+        let admin = self.admin().await;
+        until("the brokers in service", async || {
+            let cluster = admin.describe_cluster(false).await.ok()?;
+            let found: Vec<_> = cluster.brokers.iter().map(|broker| broker.id).collect();
+            let wanted: Vec<_> = ids.iter().copied().map(BrokerId).collect();
+            (found == wanted).then_some(())
+        })
+        .await;
+    }
+
+    /// Stops all nodes, each in order.
+    pub(crate) async fn stop_all(mut self) {
+        for id in self.running() {
+            self.stop(id).await;
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for running in self.nodes.drain(..).flatten() {
+            running.runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ports that were free a moment ago, two for each node.
+async fn free_ports(count: usize) -> Vec<[u16; 2]> {
+    let mut held = Vec::new();
+    for _ in 0..2 * count {
+        held.push(Env::os().net.listen("127.0.0.1:0", 1).await.unwrap());
+    }
+    let ports: Vec<_> = held.iter().map(|it| it.local_addr().unwrap().port()).collect();
+    ports.chunks(2).map(|pair| [pair[0], pair[1]]).collect()
+}
+
+/// Ends every task where it stands.
+async fn end(runtime: Runtime) {
+    in_time("the end", Env::os().run_blocking(move || runtime.shutdown_timeout(PATIENCE))).await;
+}
