@@ -18,7 +18,6 @@
 //! connection breaks, and its port refuses. Either alone proves nothing; both together are the end of a process.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -40,10 +39,8 @@ use crate::quorum::{
     LeaderAndEpoch, MetadataQuorum, ProposeError, QuorumError, QuorumOptions, Voter, VoterTransport,
 };
 use crate::quotas::ClientQuotas;
-use crate::voter_connections::wait_dead;
+use crate::voter_connections::{Known, wait_dead};
 
-/// How long a port may take to refuse: a process that is dead is not waited for.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait after a decision of the controller's own could not be committed.
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// A timer that is this late says that the whole process stood still.
@@ -188,7 +185,7 @@ impl ControllerHost {
         let addresses = self.quorum.describe().addresses;
         let leader = addresses.into_iter().find(|voter| Some(voter.node_id) == leader);
         if let Some(Voter { node_id, host, port }) = leader {
-            wait_dead(&self.env, &format!("{host}:{port}"), RETRY_BACKOFF).await;
+            wait_dead(&self.env, &format!("{host}:{port}"), Known::Nothing).await;
             warn!(
                 node_id,
                 "the leader of the metadata quorum is dead: its connection broke and its port refuses"
@@ -289,26 +286,24 @@ impl ControllerHost {
         for broker in std::mem::take(&mut *self.suspects.lock()) {
             let host = Arc::clone(self);
             let _detached = self.env.spawn("broker probe", async move {
-                if let Some(epoch) = host.find_dead(broker).await {
+                let session = host.config.node.session_timeout;
+                // Whoever is alive is not to be watched for longer than silence would take to tell.
+                if let Ok(Some(epoch)) = host.env.timeout(session, host.wait_dead(broker)).await {
                     host.fence_dead(broker, epoch).await;
                 }
             });
         }
     }
 
-    /// The registration of a broker whose port refuses connections.
-    async fn find_dead(&self, broker: BrokerId) -> Option<BrokerEpoch> {
+    /// Waits until the port of a suspect refuses; answers its registration, if it has one that is not fenced. A process that
+    /// is just dying may close its port last.
+    async fn wait_dead(&self, broker: BrokerId) -> Option<BrokerEpoch> {
         let image = self.cache.image();
         let registered = image.broker(broker).filter(|broker| !broker.fenced)?;
         let listener = registered.listener(&self.config.node.inter_broker_listener_name)?;
         let address = format!("{}:{}", listener.host, listener.port);
-        let connecting = self.env.net.connect(&address);
-        match self.env.timeout(PROBE_TIMEOUT, connecting).await {
-            Ok(Err(refused)) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                Some(registered.epoch)
-            }
-            Ok(Ok(_) | Err(_)) | Err(_) => None,
-        }
+        wait_dead(&self.env, &address, Known::WasThere).await;
+        Some(registered.epoch)
     }
 
     async fn fence_dead(&self, broker: BrokerId, epoch: BrokerEpoch) {

@@ -82,9 +82,21 @@ fn io_error(error: ClientError) -> io::Error {
     io::Error::new(kind, error.to_string())
 }
 
-/// Completes when nobody listens at `address` any more, having held a connection to it before: the process is dead.
-pub(crate) async fn wait_dead(env: &Env, address: &str, retry: Duration) {
-    let mut was_there = false;
+/// What is known of a process before it is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It may never have been there.
+    Nothing,
+    /// It was there a moment ago.
+    WasThere,
+}
+
+/// Between two tries to connect to what is not there.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Completes when nobody listens at `address` any more, where somebody did before: the process is dead.
+pub(crate) async fn wait_dead(env: &Env, address: &str, known: Known) {
+    let mut was_there = known == Known::WasThere;
     loop {
         match env.net.connect(address).await {
             Ok(stream) => {
@@ -95,7 +107,7 @@ pub(crate) async fn wait_dead(env: &Env, address: &str, retry: Duration) {
                 while reader.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
             }
             Err(error) if was_there && error.kind() == io::ErrorKind::ConnectionRefused => return,
-            Err(_) => env.clock.sleep(retry).await,
+            Err(_) => env.clock.sleep(RETRY).await,
         }
     }
 }
