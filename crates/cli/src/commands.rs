@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod bench;
+pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -15,6 +16,7 @@ pub(crate) mod partition;
 pub(crate) mod produce;
 pub(crate) mod profile;
 pub(crate) mod quota;
+mod rebalance;
 mod session;
 pub(crate) mod start;
 mod text;

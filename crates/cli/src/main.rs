@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    bench, cluster, completions, config, consume, features, group, log, metadata, output,
+    bench, broker, cluster, completions, config, consume, features, group, log, metadata, output,
     partition, produce, profile, quota, start, topic,
 };
 
@@ -44,7 +44,9 @@ enum Command {
     Group(group::Options),
     /// Get, set, unset and describe configurations of topics, brokers and groups.
     Config(config::Options),
-    /// Look at the cluster: brokers, health, disks, APIs, quorum.
+    /// List, empty and forget brokers.
+    Broker(broker::Options),
+    /// Look at the cluster, even it out, run one on this machine.
     Cluster(cluster::Options),
     /// Look at the metadata as the tree that ZooKeeper had.
     Metadata(metadata::Options),
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Consume(options) => consume::run(&options),
         Command::Group(options) => group::run(&options),
         Command::Config(options) => config::run(&options),
+        Command::Broker(options) => broker::run(&options),
         Command::Cluster(options) => cluster::run(&options),
         Command::Metadata(options) => metadata::run(&options),
         Command::Quota(options) => quota::run(&options),

@@ -1,5 +1,7 @@
 //! What only a process has: its program, signals, its own statistics, its limits.
 
+mod child;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+
+pub use child::{OwnProgram, ProcessSignal, RunningProcess, running_process, send_signal};
 
 use crate::PathError;
 

@@ -1,5 +1,8 @@
 //! `ottla cluster`.
 
+mod local;
+mod voters;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -9,6 +12,7 @@ use ottla_protocol::{ApiKey, BrokerId};
 use serde_json::{Value, json};
 
 use super::output::Format;
+use super::rebalance::{self, Goal, Pace};
 use super::session::{self, Session, Target, explain, explained};
 use super::text;
 use crate::failure::Failure;
@@ -26,6 +30,14 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Task {
+    #[command(flatten)]
+    Local(local::Task),
+    #[command(flatten)]
+    Of(OfCluster),
+}
+
+#[derive(Subcommand)]
+enum OfCluster {
     /// Show the brokers of the cluster, and which speaks for the controller.
     Describe,
     /// Check brokers, leaders, replicas and disks.
@@ -48,15 +60,39 @@ enum Task {
     },
     /// Show the metadata quorum: who votes, and how far each is.
     Quorum,
+    /// List, add and remove the voters of the metadata quorum.
+    Voters(voters::Voters),
+    /// Give every broker its share of replicas, leaders and bytes.
+    #[command(
+        long_about = "Gives every broker its share of replicas, leaders and bytes: a new one gets some, the fullest give\n\
+        some, racks are respected, as little as possible is copied. Each move says why. Interrupted, it may be run again."
+    )]
+    Rebalance {
+        /// By how many percent of its share a broker may have more or less.
+        #[arg(long, value_name = "PERCENT", default_value_t = 10)]
+        tolerance: u32,
+        #[command(flatten)]
+        pace: Pace,
+    },
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    session::with(&options.target, async |session| match &options.task {
-        Task::Describe => describe(&session, options.format).await,
-        Task::Health => health(&session, options.format).await,
-        Task::LogDirs { topic } => log_dirs(&session, options.format, topic.as_deref()).await,
-        Task::Apis { broker } => apis(&session, options.format, *broker).await,
-        Task::Quorum => quorum(&session, options.format).await,
+    let format = options.format;
+    let task = match &options.task {
+        Task::Local(task) => return local::run(task, format),
+        Task::Of(task) => task,
+    };
+    session::with(&options.target, async |session| match task {
+        OfCluster::Describe => describe(&session, format).await,
+        OfCluster::Health => health(&session, format).await,
+        OfCluster::LogDirs { topic } => log_dirs(&session, format, topic.as_deref()).await,
+        OfCluster::Apis { broker } => apis(&session, format, *broker).await,
+        OfCluster::Quorum => quorum(&session, format).await,
+        OfCluster::Voters(voters) => voters::run(&session, format, voters).await,
+        OfCluster::Rebalance { tolerance, pace } => {
+            let goal = Goal::Even { tolerance_percent: *tolerance };
+            rebalance::run(&session, format, goal, *pace).await
+        }
     })
 }
 

@@ -145,23 +145,7 @@ fn read_config(env: &Env, options: &Options) -> Result<(BrokerConfig, Vec<Config
         overrides.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let read = BrokerConfig::parse(&[&text], &overrides);
     let (config, warnings) = read.map_err(|error| misconfigured(file, &error))?;
-    check_is_one_node(&config)?;
     Ok((config, warnings))
-}
-
-/// What the configuration can say and the server cannot do yet is refused, not waited for.
-fn check_is_one_node(config: &BrokerConfig) -> Result<()> {
-    let both_roles = config.node.is_broker && config.node.is_controller;
-    if both_roles && config.quorum.voters.len() <= 1 {
-        return Ok(());
-    }
-    Err(Failure {
-        what: "the configuration describes a cluster of several nodes".to_owned(),
-        why: "this release runs one node, broker and controller in one".to_owned(),
-        next: "set process.roles=broker,controller and at most one of controller.quorum.voters"
-            .to_owned(),
-    }
-    .into())
 }
 
 fn read_file(env: &Env, path: &Path) -> Result<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ottla_protocol::messages::add_raft_voter_request::Listener;
 use ottla_protocol::messages::alter_replica_log_dirs_request::{
     AlterReplicaLogDir, AlterReplicaLogDirTopic,
 };
@@ -11,8 +12,9 @@ use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData
 use ottla_protocol::messages::describe_quorum_response::ReplicaState;
 use ottla_protocol::messages::update_features_request::FeatureUpdateKey;
 use ottla_protocol::messages::{
-    AlterReplicaLogDirsRequest, ApiVersionsRequest, DescribeClusterRequest, DescribeLogDirsRequest,
-    DescribeQuorumRequest, UpdateFeaturesRequest,
+    AddRaftVoterRequest, AlterReplicaLogDirsRequest, ApiVersionsRequest, DescribeClusterRequest,
+    DescribeLogDirsRequest, DescribeQuorumRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest,
+    UpdateFeaturesRequest,
 };
 use ottla_protocol::{
     ApiKey, BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicId, TopicPartition,
@@ -259,6 +261,57 @@ impl Admin {
             observers: replicas(row.observers),
             nodes,
         })
+    }
+
+    /// Forgets a broker for good (KIP-631). It may register again as a new one.
+    pub async fn unregister_broker(&self, broker: BrokerId) -> Result<(), ClientError> {
+        let request = message!(UnregisterBrokerRequest { broker_id: broker.0 });
+        let check = |code: i16, message: &Option<StrBytes>| checked(code, message.clone());
+        self.ask_controller(&request, |it| check(it.error_code, &it.error_message)).await.map(drop)
+    }
+
+    /// Lets a controller vote in the metadata quorum (KIP-853). `listeners` are where it is:
+    /// `(name, host, port)`.
+    pub async fn add_raft_voter(
+        &self,
+        id: BrokerId,
+        directory_id: TopicId,
+        listeners: &[(String, String, u16)],
+    ) -> Result<(), ClientError> {
+        let cluster_id = self.describe_cluster(false).await?.cluster_id;
+        let listeners = listeners.iter().map(|(name, host, port)| {
+            message!(Listener {
+                name: StrBytes::from(name.as_str()),
+                host: StrBytes::from(host.as_str()),
+                port: *port,
+            })
+        });
+        let request = message!(AddRaftVoterRequest {
+            cluster_id: Some(StrBytes::from(cluster_id)),
+            timeout_ms: self.timeout_ms(),
+            voter_id: id.0,
+            voter_directory_id: directory_id,
+            listeners: listeners.collect(),
+            ack_when_committed: true,
+        });
+        let check = |code: i16, message: &Option<StrBytes>| checked(code, message.clone());
+        self.ask_controller(&request, |it| check(it.error_code, &it.error_message)).await.map(drop)
+    }
+
+    /// Takes the vote in the metadata quorum from a controller (KIP-853).
+    pub async fn remove_raft_voter(
+        &self,
+        id: BrokerId,
+        directory_id: TopicId,
+    ) -> Result<(), ClientError> {
+        let cluster_id = self.describe_cluster(false).await?.cluster_id;
+        let request = message!(RemoveRaftVoterRequest {
+            cluster_id: Some(StrBytes::from(cluster_id)),
+            voter_id: id.0,
+            voter_directory_id: directory_id,
+        });
+        let check = |code: i16, message: &Option<StrBytes>| checked(code, message.clone());
+        self.ask_controller(&request, |it| check(it.error_code, &it.error_message)).await.map(drop)
     }
 
     /// The features that a broker knows, and the levels that the cluster has (KIP-584).
