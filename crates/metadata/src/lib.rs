@@ -25,7 +25,6 @@
 //! DescribeConfigs and Metadata answer (`server/handlers`, from the image); clocks and randomness,
 //! which come in as arguments.
 
-mod broker_epoch;
 pub mod controller;
 pub mod delta;
 pub mod image;
@@ -34,7 +33,6 @@ pub mod rebalance;
 pub mod record;
 mod sorted_map;
 
-pub use broker_epoch::BrokerEpoch;
 pub use controller::{
     BrokerEpochError, Controller, ControllerConfig, Outcome, RegistrationError, bootstrap_records,
 };
@@ -43,4 +41,5 @@ pub use image::{
     BrokerRegistration, ConfigResource, LeaderRecoveryState, METADATA_VERSION, MetadataImage,
     MetadataPosition, PartitionRegistration, ReplayError, ResourceConfig, TopicImage,
 };
+pub use ottla_protocol::BrokerEpoch;
 pub use record::{MetadataRecord, RecordError};

@@ -24,6 +24,12 @@ id!(
     BrokerId(i32)
 );
 id!(
+    /// Which registration of a broker a request speaks for. It grows with every incarnation of any
+    /// broker, because it is the offset in the metadata log at which the registration stands (KIP-631).
+    /// -1 is "none".
+    BrokerEpoch(i64)
+);
+id!(
     /// Position of a record in its partition. Counts from 0 and never goes back.
     Offset(i64)
 );
@@ -42,6 +48,11 @@ id!(
 
 impl BrokerId {
     /// No broker: a client, or an unknown leader.
+    pub const NONE: Self = Self(-1);
+}
+
+impl BrokerEpoch {
+    /// No registration.
     pub const NONE: Self = Self(-1);
 }
 
