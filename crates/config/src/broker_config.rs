@@ -233,6 +233,8 @@ pub struct ReplicaManagerConfig {
     pub moves_at_once: usize,
     /// `replica.alter.log.dirs.io.max.bytes.per.second` of each of them.
     pub move_max_bytes_per_second: u64,
+    /// `replica.selector.class`: whether consumers are sent to a replica in their rack (KIP-392).
+    pub rack_aware_reads: bool,
     /// `auto.leader.rebalance.enable`.
     pub auto_leader_rebalance: bool,
     /// `leader.imbalance.check.interval.seconds`.

@@ -49,7 +49,8 @@ pub use api::{
 pub use clock::{Monotonic, Timestamp};
 pub use error_code::ErrorCode;
 pub use ids::{
-    BrokerEpoch, BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition};
+    BrokerEpoch, BrokerId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId, TopicPartition,
+};
 pub use leader::{LeaderIdAndEpoch, NodeEndpoint};
 pub use request::{
     Request, RequestError, RequestHeader, RequestHeaderError, encode_opaque_request, encode_request,

@@ -80,7 +80,12 @@ impl Broker {
             cache,
             channel,
             news: Notify::new(),
-            replicas: ReplicaManager::new(config.node.node_id, Arc::clone(&config), logs),
+            replicas: ReplicaManager::new(
+                env,
+                (config.node.node_id, epoch),
+                Arc::clone(&config),
+                logs,
+            ),
             groups: Arc::new(CoordinatorHost::new(env.clone(), &config)),
             fetch_sessions: FetchSessions::new(config.fetch.max_incremental_session_slots),
             cold_reads,
@@ -241,6 +246,7 @@ impl Broker {
     /// The broker has registered anew.
     pub(crate) fn set_epoch(&self, epoch: BrokerEpoch) {
         self.epoch.store(epoch.0, Ordering::Release);
+        self.replicas.set_epoch(epoch);
     }
 
     /// Rung when the next heartbeat should not wait for its time.

@@ -2,18 +2,24 @@
 //!
 //! ```text
 //! image ─► ReplicaManager ─► Partition { replication::Partition (pure), storage::Log (bytes), Watermarks (who waits) }
+//!              │                  │ ▲
+//!              │                  │ └── ReplicaFetcher (a task for each leader) ◄── Fetch ── the leader
+//!              └─ follow, unfollow└──── IsrChanges ── AlterPartition ──► the controller
 //! ```
 //!
 //! # Invariants
 //! - A record is appended and its partition's high watermark moved under one short lock, never held across an await.
 //! - Readers take no lock.
 
+mod alter_partition;
+mod context;
 mod fetched_records;
 mod partition;
+mod replica_fetcher;
 mod replica_manager;
 mod watermarks;
 
 pub(crate) use fetched_records::FetchedRecords;
-pub(crate) use partition::{Flushing, Partition, ProduceError, ReadBound};
+pub(crate) use partition::{FetchingReplica, Flushing, Partition, ProduceError, ReadBound};
 pub(crate) use replica_manager::{Applied, Placement, ReplicaManager};
-pub(crate) use watermarks::Subscription;
+pub(crate) use watermarks::{Subscription, WaitFor};

@@ -233,6 +233,7 @@ impl RunningBroker {
                 );
             }
         }
+        broker.replicas().shutdown().await;
         sockets.shutdown().await;
         for task in background {
             task.abort();
@@ -495,6 +496,7 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
             every(env, checkpoints, logs, |logs, _| logs.checkpoint_high_watermarks()),
         ),
     ];
+    tasks.extend(start_replication(env, broker));
     if config.log_cleaner.enable {
         let cleaner = LogCleaner::new(env, Arc::clone(logs), &config.log_cleaner);
         let reconfigured = Arc::clone(&cleaner);
@@ -503,6 +505,30 @@ fn start_background(env: &Env, broker: &Arc<Broker>, logs: &Arc<LogManager>) -> 
         tasks.push(env.spawn("log cleaners", cleaner.run()));
     }
     tasks
+}
+
+/// What a leader does beside its requests: it looks after its ISRs.
+fn start_replication(env: &Env, broker: &Arc<Broker>) -> [TaskHandle; 2] {
+    // As often as in Kafka: a follower leaves the ISR after one and a half times the lag time at the latest.
+    let interval = broker.config().replica_manager.lag_time_max / 2;
+    let (asking, checking, clock) =
+        (Arc::clone(broker), Arc::clone(broker), Arc::clone(&env.clock));
+    let changes = broker.replicas().run_isr_changes(
+        env,
+        Box::new(move |request| {
+            let broker = Arc::clone(&asking);
+            Box::pin(async move {
+                broker.channel().call(&request).await.map_err(|error| error.to_string())
+            })
+        }),
+    );
+    let checks = async move {
+        loop {
+            clock.sleep(interval).await;
+            checking.replicas().check_isrs();
+        }
+    };
+    [env.spawn("ISR changes", changes), env.spawn("ISR checks", checks)]
 }
 
 /// Says in `failure` when the metadata log has failed.

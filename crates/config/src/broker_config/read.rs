@@ -261,6 +261,9 @@ impl ReplicaManagerConfig {
                 .unwrap_or(dirs),
             move_max_bytes_per_second: values
                 .number("replica.alter.log.dirs.io.max.bytes.per.second"),
+            rack_aware_reads: values
+                .text("replica.selector.class")
+                .is_some_and(|class| class.ends_with(".RackAwareReplicaSelector")),
             auto_leader_rebalance: values.boolean("auto.leader.rebalance.enable"),
             leader_imbalance_check_interval: Duration::from_secs(
                 values.number("leader.imbalance.check.interval.seconds"),

@@ -2,21 +2,27 @@
 
 use crate::key::*;
 
+/// What `replica.selector.class` may name: Kafka's own classes, which are built in here.
+const SELECTORS: &[&str] = &[
+    "org.apache.kafka.common.replica.LeaderSelector",
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector",
+];
+
 const MAX_LONG: &str = "9223372036854775807";
 
 #[rustfmt::skip] // A table: one row per line.
 pub(super) const KEYS: &[ConfigKey] = &[
-    int("num.replica.fetchers", "1", Valid::AtLeast(1), "Connections with which a broker fetches from each leader.").high().cluster_wide().not_yet(),
-    long("replica.lag.time.max.ms", "30000", Valid::AtLeast(1), "Milliseconds that a follower may be behind before it leaves the ISR.").high().not_yet(),
-    int("replica.fetch.max.bytes", "1048576", Valid::AtLeast(0), "Bytes that a follower asks per partition.").not_yet(),
-    int("replica.fetch.response.max.bytes", "10485760", Valid::AtLeast(0), "Bytes that a follower asks per response.").not_yet(),
-    int("replica.fetch.min.bytes", "1", Valid::AtLeast(0), "Bytes for which a follower's fetch waits.").high().not_yet(),
-    int("replica.fetch.wait.max.ms", "500", Valid::AtLeast(0), "The longest in milliseconds that a follower's fetch waits; at most replica.lag.time.max.ms.").high().not_yet(),
-    int("replica.fetch.backoff.ms", "1000", Valid::AtLeast(0), "Milliseconds that a follower waits after a failed fetch.").not_yet(),
-    int("replica.socket.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a follower's request may take; at least replica.fetch.wait.max.ms.").high().not_yet(),
-    int("replica.socket.receive.buffer.bytes", "65536", Valid::Rule(|text| text.parse::<i32>().is_ok_and(|n| n == -1 || n > 0), "-1 or a whole number of 32 bits, at least 1"), "SO_RCVBUF of a follower's connection in bytes; -1 keeps the system's default.").high().not_yet(),
+    int("num.replica.fetchers", "1", Valid::AtLeast(1), "Connections with which a broker fetches from each leader.").high().cluster_wide().at_start(),
+    long("replica.lag.time.max.ms", "30000", Valid::AtLeast(1), "Milliseconds that a follower may be behind before it leaves the ISR.").high(),
+    int("replica.fetch.max.bytes", "1048576", Valid::AtLeast(0), "Bytes that a follower asks per partition."),
+    int("replica.fetch.response.max.bytes", "10485760", Valid::AtLeast(0), "Bytes that a follower asks per response."),
+    int("replica.fetch.min.bytes", "1", Valid::AtLeast(0), "Bytes for which a follower's fetch waits.").high(),
+    int("replica.fetch.wait.max.ms", "500", Valid::AtLeast(0), "The longest in milliseconds that a follower's fetch waits; at most replica.lag.time.max.ms.").high(),
+    int("replica.fetch.backoff.ms", "1000", Valid::AtLeast(0), "The longest in milliseconds that a follower waits after a failed fetch; the first waits are shorter."),
+    int("replica.socket.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a follower's request may take; at least replica.fetch.wait.max.ms.").high(),
+    int("replica.socket.receive.buffer.bytes", "65536", Valid::Rule(|text| text.parse::<i32>().is_ok_and(|n| n == -1 || n > 0), "-1 or a whole number of 32 bits, at least 1"), "SO_RCVBUF of a follower's connection in bytes; -1 keeps the system's default.").high(),
     long("replica.high.watermark.checkpoint.interval.ms", "5000", Valid::AtLeast(1), "Milliseconds between two checkpoints of the high watermarks.").high(),
-    class_or_null("replica.selector.class", Valid::Any, "How a replica is chosen for a consumer that tells its rack (KIP-392).").not_yet(),
+    class_or_null("replica.selector.class", Valid::OneOf(SELECTORS), "How a replica is chosen for a consumer that tells its rack (KIP-392); the leader if not set."),
     boolean("unclean.leader.election.enable", "false", Valid::Any, "Whether a replica outside the ISR may lead, which can lose records.").high().cluster_wide(),
     long("unclean.leader.election.interval.ms", "300000", Valid::AtLeast(1), "Milliseconds between two looks for partitions in need of an unclean leader.").low(),
     boolean("auto.leader.rebalance.enable", "true", Valid::Any, "Whether leadership goes back to the preferred replica by itself.").high(),

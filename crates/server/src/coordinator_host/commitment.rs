@@ -8,7 +8,7 @@ use ottla_env::{BoxFuture, Env};
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset};
 use tokio::sync::watch;
 
-use crate::replica::{Partition, Subscription};
+use crate::replica::{Partition, Subscription, WaitFor};
 
 /// Completes when what an answer tells of is committed, or with what its client is told instead.
 pub(crate) type Committing = BoxFuture<'static, Result<(), ErrorCode>>;
@@ -81,7 +81,7 @@ async fn committed(
     epoch: LeaderEpoch,
     end: Offset,
 ) -> Result<(), ErrorCode> {
-    let subscription = Subscription::new(vec![Arc::clone(partition)]);
+    let subscription = Subscription::new(vec![Arc::clone(partition)], WaitFor::Commit);
     loop {
         let reached = partition.high_watermark() >= end;
         // In this order: a high watermark that was seen before the epoch ended is one of this epoch.

@@ -7,7 +7,9 @@ use ottla_protocol::messages::offset_commit_request::{
 };
 use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use ottla_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use ottla_protocol::{BrokerId, LeaderEpoch, TopicId, TopicPartition, TopicRef, message};
+use ottla_protocol::{
+    BrokerEpoch, BrokerId, LeaderEpoch, TopicId, TopicPartition, TopicRef, message,
+};
 use ottla_storage::{LogManager, LogManagerOptions};
 use tempfile::TempDir;
 
@@ -39,8 +41,9 @@ impl Node {
         };
         let env = Env::os();
         let logs = Arc::new(LogManager::open(env.clone(), options).await.unwrap());
-        let groups = Arc::new(CoordinatorHost::new(env, &config));
-        let replicas = ReplicaManager::new(BrokerId(1), Arc::new(config), logs);
+        let groups = Arc::new(CoordinatorHost::new(env.clone(), &config));
+        let identity = (BrokerId(1), BrokerEpoch(1));
+        let replicas = ReplicaManager::new(&env, identity, Arc::new(config), logs);
         Self { groups, replicas, image: MetadataImage::default(), _dir: dir }
     }
 

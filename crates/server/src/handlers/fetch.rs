@@ -1,4 +1,7 @@
-//! Fetch: the hot path out. Consumers only: a cluster of one has no followers.
+//! Fetch: the hot path out, for consumers and for followers.
+//!
+//! A follower says by what it asks for how far it has come: that is noted before it is answered. Consumers read what is
+//! committed, from the leader or, if they know of it (from version 11 on, KIP-392), from a follower.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +10,8 @@ use ottla_protocol::fetch::{
     AbortedTransaction, EpochEndOffset, FetchPartition, FetchRecords, FetchRequest, FetchResponse,
     FetchableTopicResponse, PartitionData,
 };
-use ottla_protocol::{ErrorCode, LeaderEpoch, TopicRef};
+use ottla_protocol::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes, TopicRef};
+use ottla_replication::{Candidate, FollowerFetch, ReplicaSelector};
 use ottla_storage::{FetchData, Log, ReadError, Wanted};
 use tracing::warn;
 
@@ -16,10 +20,14 @@ use super::{Answer, RequestContext, endpoints_of};
 use crate::broker::Broker;
 use crate::fetch_sessions::FetchContext;
 use crate::quotas::milliseconds_of;
-use crate::replica::{FetchedRecords, Partition, ReadBound, Subscription};
+use crate::replica::{
+    FetchedRecords, FetchingReplica, Partition, ReadBound, Subscription, WaitFor,
+};
 
 /// The wire's number for `isolation.level=read_committed`.
 const READ_COMMITTED: i8 = 1;
+/// From this version on a consumer may be sent to a follower (KIP-392).
+const FIRST_VERSION_FROM_FOLLOWERS: i16 = 11;
 
 pub(super) fn handle(
     broker: &Arc<Broker>,
@@ -43,15 +51,23 @@ pub(super) fn handle(
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut max_bytes = max_bytes.min(broker.config().fetch.max_bytes as usize);
     // Where no quota is set, the client's name is nobody's concern.
-    let client = broker.quotas().are_set().then(|| context.clone());
+    let follower = (request.replica_id.0 >= 0).then_some(FetchingReplica {
+        id: request.replica_id,
+        broker_epoch: BrokerEpoch(request.replica_epoch),
+    });
+    // Nor is a follower held to any quota of clients.
+    let client = (follower.is_none() && broker.quotas().are_set()).then(|| context.clone());
     if let Some(client) = &client {
         let allowed = broker.quotas().most_to_fetch(client.client());
         max_bytes = max_bytes.min(allowed.unwrap_or(usize::MAX));
     }
     let fetch = Fetch {
         listener: Arc::clone(&context.connection.listener),
-        is_follower: request.replica_id.0 >= 0,
+        follower,
+        any_replica: follower.is_none() && context.version() >= FIRST_VERSION_FROM_FOLLOWERS,
+        rack: request.rack_id.clone(),
         bound: match request.isolation_level {
+            _ if follower.is_some() => ReadBound::LogEnd,
             READ_COMMITTED => ReadBound::LastStableOffset,
             _ => ReadBound::HighWatermark,
         },
@@ -65,6 +81,7 @@ pub(super) fn handle(
     if fetch.session.partitions.is_empty() {
         wait = Duration::ZERO;
     }
+    let fetch = fetch.noted(broker);
     let read = fetch.try_read(broker);
     if !read.is_cold && (read.enough || wait.is_zero()) {
         return Answer::now(fetch.finish(broker, read.answers));
@@ -79,7 +96,11 @@ pub(super) fn handle(
 /// A fetch under way.
 struct Fetch {
     listener: Arc<str>,
-    is_follower: bool,
+    follower: Option<FetchingReplica>,
+    /// Whether a follower may answer as well as the leader.
+    any_replica: bool,
+    /// Where the consumer is, empty if it did not say.
+    rack: StrBytes,
     bound: ReadBound,
     min_bytes: usize,
     max_bytes: usize,
@@ -160,18 +181,26 @@ impl Fetch {
         let Some(partition) = broker.replicas().find(topic, fetch.partition) else {
             return Err(failed(missing(broker, topic, fetch.partition)));
         };
-        if self.is_follower {
-            // No broker but this one holds the partition.
-            return Err(failed(ErrorCode::NotLeaderOrFollower));
-        }
-        if let Err(error) = partition.check_reader(fetch.current_leader_epoch) {
+        if let Err(error) = self.check(&partition, fetch) {
             let mut data = failed(error);
             data.current_leader = Some(partition.current_leader());
             return Err(data);
         }
-        if let Some(diverging) = diverging_epoch(&partition, fetch) {
+        let start = partition.log().log_start_offset();
+        match diverging_epoch(&partition, fetch) {
+            // Whatever its epochs are, it has to begin anew.
+            Divergence::Unknown => return Err(failed(ErrorCode::OffsetOutOfRange)),
+            Divergence::At(end) if fetch.fetch_offset >= start => {
+                let mut data = failed(ErrorCode::None);
+                data.diverging_epoch = Some(end);
+                return Err(data);
+            }
+            Divergence::At(_) | Divergence::None => {}
+        }
+        if let Some(nearer) = self.preferred_replica(broker, &partition, fetch.fetch_offset) {
             let mut data = failed(ErrorCode::None);
-            data.diverging_epoch = Some(diverging);
+            data.preferred_read_replica = nearer;
+            tell_offsets(&mut data, &partition);
             return Err(data);
         }
         let wanted = Wanted {
@@ -182,8 +211,6 @@ impl Fetch {
             aborted_txns: self.bound == ReadBound::LastStableOffset,
         };
         let looked = partition.look(|log| look(log, &wanted));
-        let log = partition.log();
-        let high_watermark = partition.high_watermark();
         let mut data = failed(ErrorCode::None);
         let mut readable = 0;
         match looked {
@@ -194,17 +221,65 @@ impl Fetch {
                 data.records = FetchedRecords::new(read.slices);
             }
             Err(ReadError::OffsetOutOfRange { .. }) => {
-                data = failed(ErrorCode::OffsetOutOfRange);
+                data = failed(partition.out_of_range(fetch.fetch_offset));
             }
             Err(error @ (ReadError::Corrupt(_) | ReadError::Storage(_))) => {
                 warn!(partition = %partition.name(), %error, "could not read");
                 return Err(failed(error.error_code()));
             }
         }
-        data.high_watermark = high_watermark;
-        data.last_stable_offset = log.last_stable_offset(high_watermark);
-        data.log_start_offset = log.log_start_offset();
+        tell_offsets(&mut data, &partition);
         if data.error_code == ErrorCode::None { Ok(Some((data, readable))) } else { Err(data) }
+    }
+
+    /// Whether the one who asks may read here.
+    fn check(&self, partition: &Partition, fetch: &FetchPartition) -> Result<(), ErrorCode> {
+        let epoch = fetch.current_leader_epoch;
+        match self.follower {
+            Some(follower) => partition.check_follower(follower, epoch).map(|_epoch| ()),
+            None if self.any_replica => partition.check_epoch(epoch),
+            None => partition.check_reader(epoch),
+        }
+    }
+
+    /// Notes how far a follower is, before anything is read for it: once in a fetch, however long it waits.
+    fn noted(self, broker: &Broker) -> Self {
+        let Some(follower) = self.follower else { return self };
+        for (topic, fetch) in &self.session.partitions {
+            let Some(partition) = broker.replicas().find(topic, fetch.partition) else { continue };
+            // What is refused here is refused again when it is read.
+            let _refused = note_follower(&partition, follower, fetch);
+        }
+        self
+    }
+
+    /// The follower that the consumer should rather read from, if this broker leads and says so (KIP-392).
+    fn preferred_replica(
+        &self,
+        broker: &Broker,
+        partition: &Partition,
+        offset: Offset,
+    ) -> Option<BrokerId> {
+        let selector = match broker.config().replica_manager.rack_aware_reads {
+            true => ReplicaSelector::RackAware,
+            false => ReplicaSelector::Leader,
+        };
+        if !self.any_replica || self.rack.is_empty() || !partition.is_leader() {
+            return None;
+        }
+        let image = broker.image();
+        let rack = |id| image.broker(id).and_then(|broker| broker.rack.as_deref());
+        let reachable = |id| {
+            image.broker(id).is_some_and(|it| !it.fenced && it.listener(&self.listener).is_some())
+        };
+        let followers = partition.replicas_with(offset);
+        let candidates = followers.iter().filter(|it| reachable(it.id)).map(|it| Candidate {
+            id: it.id,
+            rack: rack(it.id),
+            log_end: it.log_end,
+            last_caught_up: it.last_caught_up,
+        });
+        selector.select(&self.rack, rack(broker.id()), candidates)
     }
 
     /// Reads again whenever something changed, until there is enough or the time is over.
@@ -216,7 +291,8 @@ impl Fetch {
         let watched = named
             .filter_map(|(topic, fetch)| broker.replicas().find(topic, fetch.partition))
             .collect();
-        let subscription: Subscription<Partition> = Subscription::new(watched);
+        let wait_for = if self.follower.is_some() { WaitFor::Append } else { WaitFor::Commit };
+        let subscription: Subscription<Partition> = Subscription::new(watched, wait_for);
         let mut fetch = self;
         loop {
             let read;
@@ -287,17 +363,62 @@ fn aborted_transactions(bound: ReadBound, read: &FetchData) -> Option<Vec<Aborte
         first_offset: txn.first_offset,
     });
     match bound {
-        ReadBound::HighWatermark => None,
+        ReadBound::HighWatermark | ReadBound::LogEnd => None,
         ReadBound::LastStableOffset => Some(aborted.collect()),
     }
 }
 
-/// Where the reader's log leaves ours, if it does: it has records of an epoch that ended earlier here (KIP-595).
-fn diverging_epoch(partition: &Partition, fetch: &FetchPartition) -> Option<EpochEndOffset> {
-    if fetch.last_fetched_epoch == LeaderEpoch::NONE {
-        return None;
+/// Notes how far a follower is, unless its log leaves ours.
+fn note_follower(
+    partition: &Arc<Partition>,
+    follower: FetchingReplica,
+    fetch: &FetchPartition,
+) -> Result<(), ErrorCode> {
+    let leader_epoch = partition.check_follower(follower, fetch.current_leader_epoch)?;
+    // Before it is read: what is appended from now on does not hold the follower back.
+    let (start, end) = {
+        let log = partition.log();
+        (log.log_start_offset(), log.log_end_offset())
+    };
+    let is_within = (start..=end).contains(&fetch.fetch_offset);
+    if !is_within || !matches!(diverging_epoch(partition, fetch), Divergence::None) {
+        return Ok(());
     }
-    let end = partition.end_offset_for_epoch(fetch.last_fetched_epoch)?;
-    let diverges = end.epoch < fetch.last_fetched_epoch || end.end_offset < fetch.fetch_offset;
-    diverges.then_some(EpochEndOffset { epoch: end.epoch, end_offset: end.end_offset })
+    partition.follower_fetched(&FollowerFetch {
+        follower: follower.id,
+        broker_epoch: follower.broker_epoch,
+        leader_epoch,
+        offset: fetch.fetch_offset,
+        log_start: fetch.log_start_offset,
+        leader_log_end: end,
+    })
+}
+
+fn tell_offsets(data: &mut PartitionData<FetchedRecords>, partition: &Partition) {
+    let (log, high_watermark) = (partition.log(), partition.high_watermark());
+    data.high_watermark = high_watermark;
+    data.last_stable_offset = log.last_stable_offset(high_watermark);
+    data.log_start_offset = log.log_start_offset();
+}
+
+/// Whether a reader's log leaves ours.
+enum Divergence {
+    None,
+    /// It has records of an epoch that ended earlier here (KIP-595).
+    At(EpochEndOffset),
+    /// Nothing is known here of its last epoch.
+    Unknown,
+}
+
+fn diverging_epoch(partition: &Partition, fetch: &FetchPartition) -> Divergence {
+    if fetch.last_fetched_epoch == LeaderEpoch::NONE {
+        return Divergence::None;
+    }
+    let Some(end) = partition.end_offset_for_epoch(fetch.last_fetched_epoch) else {
+        return Divergence::Unknown;
+    };
+    if end.epoch < fetch.last_fetched_epoch || end.end_offset < fetch.fetch_offset {
+        return Divergence::At(EpochEndOffset { epoch: end.epoch, end_offset: end.end_offset });
+    }
+    Divergence::None
 }

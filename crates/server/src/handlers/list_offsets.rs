@@ -51,6 +51,9 @@ fn first_version_of(timestamp: i64) -> Option<i16> {
 /// From this version on an offset comes with its leader epoch (KIP-320).
 const FIRST_VERSION_WITH_EPOCH: i16 = 4;
 
+/// From this version on a client knows `OFFSET_NOT_AVAILABLE` (KIP-207).
+const FIRST_VERSION_WITH_NOT_AVAILABLE: i16 = 5;
+
 pub(super) fn handle(
     broker: &Arc<Broker>,
     context: &RequestContext,
@@ -73,6 +76,7 @@ fn answer(
 ) -> ListOffsetsResponse {
     let with_epoch = context.version() >= FIRST_VERSION_WITH_EPOCH;
     let bound = match request.isolation_level {
+        _ if request.replica_id >= 0 => ReadBound::LogEnd,
         READ_COMMITTED => ReadBound::LastStableOffset,
         _ => ReadBound::HighWatermark,
     };
@@ -86,6 +90,11 @@ fn answer(
             };
             let (error, found) = match found {
                 Ok(found) => (ErrorCode::None, found),
+                Err(ErrorCode::OffsetNotAvailable)
+                    if context.version() < FIRST_VERSION_WITH_NOT_AVAILABLE =>
+                {
+                    (ErrorCode::LeaderNotAvailable, None)
+                }
                 Err(error) => (error, None),
             };
             message!(ListOffsetsPartitionResponse {
@@ -118,9 +127,12 @@ fn find(
         .find(topic, asked.partition_index)
         .ok_or_else(|| missing(broker, topic, asked.partition_index))?;
     partition.check_reader(LeaderEpoch(asked.current_leader_epoch))?;
+    // A client must not be told of an earlier end than by the leader before (KIP-207).
+    let is_behind = bound != ReadBound::LogEnd && partition.is_behind_earlier_leader();
     let end = partition.upper_bound(bound);
     let log = partition.log();
     let found = match asked.timestamp {
+        special::LATEST if is_behind => return Err(ErrorCode::OffsetNotAvailable),
         special::LATEST => return Ok(Some(at(end, partition.leader_epoch()))),
         special::EARLIEST | special::EARLIEST_LOCAL => {
             let start = log.log_start_offset();
@@ -133,7 +145,9 @@ fn find(
     };
     match found {
         // What is not committed yet is not there for a client.
-        Ok(found) => Ok(found.filter(|found| found.offset < end)),
+        Ok(Some(found)) if found.offset < end => Ok(Some(found)),
+        Ok(_) if is_behind => Err(ErrorCode::OffsetNotAvailable),
+        Ok(_) => Ok(None),
         Err(error) => Err(unreadable(&partition, &error)),
     }
 }

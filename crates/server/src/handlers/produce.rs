@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_env::BoxFuture;
 use ottla_protocol::compression::Compression;
 use ottla_protocol::produce::{
     BatchIndexAndErrorMessage, PartitionProduceData, PartitionProduceResponse, ProduceRequest,
@@ -13,13 +14,13 @@ use ottla_protocol::produce::{
 };
 use ottla_protocol::record_batch::batches;
 use ottla_protocol::topic_name::is_internal;
-use ottla_protocol::{ErrorCode, Monotonic, Offset, StrBytes, TopicRef};
+use ottla_protocol::{ErrorCode, Monotonic, StrBytes, TopicRef};
 use ottla_storage::{AppendOrigin, LogAppendInfo};
 use tracing::error;
 
 use super::{Answer, RequestContext, endpoints_of};
 use crate::broker::Broker;
-use crate::replica::{Flushing, Partition, ProduceError, Subscription};
+use crate::replica::{Flushing, Partition, ProduceError};
 
 /// `acks=all`.
 const ALL_REPLICAS: i16 = -1;
@@ -69,37 +70,25 @@ struct Unfinished {
     /// Where its answer stands in the response.
     at: (usize, usize),
     partition: Arc<Partition>,
-    last_offset: Offset,
     /// It has to be on the disk first, and is on its way there.
     flushing: Option<Flushing>,
+    /// It has to be on all replicas that are in sync.
+    committing: Option<BoxFuture<'static, Result<(), ErrorCode>>>,
 }
 
 impl Unfinished {
     /// Waits until the append is on the disk, if it has to be, and committed.
     async fn finish(self, broker: &Broker, deadline: Monotonic) -> Result<(), ErrorCode> {
-        let Self { partition, last_offset, flushing, .. } = self;
+        let Self { partition, flushing, committing, .. } = self;
         if let Some(flushing) = flushing {
             flushing.await.map_err(|reason| {
                 error!(partition = %partition.name(), %reason, "could not flush");
                 ErrorCode::KafkaStorageError
             })?;
         }
+        let Some(committing) = committing else { return Ok(()) };
         let left = deadline.since(broker.env().clock.now());
-        let committed = wait_committed(&partition, last_offset);
-        broker.env().timeout(left, committed).await.unwrap_or(Err(ErrorCode::RequestTimedOut))
-    }
-}
-
-async fn wait_committed(partition: &Arc<Partition>, last_offset: Offset) -> Result<(), ErrorCode> {
-    let subscription = Subscription::new(vec![Arc::clone(partition)]);
-    loop {
-        if partition.high_watermark() > last_offset {
-            return Ok(());
-        }
-        if !partition.is_leader() {
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
-        subscription.changed().await;
+        broker.env().timeout(left, committing).await.unwrap_or(Err(ErrorCode::RequestTimedOut))
     }
 }
 
@@ -136,12 +125,14 @@ fn append_all(
             match partition.append(&records, AppendOrigin::Client, all_replicas, now) {
                 Ok(appended) => {
                     partitions.push(succeeded(data, &appended.info));
-                    let last_offset = appended.info.last_offset;
+                    let end = appended.info.last_offset.next();
                     // At once: only then may anybody read it, even if its producer goes away or waits for nothing.
                     let flush_due = appended.info.flush_due;
-                    let flushing = flush_due.then(|| partition.begin_flush(last_offset.next()));
-                    if flushing.is_some() || (all_replicas && !appended.committed) {
-                        unfinished.push(Unfinished { at, partition, last_offset, flushing });
+                    let flushing = flush_due.then(|| partition.begin_flush(end));
+                    let committing = (all_replicas && !appended.committed)
+                        .then(|| partition.wait_committed(appended.epoch, end));
+                    if flushing.is_some() || committing.is_some() {
+                        unfinished.push(Unfinished { at, partition, flushing, committing });
                     }
                 }
                 Err(error) => partitions.push(failed(data, &partition, &error)),

@@ -1,14 +1,20 @@
 //! One partition on this node: the pure replica, its log, and who waits for it.
 
+mod following;
+mod leading;
+
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_env::BoxFuture;
-use ottla_protocol::{ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Offset, Timestamp, TopicPartition};
+use ottla_protocol::{
+    ErrorCode, LeaderEpoch, LeaderIdAndEpoch, Monotonic, Offset, Timestamp, TopicId, TopicPartition,
+};
 use ottla_replication::{
-    EpochCheckError, Leadership, LeadershipError, Partition as Replica, Replicas,
+    Advance, Brokers, EpochCheckError, Leadership, LeadershipError, Moment, Partition as Replica,
+    Replicas, Terms,
 };
 use ottla_storage::{
     AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo, LogDirFailure,
@@ -17,7 +23,11 @@ use ottla_storage::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::context::ReplicaContext;
 use super::watermarks::{Watched, Watermarks};
+
+pub(crate) use following::{Fetched, Truncation};
+pub(crate) use leading::FetchingReplica;
 
 /// The end of a flush that has begun.
 pub(crate) type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
@@ -25,12 +35,28 @@ pub(crate) type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
 /// A partition whose log lies on this node.
 pub(crate) struct Partition {
     name: TopicPartition,
+    topic_id: TopicId,
+    context: Arc<ReplicaContext>,
     /// Put in its place by another, in another directory, under the lock of `replica`.
     log: ArcSwap<Log>,
     replica: Mutex<Replica>,
-    /// What `replica` says of it, for readers: they must not wait while an append holds the lock.
-    leadership: ArcSwap<Leadership>,
+    /// What `replica` says, for readers: they must not wait while an append holds the lock.
+    view: ArcSwap<View>,
     watermarks: Watermarks,
+}
+
+/// What readers have to know of a replica.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct View {
+    leadership: Leadership,
+    /// See [`Replica::epoch_start`].
+    epoch_start: Option<Offset>,
+}
+
+impl View {
+    fn of(replica: &Replica) -> Self {
+        Self { leadership: replica.leadership(), epoch_start: replica.epoch_start() }
+    }
 }
 
 /// Why records were not appended.
@@ -98,6 +124,8 @@ impl DeleteRecordsError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {
     pub(crate) info: LogAppendInfo,
+    /// The epoch in which this broker led.
+    pub(crate) epoch: LeaderEpoch,
     pub(crate) committed: bool,
 }
 
@@ -108,23 +136,59 @@ pub(crate) enum ReadBound {
     HighWatermark,
     /// Consumers with `isolation.level=read_committed`: what no open transaction precedes (KIP-98).
     LastStableOffset,
+    /// Followers: everything.
+    LogEnd,
 }
 
 impl Partition {
-    pub(super) fn new(name: TopicPartition, log: Arc<Log>, replica: Replica) -> Self {
+    /// A partition under the replicas that the controller recorded.
+    pub(super) fn new(
+        (name, topic_id): (TopicPartition, TopicId),
+        log: Arc<Log>,
+        replicas: Replicas,
+        context: &Arc<ReplicaContext>,
+    ) -> Self {
+        let brokers = context.brokers();
+        let moment = Moment { now: context.now(), brokers: &brokers };
+        let ends = (log.log_end_offset(), log.high_watermark());
+        let terms = context.terms(&log.config());
+        let replica = Replica::new(context.local(), replicas, ends, terms, &moment);
+        let leadership = replica.leadership();
+        if leadership.is_leader() {
+            log.assign_epoch_start(leadership.epoch());
+        }
         let high_watermark = replica.high_watermark();
         log.set_high_watermark(high_watermark);
         Self {
             name,
+            topic_id,
+            context: Arc::clone(context),
             log: ArcSwap::new(log),
-            leadership: ArcSwap::from_pointee(replica.leadership()),
+            view: ArcSwap::from_pointee(View::of(&replica)),
             replica: Mutex::new(replica),
             watermarks: Watermarks::new(high_watermark),
         }
     }
 
+    /// Lets `act` happen now. For a sole replica neither the time nor other brokers matter, and nobody is asked for them.
+    fn at_this_moment<T>(
+        &self,
+        replica: &mut Replica,
+        act: impl FnOnce(&mut Replica, &Moment<'_>) -> T,
+    ) -> T {
+        if replica.is_sole() {
+            return act(replica, &Moment { now: Monotonic::default(), brokers: &Brokers::NOBODY });
+        }
+        let brokers = self.context.brokers();
+        act(replica, &Moment { now: self.context.now(), brokers: &brokers })
+    }
+
     pub(crate) fn name(&self) -> &TopicPartition {
         &self.name
+    }
+
+    pub(crate) fn topic_id(&self) -> TopicId {
+        self.topic_id
     }
 
     pub(crate) fn log(&self) -> Guard<Arc<Log>> {
@@ -203,16 +267,19 @@ impl Partition {
         let log = self.log();
         replica.leadership().check_leader()?;
         if all_replicas {
-            replica.check_min_isr(log.config().min_insync_replicas as usize)?;
+            replica.check_min_isr()?;
         }
-        let leader_epoch = replica.leadership().epoch();
+        let epoch = replica.leadership().epoch();
+        let leader_epoch = epoch;
         let info = log.append_as_leader(records, LeaderAppend { leader_epoch, origin, now })?;
         if info.flush_due {
-            // Nobody may read what a power loss could still take back: see `begin_flush`.
-            return Ok(Appended { info, committed: false });
+            // No consumer may read what a power loss could still take back: see `begin_flush`. Followers may, and flush too.
+            self.watermarks.log_grew();
+            return Ok(Appended { info, epoch, committed: false });
         }
         let high_watermark = self.log_ends_at(replica, info.log_end_offset);
-        Ok(Appended { info, committed: high_watermark > info.last_offset })
+        self.watermarks.log_grew();
+        Ok(Appended { info, epoch, committed: high_watermark > info.last_offset })
     }
 
     /// Begins to make everything before `end` survive a power loss, together with whatever else waits for the same disk;
@@ -269,65 +336,91 @@ impl Partition {
     }
 
     fn log_ends_at(&self, replica: &mut Replica, end: Offset) -> Offset {
-        let appended = replica.appended(end);
-        if appended.advanced {
-            self.log().set_high_watermark(appended.high_watermark);
-            self.watermarks.publish(appended.high_watermark);
+        let advance = self.at_this_moment(replica, |replica, moment| replica.appended(end, moment));
+        self.publish(advance);
+        advance.high_watermark
+    }
+
+    fn publish(&self, advance: Advance) {
+        if advance.advanced {
+            self.log().set_high_watermark(advance.high_watermark);
+            self.watermarks.publish(advance.high_watermark);
         }
-        appended.high_watermark
     }
 
     /// Takes over what the controller recorded; a change of hands wakes everybody who waits.
     pub(super) fn replicas_changed(&self, replicas: Replicas) {
         let mut replica = self.replica.lock();
         let before = replica.leadership();
-        if replica.replicas_changed(replicas) {
+        let end = self.log().log_end_offset();
+        let changed = self.at_this_moment(&mut replica, |replica, moment| {
+            replica.replicas_changed(replicas, end, moment)
+        });
+        if changed {
             let now = replica.leadership();
             if now.is_leader() && now.epoch() != before.epoch() {
                 self.log().assign_epoch_start(now.epoch());
             }
-            // Before the watermarks: whoever they wake looks at it.
-            self.leadership.store(Arc::new(now));
-            self.log().set_high_watermark(replica.high_watermark());
-            self.watermarks.publish(replica.high_watermark());
+            self.show(&replica);
         }
     }
 
-    /// Has everybody who waits for this partition look again.
-    pub(super) fn wake_waiters(&self) {
+    /// Lets readers see what `replica` is by now.
+    fn show(&self, replica: &Replica) {
+        // Before the watermarks: whoever they wake looks at it.
+        self.view.store(Arc::new(View::of(replica)));
+        self.log().set_high_watermark(replica.high_watermark());
+        self.watermarks.publish(replica.high_watermark());
+        self.watermarks.wake_all();
+    }
+
+    /// The partition is not here any more, or its disk failed: whoever waits for it looks again, and finds out.
+    pub(super) fn retire(&self) {
         // Under the lock, as all publications are: an older high watermark must not follow a newer one.
-        let _replica = self.replica.lock();
-        self.watermarks.publish(self.high_watermark());
+        let mut replica = self.replica.lock();
+        replica.retired();
+        self.view.store(Arc::new(View::of(&replica)));
+        self.watermarks.wake_all();
     }
 
     pub(super) fn config_changed(&self, config: LogConfig) {
         // A log that moves takes its configuration along.
-        let _replica = self.replica.lock();
+        let mut replica = self.replica.lock();
+        let terms: Terms = self.context.terms(&config);
         self.log().update_config(config);
+        let advance = self
+            .at_this_moment(&mut replica, |replica, moment| replica.terms_changed(terms, moment));
+        self.publish(advance);
     }
 
     /// Refuses a reader who knows another leader epoch (KIP-320), or this broker if it does not lead.
     pub(crate) fn check_reader(&self, epoch: LeaderEpoch) -> Result<(), ErrorCode> {
-        let leadership = self.leadership.load();
-        leadership.check_epoch(epoch).map_err(|error| match error {
-            EpochCheckError::Fenced { .. } => ErrorCode::FencedLeaderEpoch,
-            EpochCheckError::Unknown { .. } => ErrorCode::UnknownLeaderEpoch,
-        })?;
+        self.check_epoch(epoch)?;
+        let leadership = self.leadership();
         leadership.check_leader().map_err(|_not_leader| ErrorCode::NotLeaderOrFollower)
     }
 
+    /// Refuses a reader who knows another leader epoch (KIP-320). Followers serve consumers too (KIP-392).
+    pub(crate) fn check_epoch(&self, epoch: LeaderEpoch) -> Result<(), ErrorCode> {
+        self.leadership().check_epoch(epoch).map_err(epoch_error)
+    }
+
+    fn leadership(&self) -> Leadership {
+        self.view.load().leadership
+    }
+
     pub(crate) fn is_leader(&self) -> bool {
-        self.leadership.load().is_leader()
+        self.leadership().is_leader()
     }
 
     /// Who leads, for a client that has to look elsewhere.
     pub(crate) fn current_leader(&self) -> LeaderIdAndEpoch {
-        let leadership = self.leadership.load();
+        let leadership = self.leadership();
         LeaderIdAndEpoch { leader_id: leadership.leader(), leader_epoch: leadership.epoch() }
     }
 
     pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
-        self.leadership.load().epoch()
+        self.leadership().epoch()
     }
 
     /// Where the largest epoch up to `epoch` ended (KIP-101); nothing is known of epochs from the future.
@@ -352,7 +445,15 @@ impl Partition {
         match bound {
             ReadBound::HighWatermark => high_watermark,
             ReadBound::LastStableOffset => self.log().last_stable_offset(high_watermark),
+            ReadBound::LogEnd => self.log().log_end_offset(),
         }
+    }
+}
+
+fn epoch_error(error: EpochCheckError) -> ErrorCode {
+    match error {
+        EpochCheckError::Fenced { .. } => ErrorCode::FencedLeaderEpoch,
+        EpochCheckError::Unknown { .. } => ErrorCode::UnknownLeaderEpoch,
     }
 }
 

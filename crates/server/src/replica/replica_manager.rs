@@ -9,22 +9,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use indexmap::IndexMap;
 use ottla_config::{BrokerConfig, LogConfig};
+use ottla_env::Env;
 use ottla_metadata::{
     ConfigResource, MetadataDelta, MetadataImage, PartitionRegistration, TopicImage,
 };
 use ottla_protocol::topic_name::is_internal;
-use ottla_protocol::{BrokerId, TopicId, TopicPartition, TopicRef, Uuid};
-use ottla_replication::{Partition as Replica, Replicas};
+use ottla_protocol::{BrokerEpoch, BrokerId, TopicId, TopicPartition, TopicRef, Uuid};
+use ottla_replication::Replicas;
 use ottla_storage::{CreateLogError, Log, LogDir, LogManager};
 use tracing::{error, info, warn};
 
+use super::alter_partition::AskController;
+use super::context::ReplicaContext;
 use super::partition::Partition;
+use super::replica_fetcher::ReplicaFetchers;
 
 /// Holds the partitions of this node and keeps them as the controller says.
 pub(crate) struct ReplicaManager {
     local: BrokerId,
     config: ArcSwap<BrokerConfig>,
     logs: Arc<LogManager>,
+    context: Arc<ReplicaContext>,
+    fetchers: ReplicaFetchers,
     partitions: ArcSwap<PartitionTable>,
     /// Whether the image that there was at the start has been applied: partitions that come later are new.
     started: AtomicBool,
@@ -92,16 +98,35 @@ pub(crate) struct Applied {
     pub(crate) resigned: Vec<TopicPartition>,
     /// Partitions whose directory the controller has to be told.
     pub(crate) placed: Vec<Placement>,
+    /// Partitions that another broker leads.
+    following: Vec<Arc<Partition>>,
+    /// Partitions that lie on other brokers now.
+    removed: Vec<Arc<Partition>>,
 }
 
 impl ReplicaManager {
-    pub(crate) fn new(local: BrokerId, config: Arc<BrokerConfig>, logs: Arc<LogManager>) -> Self {
+    /// The partitions of the broker `local`, which is registered in `epoch`; none so far.
+    pub(crate) fn new(
+        env: &Env,
+        (local, epoch): (BrokerId, BrokerEpoch),
+        config: Arc<BrokerConfig>,
+        logs: Arc<LogManager>,
+    ) -> Self {
+        let lag_time_max = config.replica_manager.lag_time_max;
+        let context =
+            Arc::new(ReplicaContext::new((local, epoch), Arc::clone(&env.clock), lag_time_max));
+        let fetchers = ReplicaFetchers::new(env, &config, &context, &logs);
         let (started, config) = (AtomicBool::new(false), ArcSwap::new(config));
-        Self { local, config, logs, partitions: ArcSwap::default(), started }
+        Self { local, config, logs, context, fetchers, partitions: ArcSwap::default(), started }
     }
 
     pub(crate) fn logs(&self) -> &Arc<LogManager> {
         &self.logs
+    }
+
+    /// The broker has registered anew: it fetches in that epoch from now on (KIP-903).
+    pub(crate) fn set_epoch(&self, epoch: BrokerEpoch) {
+        self.context.set_epoch(epoch);
     }
 
     /// The partition by whichever name a request gave its topic.
@@ -144,10 +169,18 @@ impl ReplicaManager {
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) -> Applied {
         let mut applied = Applied::default();
+        if !delta.brokers.is_empty() {
+            self.context.brokers_changed(image);
+            self.fetchers.brokers_changed(image);
+        }
         if !(delta.deleted.is_empty() && delta.created.is_empty() && delta.changed.is_empty()) {
             self.apply_topics(delta, image, &mut applied);
         }
         self.apply_configs(&delta.configs, image);
+        if !delta.brokers.is_empty() {
+            // A follower that was not let into an ISR before may be now.
+            self.check_isrs();
+        }
         if !self.started.swap(true, Ordering::Relaxed) {
             self.logs.set_strays_aside(|log| self.belongs(log, image));
         }
@@ -183,8 +216,12 @@ impl ReplicaManager {
         self.partitions.store(Arc::new(table));
         // Only now does whoever looks again find that they are gone.
         for partition in gone.iter().flat_map(|topic| topic.partitions.values()) {
-            partition.wake_waiters();
+            partition.retire();
         }
+        applied.removed.iter().for_each(|partition| partition.retire());
+        self.fetchers.unfollow(applied.resigned.iter());
+        self.fetchers.follow(std::mem::take(&mut applied.following));
+        self.fetchers.unfollow(applied.leading.iter().map(|partition| partition.name()));
     }
 
     /// Deletes the logs of a topic, and answers its partitions here.
@@ -227,6 +264,8 @@ impl ReplicaManager {
         for index in changed {
             let Some(registration) = topic.partition(index) else { continue };
             if !registration.replicas.contains(&self.local) {
+                here.missing.remove(&index);
+                self.stop_replica(here.partitions.remove(&index), applied);
                 continue;
             }
             let known = here.partitions.get(&index).cloned();
@@ -253,13 +292,31 @@ impl ReplicaManager {
             partition.replicas_changed(replicas_of(registration));
             if !partition.is_leader() {
                 applied.resigned.push(partition.name().clone());
+                applied.following.push(Arc::clone(&partition));
             } else if epoch_before != Some(partition.leader_epoch()) {
                 applied.leading.push(Arc::clone(&partition));
             }
             here.partitions.insert(index, partition);
         }
+        if here.partitions.is_empty() && here.missing.is_empty() {
+            table.names.swap_remove(&here.id);
+            table.by_name.swap_remove(&topic.name);
+            return;
+        }
         table.names.insert(here.id, Arc::clone(&topic.name));
         table.by_name.insert(Arc::clone(&topic.name), Arc::new(here));
+    }
+
+    /// A reassignment has taken the partition elsewhere: its log is deleted. Kafka's StopReplica.
+    fn stop_replica(&self, partition: Option<Arc<Partition>>, applied: &mut Applied) {
+        let Some(partition) = partition else { return };
+        let name = partition.name().clone();
+        if let Err(error) = self.logs.delete_log(&name) {
+            error!(partition = %name, %error, "could not delete the log of a partition that moved to other brokers");
+        }
+        info!(partition = %name, "the partition lies on other brokers now: its log is deleted here");
+        applied.resigned.push(name);
+        applied.removed.push(partition);
     }
 
     /// Opens the log of a partition, or makes it.
@@ -276,10 +333,7 @@ impl ReplicaManager {
         }
         let log = self.claim_log(&name, topic.id, registration, config)?;
         let replicas = replicas_of(registration);
-        log.assign_epoch_start(replicas.leader_epoch);
-        let replica =
-            Replica::new(self.local, replicas, log.log_end_offset(), log.high_watermark());
-        Ok(Arc::new(Partition::new(name, log, replica)))
+        Ok(Arc::new(Partition::new((name, topic.id), log, replicas, &self.context)))
     }
 
     /// The log of a partition; a new one only where there cannot be an old one.
@@ -358,11 +412,36 @@ impl ReplicaManager {
         }
         self.partitions.store(Arc::new(table));
         // Only now does whoever looks again find them offline.
-        failed.iter().for_each(|partition| partition.wake_waiters());
+        failed.iter().for_each(|partition| partition.retire());
+        self.fetchers.unfollow(failed.iter().map(|partition| partition.name()));
+        self.fetchers.follow(std::mem::take(&mut applied.following));
         if !failed.is_empty() {
             error!(partitions = failed.len(), "partitions are offline with their log directory");
         }
         applied
+    }
+
+    /// Looks for followers that are to leave an ISR, or to join one.
+    pub(crate) fn check_isrs(&self) {
+        let table = self.partitions.load();
+        for partition in table.by_name.values().flat_map(|topic| topic.partitions.values()) {
+            partition.check_isr();
+        }
+    }
+
+    /// Asks the controller for other ISRs, for as long as the node runs.
+    pub(crate) fn run_isr_changes(
+        &self,
+        env: &Env,
+        ask: AskController,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let changes = Arc::clone(self.context.isr_changes());
+        changes.run(Arc::clone(&self.context), Arc::clone(&env.clock), ask)
+    }
+
+    /// Stops fetching from other brokers.
+    pub(crate) async fn shutdown(&self) {
+        self.fetchers.shutdown().await;
     }
 
     /// How many partitions there are.
@@ -409,11 +488,10 @@ impl ReplicaManager {
 }
 
 fn replicas_of(registration: &PartitionRegistration) -> Replicas {
-    /// No broker has this id: a partition without a leader is led by nobody here.
-    const NOBODY: BrokerId = BrokerId(-1);
     Replicas {
-        leader: registration.leader.unwrap_or(NOBODY),
+        leader: registration.leader.unwrap_or(BrokerId::NONE),
         leader_epoch: registration.leader_epoch,
+        partition_epoch: registration.partition_epoch,
         assigned: registration.replicas.clone(),
         in_sync: registration.isr.iter().copied().collect(),
     }

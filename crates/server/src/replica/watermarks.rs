@@ -7,31 +7,33 @@ use ottla_protocol::Offset;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The published high watermark of one partition.
+/// The published high watermark of one partition, and who waits for it, or for the log to grow.
 pub(crate) struct Watermarks {
     high_watermark: AtomicI64,
-    /// How many `waiters` there are: publishing to nobody takes no lock.
+    /// Woken when the high watermark moves: consumers, and whoever wants an append committed.
+    consumers: Waiters,
+    /// Woken when the log's end moves: followers, who fetch what is not committed yet.
+    followers: Waiters,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// The high watermark moves.
+    Commit,
+    /// The log grows.
+    Append,
+}
+
+#[derive(Default)]
+struct Waiters {
+    /// How many there are: publishing to nobody takes no lock.
     waiting: AtomicUsize,
     waiters: Mutex<Vec<Arc<Notify>>>,
 }
 
-impl Watermarks {
-    pub(crate) fn new(high_watermark: Offset) -> Self {
-        Self {
-            high_watermark: AtomicI64::new(high_watermark.0),
-            waiting: AtomicUsize::new(0),
-            waiters: Mutex::default(),
-        }
-    }
-
-    /// Records below it are committed. Needs no lock.
-    pub(crate) fn high_watermark(&self) -> Offset {
-        Offset(self.high_watermark.load(Ordering::SeqCst))
-    }
-
-    /// The high watermark moved, or the partition changed hands: whoever waits looks again.
-    pub(crate) fn publish(&self, high_watermark: Offset) {
-        self.high_watermark.store(high_watermark.0, Ordering::SeqCst);
+impl Waiters {
+    fn wake(&self) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             for waiter in self.waiters.lock().iter() {
                 waiter.notify_one();
@@ -50,6 +52,45 @@ impl Watermarks {
     }
 }
 
+impl Watermarks {
+    pub(crate) fn new(high_watermark: Offset) -> Self {
+        Self {
+            high_watermark: AtomicI64::new(high_watermark.0),
+            consumers: Waiters::default(),
+            followers: Waiters::default(),
+        }
+    }
+
+    /// Records below it are committed. Needs no lock.
+    pub(crate) fn high_watermark(&self) -> Offset {
+        Offset(self.high_watermark.load(Ordering::SeqCst))
+    }
+
+    /// The high watermark moved.
+    pub(crate) fn publish(&self, high_watermark: Offset) {
+        self.high_watermark.store(high_watermark.0, Ordering::SeqCst);
+        self.consumers.wake();
+    }
+
+    /// The log grew.
+    pub(crate) fn log_grew(&self) {
+        self.followers.wake();
+    }
+
+    /// The partition changed hands, or is gone: whoever waits looks again.
+    pub(crate) fn wake_all(&self) {
+        self.consumers.wake();
+        self.followers.wake();
+    }
+
+    fn waiters(&self, wait_for: WaitFor) -> &Waiters {
+        match wait_for {
+            WaitFor::Commit => &self.consumers,
+            WaitFor::Append => &self.followers,
+        }
+    }
+}
+
 /// Something that has watermarks to wait for.
 pub(crate) trait Watched: Send + Sync {
     /// Its watermarks.
@@ -61,16 +102,17 @@ pub(crate) trait Watched: Send + Sync {
 /// Subscribe, *then* look whether there is enough already, then [`changed`](Self::changed): nothing is missed between.
 pub(crate) struct Subscription<P: Watched> {
     waiter: Arc<Notify>,
+    wait_for: WaitFor,
     partitions: Vec<Arc<P>>,
 }
 
 impl<P: Watched> Subscription<P> {
-    pub(crate) fn new(partitions: Vec<Arc<P>>) -> Self {
+    pub(crate) fn new(partitions: Vec<Arc<P>>, wait_for: WaitFor) -> Self {
         let waiter = Arc::new(Notify::new());
         for partition in &partitions {
-            partition.watermarks().add(&waiter);
+            partition.watermarks().waiters(wait_for).add(&waiter);
         }
-        Self { waiter, partitions }
+        Self { waiter, wait_for, partitions }
     }
 
     /// Completes when a partition published since this was last awaited.
@@ -82,7 +124,7 @@ impl<P: Watched> Subscription<P> {
 impl<P: Watched> Drop for Subscription<P> {
     fn drop(&mut self) {
         for partition in &self.partitions {
-            partition.watermarks().remove(&self.waiter);
+            partition.watermarks().waiters(self.wait_for).remove(&self.waiter);
         }
     }
 }
@@ -102,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_publication_between_subscribing_and_waiting_is_not_missed() {
         let partition = Arc::new(Fake(Watermarks::new(Offset(0))));
-        let subscription = Subscription::new(vec![Arc::clone(&partition)]);
+        let subscription = Subscription::new(vec![Arc::clone(&partition)], WaitFor::Commit);
         partition.0.publish(Offset(1));
         subscription.changed().await;
         assert_eq!(partition.0.high_watermark(), Offset(1));
@@ -111,8 +153,21 @@ mod tests {
     #[tokio::test]
     async fn whoever_stops_waiting_leaves_nothing_behind() {
         let partition = Arc::new(Fake(Watermarks::new(Offset(0))));
-        drop(Subscription::new(vec![Arc::clone(&partition)]));
-        assert_eq!(partition.0.waiting.load(Ordering::SeqCst), 0);
-        assert!(partition.0.waiters.lock().is_empty());
+        drop(Subscription::new(vec![Arc::clone(&partition)], WaitFor::Commit));
+        assert_eq!(partition.0.consumers.waiting.load(Ordering::SeqCst), 0);
+        assert!(partition.0.consumers.waiters.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn followers_are_woken_by_the_log_and_consumers_by_what_is_committed() {
+        let partition = Arc::new(Fake(Watermarks::new(Offset(0))));
+        let follower = Subscription::new(vec![Arc::clone(&partition)], WaitFor::Append);
+        let consumer = Subscription::new(vec![Arc::clone(&partition)], WaitFor::Commit);
+        partition.0.log_grew();
+        follower.changed().await;
+        partition.0.publish(Offset(1));
+        consumer.changed().await;
+        partition.0.wake_all();
+        tokio::join!(follower.changed(), consumer.changed());
     }
 }

@@ -79,7 +79,27 @@ impl LogManager {
     /// [`Log::truncate_to`], and the checkpoint that must not say more than the log holds: a
     /// crash after new records would trust it. Until this has succeeded nothing may be appended.
     pub fn truncate_to(&self, log: &Log, offset: Offset) -> Result<(), LogDirFailure> {
-        log.truncate_to(offset)?;
+        if offset >= log.log_end_offset() {
+            return log.truncate_to(offset);
+        }
+        self.truncate(log, || log.truncate_to(offset))
+    }
+
+    /// [`Log::truncate_fully_and_start_at`], and the checkpoints, as in [`truncate_to`](Self::truncate_to).
+    pub fn truncate_fully_and_start_at(
+        &self,
+        log: &Log,
+        offset: Offset,
+    ) -> Result<(), LogDirFailure> {
+        self.truncate(log, || log.truncate_fully_and_start_at(offset))
+    }
+
+    fn truncate(
+        &self,
+        log: &Log,
+        truncate: impl FnOnce() -> Result<(), LogDirFailure>,
+    ) -> Result<(), LogDirFailure> {
+        truncate()?;
         let mut unwritten = self.checkpoint_recovery_points();
         unwritten.extend(self.checkpoint_log_starts());
         if log.first_dirty_offset().is_some() {

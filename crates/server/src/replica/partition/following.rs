@@ -1,0 +1,184 @@
+//! What a partition does while another broker leads it: it repeats that broker's log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_protocol::fetch::{FetchPartition, PartitionData};
+use ottla_protocol::record_batch::batches;
+use ottla_protocol::{BrokerId, LeaderEpoch, Offset};
+use ottla_replication::{EpochEnd, Reposition, reposition, truncation_offset};
+use ottla_storage::{AppendError, LogDirFailure, LogManager};
+use tracing::{info, warn};
+
+use super::{Flushing, Partition};
+
+/// From whom a partition is fetched, and in which epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FetchedBy {
+    pub(crate) leader: BrokerId,
+    pub(crate) epoch: LeaderEpoch,
+}
+
+/// What became of a leader's answer.
+pub(crate) enum Fetched {
+    /// It is in the log; where `flush.messages` asks for it, it has to be on the disk before the leader hears of it.
+    Appended(Option<Flushing>),
+    /// The logs part: see [`Partition::truncate`].
+    Diverging(EpochEnd),
+    /// It was asked for in another epoch, or from another position: nothing was done.
+    Outdated,
+}
+
+/// Why a leader's answer could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotFetched {
+    /// The log refuses it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// A batch is of a later epoch than the one it was fetched in: its leader is none, or does not know of it yet.
+    #[error("the leader of epoch {fetched} sent a batch of epoch {found}")]
+    LaterEpoch {
+        /// The epoch of the fetch.
+        fetched: LeaderEpoch,
+        /// That of the batch.
+        found: LeaderEpoch,
+    },
+    /// The log is gone or its disk failed.
+    #[error(transparent)]
+    Storage(#[from] LogDirFailure),
+}
+
+/// Where the log is to be cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Truncation {
+    /// The leader says where its log leaves ours.
+    Diverging(EpochEnd),
+    /// Our end lies outside of the leader's log, which begins and ends here.
+    OutOfRange { start: Offset, end: Offset },
+}
+
+impl Partition {
+    /// From whom to fetch; `None` if nobody else leads, or the disk failed.
+    pub(crate) fn fetched_by(&self) -> Option<FetchedBy> {
+        let position = self.replica.lock().fetch_position()?;
+        let usable = self.log().log_dir().failure().is_none();
+        usable.then_some(FetchedBy { leader: position.leader, epoch: position.leader_epoch })
+    }
+
+    /// What to ask the leader for next.
+    pub(crate) fn fetch_request(&self, max_bytes: i32) -> Option<(FetchedBy, FetchPartition)> {
+        let replica = self.replica.lock();
+        let position = replica.fetch_position()?;
+        let log = self.log();
+        if log.log_dir().failure().is_some() {
+            return None;
+        }
+        let row = FetchPartition {
+            partition: self.name.partition,
+            current_leader_epoch: position.leader_epoch,
+            fetch_offset: position.offset,
+            last_fetched_epoch: log.latest_epoch().unwrap_or(LeaderEpoch::NONE),
+            log_start_offset: log.log_start_offset(),
+            partition_max_bytes: max_bytes,
+            ..FetchPartition::default()
+        };
+        Some((FetchedBy { leader: position.leader, epoch: position.leader_epoch }, row))
+    }
+
+    /// Takes what the leader sent to an answer of `asked`: exactly its batches, its high watermark, its log start.
+    pub(crate) fn take_fetched(
+        self: &Arc<Self>,
+        asked: &FetchPartition,
+        data: &PartitionData<Bytes>,
+    ) -> Result<Fetched, NotFetched> {
+        let mut replica = self.replica.lock();
+        let epoch = asked.current_leader_epoch;
+        let position = replica.fetch_position().filter(|position| {
+            position.leader_epoch == epoch && position.offset == asked.fetch_offset
+        });
+        if position.is_none() {
+            return Ok(Fetched::Outdated);
+        }
+        if let Some(diverging) = data.diverging_epoch {
+            let (epoch, end) = (diverging.epoch, diverging.end_offset);
+            return Ok(Fetched::Diverging(EpochEnd { epoch, end }));
+        }
+        let log = self.log();
+        let mut end = log.log_end_offset();
+        let mut flush_due = false;
+        let records = whole_batches(&data.records, epoch)?;
+        if !records.is_empty() {
+            let info = log.append_as_follower(&records)?;
+            (end, flush_due) = (info.log_end_offset, info.flush_due);
+        }
+        if let Some(advance) = replica.fetched(epoch, end, data.high_watermark) {
+            self.publish(advance);
+        }
+        if data.log_start_offset > log.log_start_offset() {
+            let start = log.increment_log_start_offset(data.log_start_offset)?;
+            replica.log_starts_at(start);
+            self.watermarks.publish(replica.high_watermark());
+        }
+        drop(replica);
+        Ok(Fetched::Appended(flush_due.then(|| self.begin_flush(end))))
+    }
+
+    /// Cuts the log where it leaves the leader's (KIP-101, KIP-279, KIP-595), if it is still followed in `epoch`. Blocks on
+    /// the disk.
+    pub(crate) fn truncate(
+        &self,
+        logs: &LogManager,
+        epoch: LeaderEpoch,
+        truncation: Truncation,
+    ) -> Result<(), LogDirFailure> {
+        let mut replica = self.replica.lock();
+        if replica.fetch_position().is_none_or(|position| position.leader_epoch != epoch) {
+            return Ok(());
+        }
+        let log = self.log();
+        let (before, high_watermark) = (log.log_end_offset(), replica.high_watermark());
+        match truncation {
+            Truncation::Diverging(leader) => {
+                let own = log.end_offset_for_epoch(leader.epoch);
+                let own = own.map(|end| EpochEnd { epoch: end.epoch, end: end.end_offset });
+                let to = truncation_offset(leader, own, before);
+                info!(partition = %self.name, from = %before, %to, "the leader's log leaves ours: truncating");
+                if to < high_watermark {
+                    warn!(partition = %self.name, %to, %high_watermark, "truncating below the high watermark: an unclean election has lost records");
+                }
+                logs.truncate_to(&log, to)?;
+            }
+            Truncation::OutOfRange { start, end } => match reposition(before, start, end) {
+                Reposition::TruncateTo(to) => {
+                    warn!(partition = %self.name, from = %before, %to, "the leader's log ends before ours: truncating");
+                    logs.truncate_to(&log, to)?;
+                }
+                Reposition::StartAt(at) => {
+                    info!(partition = %self.name, end = %before, %at, "the leader's log begins behind ours: starting anew");
+                    logs.truncate_fully_and_start_at(&log, at)?;
+                }
+                Reposition::Stay => return Ok(()),
+            },
+        }
+        let end = log.log_end_offset();
+        replica.truncated(end);
+        replica.log_starts_at(log.log_start_offset());
+        log.set_high_watermark(replica.high_watermark());
+        self.watermarks.publish(replica.high_watermark());
+        Ok(())
+    }
+}
+
+/// The batches of an answer that are whole: a response may be cut off within its last one. None of them may be of a later
+/// epoch than the one it was fetched in.
+fn whole_batches(records: &Bytes, epoch: LeaderEpoch) -> Result<Bytes, NotFetched> {
+    let mut len = 0;
+    for batch in batches(records) {
+        let Ok(batch) = batch else { break };
+        if batch.leader_epoch() > epoch {
+            return Err(NotFetched::LaterEpoch { fetched: epoch, found: batch.leader_epoch() });
+        }
+        len += batch.len();
+    }
+    Ok(records.slice(..len))
+}
