@@ -56,14 +56,20 @@ impl ClusterMetadata {
         let mut topics = self.topics.clone();
         for topic in response.topics {
             let Some(name) = topic.name else { continue };
+            // Of the topic with this id; one of the same name that is made anew begins at epoch 0.
+            let known = topics.get(name.as_str()).filter(|known| known.topic_id == topic.topic_id);
             let partitions = topic.partitions.iter().map(|partition| {
+                let known =
+                    known.and_then(|known| known.partitions.get(&partition.partition_index));
                 let metadata = PartitionMetadata {
                     leader: broker_id(partition.leader_id),
                     leader_epoch: LeaderEpoch(partition.leader_epoch),
                     replicas: partition.replica_nodes.iter().copied().map(BrokerId).collect(),
                     isr: partition.isr_nodes.iter().copied().map(BrokerId).collect(),
                 };
-                (partition.partition_index, metadata)
+                // A broker that lags behind tells of a leader that has been followed by another (KIP-320).
+                let newer = known.filter(|known| known.leader_epoch > metadata.leader_epoch);
+                (partition.partition_index, newer.cloned().unwrap_or(metadata))
             });
             let metadata = TopicMetadata {
                 error_code: ErrorCode::from_wire(topic.error_code),
@@ -84,4 +90,41 @@ impl ClusterMetadata {
 
 fn broker_id(id: i32) -> Option<BrokerId> {
     (id >= 0).then_some(BrokerId(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_protocol::messages::metadata_response::{
+        MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use ottla_protocol::{StrBytes, message};
+
+    use super::*;
+
+    /// A response that names the leader of the only partition of a topic.
+    fn leads(topic_id: u8, leader: i32, epoch: i32) -> MetadataResponse {
+        let partition =
+            message!(MetadataResponsePartition { leader_id: leader, leader_epoch: epoch });
+        let topic = message!(MetadataResponseTopic {
+            name: Some(StrBytes::from("orders")),
+            topic_id: TopicId::from_bytes([topic_id; 16]),
+            partitions: vec![partition],
+        });
+        message!(MetadataResponse { topics: vec![topic] })
+    }
+
+    fn leader(metadata: &ClusterMetadata) -> Option<BrokerId> {
+        metadata.topics["orders"].partitions[&0].leader
+    }
+
+    #[test]
+    fn a_leader_is_not_followed_by_one_before_it_but_a_new_topic_begins_anew() {
+        let metadata = ClusterMetadata::default().updated_by(leads(1, 1, 5));
+        let metadata = metadata.updated_by(leads(1, 2, 4));
+        assert_eq!(leader(&metadata), Some(BrokerId(1)));
+        let metadata = metadata.updated_by(leads(1, 3, 6));
+        assert_eq!(leader(&metadata), Some(BrokerId(3)));
+        let metadata = metadata.updated_by(leads(2, 2, 0));
+        assert_eq!(leader(&metadata), Some(BrokerId(2)));
+    }
 }

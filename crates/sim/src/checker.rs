@@ -82,6 +82,11 @@ impl History {
         self.acknowledged.len()
     }
 
+    /// Where those that were acknowledged lie.
+    pub fn acknowledged_offsets(&self) -> impl Iterator<Item = i64> {
+        self.acknowledged.values().map(|acknowledged| acknowledged.offset)
+    }
+
     /// Holds `read`, all records of the partition from its start in the order they came, against
     /// what was promised. With `idempotent` a record sent twice must be stored once.
     pub fn check(

@@ -30,16 +30,19 @@
 //!
 //! # Not here
 //! Anything that only works in the simulator: nodes do not know where they run. Not modelled are
-//! lost TCP segments, and that peers hear nothing of a power loss: here they hear it at once.
+//! lost TCP segments (a way that is cut holds back what is sent on it), and that peers hear nothing
+//! of a power loss: here they hear it at once.
 #![allow(clippy::disallowed_methods, reason = "this crate is the other world behind the fence")]
 
 mod checker;
 mod clock;
 mod disk;
 mod event_log;
+mod links;
 pub mod log_model;
 mod net;
 mod node;
+mod pause;
 mod power;
 mod rng;
 mod scenario;

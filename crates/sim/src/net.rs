@@ -1,7 +1,8 @@
 //! turmoil's network behind the Env door.
 //!
-//! Beyond what turmoil does (latency, reordering of connections, partitions) a stream here takes
-//! short writes and gives short reads, as sockets do, and falls silent when its node is dead.
+//! Beyond what turmoil does (latency, reordering of connections) a stream here takes
+//! short writes and gives short reads, as sockets do, falls silent when its node is dead, and hears
+//! nothing while the way to it is cut (see `links`).
 //!
 //! When a node crashes, its runtime drops the tasks in an order that depends on task ids, which
 //! count up over the whole process. The sockets must not close in that order, or the peers would
@@ -22,6 +23,7 @@ use turmoil::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::event_log::EventLog;
+use crate::links::Links;
 use crate::power::Power;
 use crate::rng::SimRng;
 
@@ -40,6 +42,7 @@ struct Shared {
     power: Arc<Power>,
     rng: SimRng,
     log: EventLog,
+    links: Links,
     sockets: Mutex<Sockets>,
 }
 
@@ -52,7 +55,13 @@ struct Sockets {
 }
 
 impl SimNet {
-    pub(crate) fn new(node: &str, life: u64, seed: u64, power: Arc<Power>, log: EventLog) -> Self {
+    pub(crate) fn new(
+        node: &str,
+        (life, seed): (u64, u64),
+        power: Arc<Power>,
+        log: EventLog,
+        links: Links,
+    ) -> Self {
         let rng = SimRng::new(seed, &format!("net of {node} in life {life}"));
         Self(Arc::new(Shared {
             node: node.to_owned(),
@@ -60,6 +69,7 @@ impl SimNet {
             power,
             rng,
             log,
+            links,
             sockets: Mutex::default(),
         }))
     }
@@ -101,6 +111,8 @@ impl Net for SimNet {
     fn connect(&self, address: &str) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
         let address = address.to_owned();
         Box::pin(async move {
+            let peer = address.rsplit_once(':').map_or(&*address, |(host, _)| host);
+            self.0.links.open_both(&self.0.node, peer).await;
             let connected = TcpStream::connect(&*address).await;
             if !self.is_alive() {
                 return std::future::pending().await;
@@ -115,6 +127,8 @@ impl Net for SimNet {
 impl SimNet {
     fn stream(&self, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
         let link = format!("{}>{}", stream.local_addr()?, stream.peer_addr()?);
+        let ip = stream.peer_addr()?.ip();
+        let peer = turmoil::reverse_lookup(ip).unwrap_or_else(|| ip.to_string());
         let (read, write) = stream.into_split();
         let (read, write) = (Arc::new(Mutex::new(Some(read))), Arc::new(Mutex::new(Some(write))));
         let mut sockets = self.0.sockets.lock();
@@ -122,7 +136,7 @@ impl SimNet {
         sockets.opened += 1;
         sockets.read.insert(id, Arc::downgrade(&read));
         sockets.write.insert(id, Arc::downgrade(&write));
-        let read = SimReadHalf { half: read, id, net: self.clone(), link: link.clone() };
+        let read = SimReadHalf { half: read, id, net: self.clone(), link: link.clone(), peer };
         let write = SimWriteHalf { half: write, id, net: self.clone(), link, shut: false };
         Ok(Box::new(SimStream { read, write }))
     }
@@ -170,6 +184,8 @@ struct SimReadHalf {
     id: u64,
     net: SimNet,
     link: String,
+    /// Who sends.
+    peer: String,
 }
 
 struct SimWriteHalf {
@@ -253,6 +269,7 @@ impl AsyncRead for SimReadHalf {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.net.0.links.poll_open(&self.peer, &self.net.0.node, cx));
         let step = self.net.step(buffer.remaining());
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(step));
         let polled = match self.half.lock().as_mut() {

@@ -4,16 +4,19 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use ottla_env::{Disk, Env};
 
 use crate::clock::SimClock;
 use crate::disk::{DiskDrive, DiskFaults, PowerCut, SimDisk};
 use crate::event_log::EventLog;
+use crate::links::Links;
 use crate::net::SimNet;
+use crate::pause::Pause;
 use crate::power::{Crash, Power};
 use crate::rng::SimRng;
-use crate::spawn::SimSpawn;
+use crate::spawn::{SimSpawn, Slowness};
 
 /// A machine of the simulation. Clones are the same machine.
 #[derive(Clone)]
@@ -25,15 +28,27 @@ struct Machine {
     power: Arc<Power>,
     drive: Arc<DiskDrive>,
     skew_ms: AtomicI64,
+    pause: Pause,
+    slowness: Slowness,
+    links: Links,
     log: EventLog,
 }
 
 impl Node {
-    pub(crate) fn new(name: &str, seed: u64, log: EventLog) -> Self {
+    pub(crate) fn new(name: &str, seed: u64, log: EventLog, links: Links) -> Self {
         let power = Arc::new(Power::default());
         let drive = DiskDrive::new(name, seed, power.clone(), log.clone());
-        let skew_ms = AtomicI64::new(0);
-        Self(Arc::new(Machine { name: name.to_owned(), seed, power, drive, skew_ms, log }))
+        Self(Arc::new(Machine {
+            name: name.to_owned(),
+            seed,
+            power,
+            drive,
+            skew_ms: AtomicI64::new(0),
+            pause: Pause::default(),
+            slowness: Slowness::default(),
+            links,
+            log,
+        }))
     }
 
     /// Its name, by which others connect to it.
@@ -46,21 +61,24 @@ impl Node {
         let machine = &*self.0;
         let life = machine.power.on();
         self.fold(format_args!("boot {life}"), &[]);
+        let rng =
+            |what| SimRng::new(machine.seed, &format!("{what} of {} in life {life}", machine.name));
         Env {
             clock: Arc::new(SimClock { skew_ms: machine.skew_ms.load(Ordering::Relaxed) }),
             net: Arc::new(SimNet::new(
                 &machine.name,
-                life,
-                machine.seed,
+                (life, machine.seed),
                 machine.power.clone(),
                 machine.log.clone(),
+                machine.links.clone(),
             )),
             disk: Arc::new(SimDisk::new(machine.drive.clone(), life)),
-            rng: Arc::new(SimRng::new(
-                machine.seed,
-                &format!("rng of {} in life {life}", machine.name),
+            rng: Arc::new(rng("rng")),
+            spawner: Arc::new(SimSpawn::current(
+                machine.pause.clone(),
+                machine.slowness.clone(),
+                rng("slowness"),
             )),
-            spawner: Arc::new(SimSpawn::current()),
         }
     }
 
@@ -68,6 +86,7 @@ impl Node {
     pub(crate) fn crash(&self, crash: Crash) {
         self.fold(format_args!("crash {crash:?}"), &[]);
         self.0.power.off(crash);
+        self.0.pause.end();
         match crash {
             Crash::Process => {}
             Crash::PowerLoss => self.0.drive.cut_power(PowerCut::AtRandom),
@@ -88,6 +107,34 @@ impl Node {
     /// or of its next life if it does not run.
     pub fn die_after(&self, after_changes: u64, crash: Crash) {
         self.0.power.plan(after_changes, crash);
+    }
+
+    /// Its process ends of its own accord; the next step of the simulation turns it off.
+    pub fn exit(&self) {
+        self.fold(format_args!("exit"), &[]);
+        self.0.power.off(Crash::Process);
+    }
+
+    /// Lets it stand still, until [`Node::resume`] or its death: no task goes on, and time does.
+    pub fn pause(&self) {
+        self.fold(format_args!("pause"), &[]);
+        self.0.pause.begin();
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.fold(format_args!("resume"), &[]);
+        self.0.pause.end();
+    }
+
+    /// Holds up whatever of it waits for its disk, each time for up to so long.
+    pub fn set_disk_delay(&self, longest: Duration) {
+        self.0.slowness.set(longest);
+    }
+
+    /// A task of it, which stands still when it does.
+    pub(crate) fn task<F: Future + Unpin>(&self, task: F) -> impl Future<Output = F::Output> {
+        self.0.pause.task(task)
     }
 
     /// Makes directories that nothing can lose, as an installer would.

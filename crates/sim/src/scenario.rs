@@ -1,9 +1,11 @@
 //! What a run does, by name.
 
 mod broker;
+mod cluster;
 mod echo;
 mod libraries;
 mod log;
+mod workload;
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub enum Scenario {
     LogModel,
     /// A broker that dies and comes back, under producers and a consumer.
     Broker,
+    /// Three or five nodes, and everything that can happen to them.
+    Cluster,
 }
 
 /// What decides a run.
@@ -49,8 +53,8 @@ pub struct Outcome {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Echo, Self::Libraries, Self::Log, Self::LogModel, Self::Broker];
+    pub const ALL: [Self; 6] =
+        [Self::Echo, Self::Libraries, Self::Log, Self::LogModel, Self::Broker, Self::Cluster];
 
     /// As the command line calls it.
     pub fn name(self) -> &'static str {
@@ -60,6 +64,7 @@ impl Scenario {
             Self::Log => "log",
             Self::LogModel => "log-model",
             Self::Broker => "broker",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -76,6 +81,7 @@ impl Scenario {
                 Ok(Outcome { hash: changes, summary })
             }
             Self::Broker => broker::run(setup),
+            Self::Cluster => cluster::run(setup),
         }
     }
 }

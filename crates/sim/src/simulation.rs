@@ -9,11 +9,12 @@ use ottla_env::Env;
 
 use crate::clock::EPOCH;
 use crate::event_log::EventLog;
+use crate::links::Links;
 use crate::node::Node;
 use crate::power::Crash;
 use crate::rng::SimRng;
 
-/// Virtual time that one step moves on.
+/// Virtual time that one step moves on, where nothing else is said.
 const TICK: Duration = Duration::from_millis(1);
 
 /// A world that a seed decides: machines, the network between them, and time.
@@ -22,6 +23,7 @@ pub struct Simulation {
     nodes: BTreeMap<String, Node>,
     clients: usize,
     seed: u64,
+    links: Links,
     log: EventLog,
     /// For the plan of the run: when to crash what.
     pub rng: SimRng,
@@ -30,18 +32,25 @@ pub struct Simulation {
 impl Simulation {
     /// A world without machines, for at most `duration` of virtual time.
     pub fn new(seed: u64, duration: Duration, log: EventLog) -> Self {
+        Self::in_steps(TICK, seed, duration, log)
+    }
+
+    /// As [`Simulation::new`], in longer steps: what is sent within one arrives in the next at the
+    /// earliest, and many machines cost so much less.
+    pub fn in_steps(tick: Duration, seed: u64, duration: Duration, log: EventLog) -> Self {
         let sim = turmoil::Builder::new()
             .rng_seed(seed)
             .epoch(UNIX_EPOCH + Duration::from_millis(EPOCH.0.unsigned_abs()))
             .simulation_duration(duration)
-            .tick_duration(TICK)
+            .tick_duration(tick)
             .min_message_latency(Duration::ZERO)
             .max_message_latency(Duration::from_millis(20))
             .tcp_capacity(4096)
             .enable_random_order()
             .build();
         let rng = SimRng::new(seed, "plan");
-        Self { sim, nodes: BTreeMap::new(), clients: 0, seed, log, rng }
+        let (nodes, links) = (BTreeMap::new(), Links::default());
+        Self { sim, nodes, clients: 0, seed, links, log, rng }
     }
 
     /// Adds a machine that runs `software`, again from the start in each of its lives. `prepare`
@@ -64,7 +73,8 @@ impl Simulation {
             let machine = machine.clone();
             let software = software.clone();
             async move {
-                let outcome = software(machine.boot()).await;
+                let life = Box::pin(software(machine.boot()));
+                let outcome = machine.task(life).await;
                 // What a node says after its death is of no matter; `step` will turn it off.
                 if machine.died().is_some() {
                     return std::future::pending().await;
@@ -89,7 +99,7 @@ impl Simulation {
     }
 
     fn node(&mut self, name: &str) -> Node {
-        let node = Node::new(name, self.seed, self.log.clone());
+        let node = Node::new(name, self.seed, self.log.clone(), self.links.clone());
         self.nodes.insert(name.to_owned(), node.clone());
         node
     }
@@ -162,6 +172,19 @@ impl Simulation {
     /// Delivers what [`Simulation::hold`] held.
     pub fn release(&self, one: &str, other: &str) {
         self.sim.release(one, other);
+    }
+
+    /// Lets nothing that one machine sends reach another until [`Simulation::heal`]; the other way
+    /// stays as it is.
+    pub fn cut(&self, from: &str, to: &str) {
+        self.log.fold("network", format_args!("cut {from}>{to}"), &[]);
+        self.links.cut(from, to);
+    }
+
+    /// Lets arrive what [`Simulation::cut`] held back, and what comes after.
+    pub fn heal(&self, from: &str, to: &str) {
+        self.log.fold("network", format_args!("heal {from}>{to}"), &[]);
+        self.links.heal(from, to);
     }
 
     /// Virtual time since the start.

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::clock::EPOCH;
 use crate::disk::{DiskDrive, SimDisk};
 use crate::event_log::EventLog;
+use crate::links::Links;
 use crate::net::SimNet;
 use crate::power::{Crash, Power};
 use crate::rng::SimRng;
@@ -52,7 +53,13 @@ impl Machine {
         let silent = EventLog::silent();
         Env {
             clock: self.clock.clone(),
-            net: Arc::new(SimNet::new("store", life, self.seed, self.power.clone(), silent)),
+            net: Arc::new(SimNet::new(
+                "store",
+                (life, self.seed),
+                self.power.clone(),
+                silent,
+                Links::default(),
+            )),
             disk: Arc::new(SimDisk::new(self.drive.clone(), life)),
             rng: Arc::new(SimRng::new(self.seed, "rng of the store")),
             spawner: self.work.clone(),

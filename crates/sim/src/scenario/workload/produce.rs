@@ -13,12 +13,12 @@ use crate::checker::RecordId;
 use crate::node::Node;
 use crate::rng::SimRng;
 
-/// Sends batches one after the other until the broker has died for the last time, and a few more.
-pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
+/// Sends batches one after the other until nothing goes wrong any more, and a few more.
+pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
     let rng = SimRng::new(env.rng.next_u64(), "workload");
-    let client = connect(&env).await;
+    let client = connect(&env, &shared).await;
     make_topic(&env, &client, &shared).await;
-    let idempotent = shared.plan.idempotent;
+    let idempotent = shared.load.idempotent;
     let mut config = ProducerConfig {
         idempotence: idempotent,
         // Without idempotence a second try may store a second copy.
@@ -39,7 +39,7 @@ pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> 
         let ids: Vec<RecordId> =
             (0..1 + rng.below(4)).map(|i| format!("{}/{}", node.name(), sent + i)).collect();
         sent += ids.len() as u64;
-        let partition = rng.below(shared.plan.partitions) as i32;
+        let partition = rng.below(shared.load.partitions) as i32;
         let partition = TopicPartition::new(super::TOPIC, partition);
         send(&env, &node, (&producer, &partition), &ids, &shared).await?;
         env.clock.sleep(Duration::from_millis(rng.below(50))).await;
@@ -59,10 +59,10 @@ async fn send(
     let history = shared.history(partition);
     ids.iter().for_each(|id| history.borrow_mut().sending(id));
     let timestamp = env.clock.wall();
-    let life = shared.broker.life();
+    let life = (shared.life)();
     let mut deliveries = Vec::new();
     for id in ids {
-        let value = value_of(id, shared.plan.padding);
+        let value = value_of(id, shared.load.padding);
         let record = ProducerRecord::to(&*partition.topic).value(value);
         let record = record.partition(partition.partition).timestamp(timestamp);
         deliveries.push((id, producer.send(record).await));
@@ -78,7 +78,7 @@ async fn send(
                 let Offset(offset) = stored.offset;
                 node.fold(format_args!("acknowledged {id} in {partition} at {offset}"), &[]);
                 ensure!(offset >= 0, "acknowledged without an offset");
-                let life = (shared.broker.life() == life).then_some(life);
+                let life = ((shared.life)() == life).then_some(life);
                 history.acknowledged(node.name(), id, offset, life);
             }
             Err(error) => {
