@@ -17,6 +17,8 @@ mod fetched_records;
 mod partition;
 mod replica_fetcher;
 mod replica_manager;
+#[cfg(test)]
+mod tests;
 mod watermarks;
 
 pub(crate) use fetched_records::FetchedRecords;

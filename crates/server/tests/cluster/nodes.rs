@@ -40,6 +40,7 @@ pub(crate) struct Cluster {
     dirs: Vec<TempDir>,
     ports: Vec<[u16; 2]>,
     properties: String,
+    racks: Vec<String>,
     nodes: Vec<Option<Running>>,
 }
 
@@ -51,7 +52,18 @@ struct Running {
 impl Cluster {
     /// Starts `count` nodes with more `properties`.
     pub(crate) async fn start(count: usize, properties: &str) -> Self {
+        Self::start_with(count, Vec::new(), properties).await
+    }
+
+    /// Starts a node in each of `racks`.
+    pub(crate) async fn start_in_racks(racks: &[&str], properties: &str) -> Self {
+        let named = racks.iter().map(|rack| (*rack).to_owned()).collect();
+        Self::start_with(racks.len(), named, properties).await
+    }
+
+    async fn start_with(count: usize, racks: Vec<String>, properties: &str) -> Self {
         let mut cluster = Self {
+            racks,
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             ports: free_ports(count).await,
             properties: properties.to_owned(),
@@ -100,7 +112,9 @@ impl Cluster {
             voters.join(","),
             self.dirs[id - 1].path().display(),
         );
-        let (config, _) = BrokerConfig::parse(&[&base, &self.properties], &[]).unwrap();
+        let rack = self.racks.get(id - 1).map(|rack| format!("broker.rack={rack}\n"));
+        let texts = [base.as_str(), &self.properties, rack.as_deref().unwrap_or_default()];
+        let (config, _) = BrokerConfig::parse(&texts, &[]).unwrap();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let started = runtime.spawn(async move { Server::start(Env::os(), config).await.unwrap() });
         (runtime, started)
