@@ -195,8 +195,8 @@ apis! {
     ShareGroupDescribe = 77, flexible from 0;
     ShareFetch = 78, flexible from 0;
     ShareAcknowledge = 79, flexible from 0;
-    AddRaftVoter = 80, flexible from 0;
-    RemoveRaftVoter = 81, flexible from 0;
+    AddRaftVoter = 80, flexible from 0, serves 0 to 1 on both;
+    RemoveRaftVoter = 81, flexible from 0, serves 0 to 0 on both;
     UpdateRaftVoter = 82, flexible from 0;
     InitializeShareGroupState = 83, flexible from 0;
     ReadShareGroupState = 84, flexible from 0;

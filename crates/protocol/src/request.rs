@@ -168,6 +168,8 @@ macro_rules! for_each_generated_api {
             BrokerRegistration, BrokerRegistrationRequest, BrokerRegistrationResponse;
             BrokerHeartbeat, BrokerHeartbeatRequest, BrokerHeartbeatResponse;
             UnregisterBroker, UnregisterBrokerRequest, UnregisterBrokerResponse;
+            AddRaftVoter, AddRaftVoterRequest, AddRaftVoterResponse;
+            RemoveRaftVoter, RemoveRaftVoterRequest, RemoveRaftVoterResponse;
             AllocateProducerIds, AllocateProducerIdsRequest, AllocateProducerIdsResponse;
             AssignReplicasToDirs, AssignReplicasToDirsRequest, AssignReplicasToDirsResponse;
         }

@@ -35,8 +35,12 @@ pub(crate) struct ActiveController {
 }
 
 impl ActiveController {
+    /// Where the controller `id` listens, as the quorum knows it, or else the configuration.
     fn address(&self, id: i32) -> Option<String> {
-        let voter = self.voters.iter().find(|voter| voter.node_id == id)?;
+        let known = self.here.as_ref().map(|host| host.quorum().describe().addresses);
+        let known = known.unwrap_or_default();
+        let mut voters = known.iter().chain(&*self.voters);
+        let voter = voters.find(|voter| voter.node_id == id)?;
         Some(format!("{}:{}", voter.host, voter.port))
     }
 }

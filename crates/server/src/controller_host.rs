@@ -328,6 +328,11 @@ impl ControllerHost {
         &self.env
     }
 
+    /// Whether a request is meant for this cluster; one that does not say is.
+    pub(crate) fn is_cluster(&self, named: Option<&str>) -> bool {
+        named.is_none_or(|named| named == self.logs.cluster_id())
+    }
+
     pub(crate) fn config(&self) -> &Arc<BrokerConfig> {
         &self.config
     }

@@ -3,6 +3,7 @@
 //! A handler checks the request, asks the part of the node that owns the matter, and shapes the answer. It decides nothing
 //! itself and keeps nothing.
 
+mod add_raft_voter;
 mod alter_client_quotas;
 mod alter_configs;
 mod alter_partition_reassignments;
@@ -44,6 +45,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod push_telemetry;
+mod remove_raft_voter;
 mod sync_group;
 mod unregister_broker;
 mod update_features;

@@ -361,7 +361,6 @@ impl MetadataQuorum {
     /// Adds a voter: it follows first, and votes once it has the log (KIP-853).
     ///
     /// Goes on when the future is dropped.
-    #[allow(dead_code, reason = "AddRaftVoter will call it")]
     pub(crate) async fn add_voter(
         &self,
         voter: Voter,
@@ -374,7 +373,6 @@ impl MetadataQuorum {
     /// committed.
     ///
     /// Goes on when the future is dropped.
-    #[allow(dead_code, reason = "RemoveRaftVoter will call it")]
     pub(crate) async fn remove_voter(
         &self,
         node_id: i32,

@@ -20,10 +20,10 @@ use tracing::warn;
 
 use super::dispatch::{encode, parts};
 use super::{
-    Answer, RequestContext, Response, alter_client_quotas, alter_configs,
+    Answer, RequestContext, Response, add_raft_voter, alter_client_quotas, alter_configs,
     alter_partition_reassignments, authorized_operations, create_partitions, create_topics,
-    delete_topics, describe_quorum, elect_leaders, incremental_alter_configs, unregister_broker,
-    update_features,
+    delete_topics, describe_quorum, elect_leaders, incremental_alter_configs, remove_raft_voter,
+    unregister_broker, update_features,
 };
 use crate::controller_host::{ControllerError, ControllerHost};
 use crate::metadata_cache::MetadataCache;
@@ -45,6 +45,8 @@ pub(super) fn is_for_the_controller(api: ApiKey) -> bool {
             | ApiKey::AlterClientQuotas
             | ApiKey::UpdateFeatures
             | ApiKey::UnregisterBroker
+            | ApiKey::AddRaftVoter
+            | ApiKey::RemoveRaftVoter
             | ApiKey::DescribeQuorum
     )
 }
@@ -187,6 +189,8 @@ pub(super) fn handle(
         Request::AlterClientQuotas(request) => alter_client_quotas::handle(host, request),
         Request::UpdateFeatures(request) => update_features::handle(host, context, request),
         Request::UnregisterBroker(request) => unregister_broker::handle(host, &request),
+        Request::AddRaftVoter(request) => add_raft_voter::handle(host, request),
+        Request::RemoveRaftVoter(request) => remove_raft_voter::handle(host, request),
         Request::DescribeQuorum(request) => describe_quorum::handle(host, context, &request),
         Request::Envelope(request) => open_envelope(host, context, request),
         Request::BrokerRegistration(request) => register_broker(host, request),

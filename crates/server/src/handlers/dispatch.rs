@@ -155,6 +155,8 @@ fn handle(broker: &Arc<Broker>, context: &RequestContext, request: Request) -> A
         | Request::AlterClientQuotas(_)
         | Request::UpdateFeatures(_)
         | Request::UnregisterBroker(_)
+        | Request::AddRaftVoter(_)
+        | Request::RemoveRaftVoter(_)
         | Request::DescribeQuorum(_)) => match broker.channel().here() {
             Some(host) => controller_apis::handle(host, context, request),
             None => Answer::Close("the active controller has just changed: ask again".to_owned()),

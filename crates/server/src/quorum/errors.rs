@@ -132,7 +132,6 @@ pub(crate) enum ChangeVotersError {
 
 impl ChangeVotersError {
     /// The code that a client is told.
-    #[allow(dead_code, reason = "AddRaftVoter and RemoveRaftVoter will tell it")]
     pub(crate) fn error_code(&self) -> ErrorCode {
         match self {
             Self::NotLeader { .. } => ErrorCode::NotLeaderOrFollower,

@@ -9,8 +9,8 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest, DescribeLogDirsRequest,
-    RequestResponsePair, UnregisterBrokerRequest,
+    AddRaftVoterRequest, ApiVersionsRequest, ApiVersionsResponse, DescribeClusterRequest,
+    DescribeLogDirsRequest, RemoveRaftVoterRequest, RequestResponsePair, UnregisterBrokerRequest,
 };
 use ottla_protocol::{ApiKey, ErrorCode, TopicId, Versions, decode_response_header, message};
 
@@ -115,6 +115,16 @@ async fn every_version_of_every_api_is_answered() {
     )
     .await;
     tour.every(
+        |_| message!(AddRaftVoterRequest { cluster_id: None, voter_id: 2, timeout_ms: 1000 }),
+        |_, answer| assert_eq!(answer.error_code, ErrorCode::InvalidRequest.code()),
+    )
+    .await;
+    tour.every(
+        |_| message!(RemoveRaftVoterRequest { cluster_id: None, voter_id: 2 }),
+        |_, answer| assert_eq!(answer.error_code, ErrorCode::VoterNotFound.code()),
+    )
+    .await;
+    tour.every(
         |_| message!(UnregisterBrokerRequest { broker_id: 999 }),
         |_, answer| assert_eq!(answer.error_code, ErrorCode::BrokerIdNotRegistered.code()),
     )
@@ -163,6 +173,12 @@ async fn every_version_of_every_api_has_an_answer_to_a_request_for_nothing() {
         },
     )
     .await;
+    // A cluster without a name is another than this one.
+    let elsewhere = ErrorCode::InconsistentClusterId.code();
+    tour.every(|_| AddRaftVoterRequest::default(), |_, it| assert_eq!(it.error_code, elsewhere))
+        .await;
+    tour.every(|_| RemoveRaftVoterRequest::default(), |_, it| assert_eq!(it.error_code, elsewhere))
+        .await;
     tour.every(
         |_| UnregisterBrokerRequest::default(),
         |_, answer| assert_eq!(answer.error_code, ErrorCode::BrokerIdNotRegistered.code()),
