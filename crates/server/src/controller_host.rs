@@ -210,8 +210,9 @@ impl ControllerHost {
         }
         // Whoever died with the last controller, or before it noticed, has to be found now.
         let unfenced = self.cache.image();
-        let unfenced = unfenced.brokers().filter(|broker| !broker.fenced);
-        self.suspects.lock().extend(unfenced.map(|broker| broker.id));
+        let own = self.config.node.node_id;
+        let others = unfenced.brokers().filter(|broker| !broker.fenced && broker.id != own);
+        self.suspects.lock().extend(others.map(|broker| broker.id));
         self.suspected.notify_one();
         while *leader.borrow() == term {
             let now = self.env.clock.now();
