@@ -106,7 +106,13 @@ async fn each_value_tells_where_it_comes_from() {
     client.create_topic("t", 1).await;
     let (broker, key) = ((BROKER, "1"), "log.retention.ms");
     assert_eq!(value(&mut client, broker, key).await, ("604800000".into(), 5, false));
-    assert!(describe(&mut client, BROKER, "").await.is_empty(), "nothing is set for all");
+    let set_for_all = describe(&mut client, BROKER, "").await;
+    let set_for_all: Vec<_> = set_for_all.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(
+        set_for_all,
+        ["min.insync.replicas"],
+        "the controller keeps it (KIP-966), and nothing else"
+    );
     set(&mut client, "", key, "9000").await;
     assert_eq!(value(&mut client, broker, key).await, ("9000".into(), 3, false));
     assert_eq!(value(&mut client, (BROKER, ""), key).await, ("9000".into(), 3, false));

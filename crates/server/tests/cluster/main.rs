@@ -4,5 +4,6 @@
 #![allow(clippy::large_futures, reason = "a test's own futures lie on its own stack")]
 
 mod controllers;
+mod failover;
 mod nodes;
 mod replication;
