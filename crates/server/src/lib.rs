@@ -32,6 +32,8 @@ mod handlers;
 mod log_dirs;
 mod log_moves;
 mod metadata_cache;
+#[allow(dead_code, reason = "nodes without the controller role will follow")]
+mod metadata_follower;
 mod metrics;
 mod network;
 mod producer_ids;

@@ -42,6 +42,7 @@ mod messages;
 mod observers;
 mod options;
 mod peers;
+mod pulling;
 mod quorum_state;
 mod raft_config;
 mod state_machine;
@@ -57,6 +58,7 @@ pub(crate) use observers::CommittedData;
 pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
 #[cfg(test)]
 pub(crate) use peers::NoTransport;
+pub(crate) use pulling::{News, Pulled, Puller};
 pub use quorum_state::{QuorumStateContents, read_quorum_state};
 
 use std::collections::BTreeMap;
@@ -80,6 +82,7 @@ use answers::{Answers, differ};
 use elections::Elections;
 use keeper::{CaughtUp, Keeper};
 use log_storage::LogStorage;
+use messages::Party;
 use observers::Observers;
 use peers::{Link, Peers};
 use quorum_state::Owner;
@@ -191,7 +194,9 @@ impl MetadataQuorum {
             Arc::clone(&progress),
             storage.clone(),
         );
-        let link = Arc::new(Link::new(&options, transport));
+        let me = Party { node_id: options.node_id, directory_id: options.directory_id };
+        let (cluster_id, limit) = (options.cluster_id, options.request_timeout);
+        let link = Arc::new(Link::new(me, cluster_id, limit, &options.voters, transport));
         let (core, is_alone) = start_core(&env, &options, &link, &storage, state_machine).await?;
         let (announce, leader) = watch::channel(LeaderAndEpoch::default());
         let caught_up = CaughtUp::default();

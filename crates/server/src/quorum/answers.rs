@@ -151,6 +151,18 @@ impl Answers {
             let at = first.base_offset;
             return Err(corrupt(format!("a batch at offset {at} where {due} is due")));
         }
+        let committed = self.core.data_metrics().borrow_watched().local_committed;
+        let ids = append.prev_log_id.into_iter().chain(append.entries.iter().map(|it| it.log_id));
+        // An old leader may: it has to be told of the new one, which openraft does.
+        if append.vote.leader_id.term
+            >= self.core.server_metrics().borrow_watched().vote.leader_id.term
+        {
+            for id in ids {
+                if committed.is_some_and(|committed| self.storage.contradicts(id, committed)) {
+                    return Err(corrupt(format!("entry {id} contradicts what is committed")));
+                }
+            }
+        }
         match self.core.append_entries(append).await {
             Ok(response) => Ok(Response::Append(response)),
             Err(error) => Err(stopped(&error)),

@@ -131,16 +131,20 @@ impl EntryLog {
         before.checked_sub(1).map_or_else(purged, |last| self.entries[last].epoch)
     }
 
+    /// Term of the entry number `index`, if it is here.
+    pub(super) fn term_at(&self, index: u64) -> Option<u64> {
+        let position = usize::try_from(index.checked_sub(self.first_index)?).ok()?;
+        Some(u64::from(self.entries.get(position)?.epoch.unsigned_abs()))
+    }
+
     /// Offset of the entry after `last`, if the log holds `last` or begins behind it.
     pub(super) fn offset_after(&self, last: Option<LogId>) -> Option<i64> {
         if last == self.purged {
             return Some(self.start_offset());
         }
         let last = last?;
-        let position = usize::try_from(last.index.checked_sub(self.first_index)?).ok()?;
-        let is_same =
-            |entry: &&Position| u64::from(entry.epoch.unsigned_abs()) == last.leader_id.term;
-        self.entries.get(position).filter(is_same)?;
+        let is_same = self.term_at(last.index) == Some(last.leader_id.term);
+        let position = is_same.then(|| (last.index - self.first_index) as usize)?;
         Some(self.entries.get(position + 1).map_or(self.end_offset(), |next| next.base_offset))
     }
 

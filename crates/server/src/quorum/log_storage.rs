@@ -129,6 +129,16 @@ impl LogStorage {
         self.0.log.lock().offset_after(last)
     }
 
+    /// Whether `id` cannot be in a log that agrees with this one up to `committed`. No voter that works
+    /// says so, and Raft does not expect it.
+    pub(super) fn contradicts(&self, id: LogId, committed: LogId) -> bool {
+        if id.index > committed.index {
+            return false;
+        }
+        id > committed
+            || self.0.log.lock().term_at(id.index).is_some_and(|it| it != id.leader_id.term)
+    }
+
     /// Batches from `offset` on and before `upto`; the record before them has to be of `epoch`.
     pub(super) fn committed_after(
         &self,

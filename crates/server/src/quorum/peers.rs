@@ -24,7 +24,7 @@ use super::checkpoint::Checkpoint;
 use super::messages::{
     Ballot, Envelope, Party, Reply, Request, Response, SnapshotAnswer, SnapshotPiece,
 };
-use super::options::{QuorumOptions, Voter, VoterTransport};
+use super::options::{Voter, VoterTransport};
 use super::raft_config::{CommittedLeader, MetadataRaft, Vote, VoterId, VoterNode, node_id_of};
 
 /// Bytes of a snapshot in one message.
@@ -58,12 +58,18 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(options: &QuorumOptions, transport: Arc<dyn VoterTransport>) -> Self {
-        let configured = options.voters.iter().map(|voter| (voter.node_id, voter.clone()));
+    pub(super) fn new(
+        me: Party,
+        cluster_id: Uuid,
+        request_timeout: Duration,
+        voters: &[Voter],
+        transport: Arc<dyn VoterTransport>,
+    ) -> Self {
+        let configured = voters.iter().map(|voter| (voter.node_id, voter.clone()));
         Self {
-            me: Party { node_id: options.node_id, directory_id: options.directory_id },
-            cluster_id: options.cluster_id,
-            request_timeout: options.request_timeout,
+            me,
+            cluster_id,
+            request_timeout,
             transport,
             configured: configured.collect(),
             vanished: Mutex::default(),

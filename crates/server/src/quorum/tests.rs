@@ -4,9 +4,13 @@
     reason = "tests look at and damage files behind the quorum's back"
 )]
 
+mod chaos;
 mod cluster;
 mod crashes;
+mod followers;
+mod foreign_bytes;
 mod several_voters;
+mod voter_changes;
 
 use std::io;
 use std::path::{Path, PathBuf};

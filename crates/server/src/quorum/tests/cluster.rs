@@ -1,5 +1,4 @@
 //! Several voters in the simulator, and between them a transport that loses, delays, doubles and cuts.
-#![allow(dead_code, reason = "not all tests are there yet")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -18,19 +17,26 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{CLUSTER, Recorder, record, voters};
+use crate::metadata_follower::{FollowerOptions, MetadataFollower};
 use crate::quorum::{
     ChangeVotersError, Committed, LeaderAndEpoch, MetadataQuorum, ProposeError, QuorumDescription,
     QuorumOptions, Voter, VoterTransport,
 };
 
+/// Nodes from this id on have no vote, and follow.
+pub(super) const FIRST_FOLLOWER: i32 = 100;
+
 /// What a node is told to do.
 pub(super) enum Order {
-    Answer(Bytes, oneshot::Sender<Bytes>),
+    /// And whose answer is due, if anybody waits for it.
+    Answer(Bytes, Option<u64>),
     Propose(Bytes, Outcome<Result<Committed, ProposeError>>),
     Vanished(i32),
     Add(Voter, Uuid, Outcome<Result<(), ChangeVotersError>>),
     Remove(i32, Uuid, Outcome<Result<(), ChangeVotersError>>),
     Snapshot,
+    /// Bytes that mean nothing, in order, to the node itself.
+    Noise(Vec<Bytes>, Outcome<Vec<Bytes>>),
     Shutdown(Outcome<()>),
 }
 
@@ -52,10 +58,17 @@ pub(super) struct Board {
     /// No message passes from the one to the other.
     cut: BTreeSet<(i32, i32)>,
     inboxes: BTreeMap<i32, mpsc::UnboundedSender<Order>>,
+    /// Who waits for answers, by who owes them. Not in the tasks that owe them: those of a node that
+    /// dies are dropped in an order that no seed decides.
+    due: BTreeMap<(i32, u64), oneshot::Sender<Bytes>>,
+    calls: u64,
     quorums: BTreeMap<i32, Arc<MetadataQuorum>>,
     pub(super) applied: BTreeMap<i32, Recorder>,
+    pub(super) followers: BTreeMap<i32, Arc<MetadataFollower>>,
     /// Directories of nodes: the number of their disk.
     disks: BTreeMap<i32, u8>,
+    /// Messages that passed, if somebody wants to see them.
+    tap: Option<Arc<Mutex<Vec<Bytes>>>>,
     /// Why nodes did not start.
     pub(super) refusals: BTreeMap<i32, String>,
 }
@@ -108,14 +121,19 @@ impl VoterTransport for Wire {
             travel(me, to, Arc::clone(&board)).await;
             let (answer, answered) = oneshot::channel();
             {
-                let board = board.lock();
-                let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-                let inbox = board.inboxes.get(&to).ok_or_else(refused)?;
-                if board.rng.chance(board.weather.doubled) {
-                    let (nobody_waits, _) = oneshot::channel();
-                    inbox.send(Order::Answer(request.clone(), nobody_waits)).ok();
+                let mut board = board.lock();
+                if let Some(tap) = &board.tap {
+                    tap.lock().push(request.clone());
                 }
-                inbox.send(Order::Answer(request, answer)).map_err(|_dead| refused())?;
+                let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+                let inbox = board.inboxes.get(&to).ok_or_else(refused)?.clone();
+                if board.rng.chance(board.weather.doubled) {
+                    inbox.send(Order::Answer(request.clone(), None)).ok();
+                }
+                board.calls += 1;
+                let call = board.calls;
+                board.due.insert((to, call), answer);
+                inbox.send(Order::Answer(request, Some(call))).map_err(|_dead| refused())?;
             }
             let broken = |_| io::Error::from(io::ErrorKind::ConnectionReset);
             let answer = answered.await.map_err(broken)?;
@@ -166,9 +184,13 @@ impl Cluster {
             weather: Weather { longest_delay_ms: 2, ..Weather::default() },
             cut: BTreeSet::new(),
             inboxes: BTreeMap::new(),
+            due: BTreeMap::new(),
+            calls: 0,
             quorums: BTreeMap::new(),
             applied: BTreeMap::new(),
+            followers: BTreeMap::new(),
             disks: ids.iter().map(|id| (*id, 1)).collect(),
+            tap: None,
             refusals: BTreeMap::new(),
         }));
         for id in ids {
@@ -191,7 +213,10 @@ impl Cluster {
                         ..QuorumOptions::new(id, CLUSTER, dir)
                     };
                     adjust(&mut options);
-                    live(env, id, options, board).await
+                    match id < FIRST_FOLLOWER {
+                        true => live(env, id, options, board).await,
+                        false => follow(env, id, options, board).await,
+                    }
                 }
             };
             world.host(&name(id), prepare, software).unwrap();
@@ -239,9 +264,11 @@ impl Cluster {
         let mut board = self.board.lock();
         board.inboxes.remove(&id);
         board.applied.remove(&id);
-        let quorum = board.quorums.remove(&id);
+        let due: Vec<_> = board.due.extract_if((id, 0)..=(id, u64::MAX), |_, _| true).collect();
+        drop(due);
+        let (quorum, follower) = (board.quorums.remove(&id), board.followers.remove(&id));
         drop(board);
-        drop(quorum);
+        drop((quorum, follower));
     }
 
     /// All nodes have applied the same, as far as they are.
@@ -336,6 +363,13 @@ impl Cluster {
         self.board.lock().disks.insert(id, disk);
     }
 
+    /// Where messages are kept from now on.
+    pub(super) fn tap(&mut self) -> Arc<Mutex<Vec<Bytes>>> {
+        let tap = Arc::default();
+        self.board.lock().tap = Some(Arc::clone(&tap));
+        tap
+    }
+
     /// Lets no message pass between the two.
     pub(super) fn cut(&mut self, one: i32, other: i32) {
         self.board.lock().cut.extend([(one, other), (other, one)]);
@@ -368,6 +402,27 @@ impl Cluster {
     }
 }
 
+/// A life of a node without a vote.
+async fn follow(env: Env, id: i32, options: QuorumOptions, board: Shared) -> anyhow::Result<()> {
+    let applied = Recorder::default();
+    let wire = Arc::new(Wire { env: env.clone(), me: id, board: Arc::clone(&board) });
+    let options = FollowerOptions {
+        node_id: id,
+        directory_id: options.directory_id,
+        cluster_id: options.cluster_id,
+        voters: options.voters,
+        request_timeout: options.request_timeout,
+        retry_backoff: Duration::from_millis(20),
+    };
+    let follower = MetadataFollower::start(&env, options, applied.clone(), wire);
+    {
+        let mut board = board.lock();
+        board.applied.insert(id, applied);
+        board.followers.insert(id, Arc::new(follower));
+    }
+    pending().await
+}
+
 /// A life of a node: does what it is told.
 async fn live(env: Env, id: i32, options: QuorumOptions, board: Shared) -> anyhow::Result<()> {
     let applied = Recorder::default();
@@ -388,15 +443,20 @@ async fn live(env: Env, id: i32, options: QuorumOptions, board: Shared) -> anyho
         board.quorums.insert(id, Arc::clone(&quorum));
     }
     while let Some(order) = orders.recv().await {
-        let _detached = env.spawn("order", obey(Arc::clone(&quorum), order));
+        let _detached =
+            env.spawn("order", obey(Arc::clone(&quorum), order, (id, Arc::clone(&board))));
     }
     pending().await
 }
 
-async fn obey(quorum: Arc<MetadataQuorum>, order: Order) {
+async fn obey(quorum: Arc<MetadataQuorum>, order: Order, (id, board): (i32, Shared)) {
     match order {
-        Order::Answer(message, answer) => {
-            answer.send(quorum.answer(message).await).ok();
+        Order::Answer(message, call) => {
+            let answer = quorum.answer(message).await;
+            let due = call.and_then(|call| board.lock().due.remove(&(id, call)));
+            if let Some(due) = due {
+                due.send(answer).ok();
+            }
         }
         Order::Propose(record, outcome) => {
             let proposed = quorum.propose(vec![record]).await;
@@ -410,6 +470,13 @@ async fn obey(quorum: Arc<MetadataQuorum>, order: Order) {
         Order::Remove(node_id, directory_id, outcome) => {
             let removed = quorum.remove_voter(node_id, directory_id).await;
             *outcome.lock() = Some(removed);
+        }
+        Order::Noise(messages, outcome) => {
+            let mut answers = Vec::new();
+            for message in messages {
+                answers.push(quorum.answer(message).await);
+            }
+            *outcome.lock() = Some(answers);
         }
         Order::Snapshot => quorum.take_snapshot().await.unwrap(),
         Order::Shutdown(outcome) => {

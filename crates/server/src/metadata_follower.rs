@@ -1,0 +1,249 @@
+//! Follows the metadata log on a node without a vote: pulls what the voters commit and applies it.
+//!
+//! Kafka calls such a node an observer (KIP-595). It keeps nothing on disk: when it starts it pulls the
+//! newest snapshot and what follows, and has no log that could be damaged, foreign or in the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_env::{Env, TaskHandle};
+use ottla_protocol::Uuid;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use crate::quorum::{LeaderAndEpoch, MetadataApplier, News, Pulled, Puller, Voter, VoterTransport};
+
+/// Whom to follow, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct FollowerOptions {
+    /// `node.id` of this node.
+    pub(crate) node_id: i32,
+    /// `directory.id` of `metadata.log.dir`, for `DescribeQuorum` to tell; may be zero.
+    pub(crate) directory_id: Uuid,
+    /// The cluster that the log has to belong to.
+    pub(crate) cluster_id: Uuid,
+    /// `controller.quorum.voters` or `controller.quorum.bootstrap.servers`: whom to ask first.
+    pub(crate) voters: Vec<Voter>,
+    /// `controller.quorum.request.timeout.ms`.
+    pub(crate) request_timeout: Duration,
+    /// `controller.quorum.retry.backoff.ms`: the wait before asking again where nobody leads.
+    pub(crate) retry_backoff: Duration,
+}
+
+/// How far a follower is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FollowerProgress {
+    /// Offset of the first record that is not applied here.
+    pub(crate) next_offset: i64,
+    /// Offset of the first record that the leader did not know to be committed when it was last asked;
+    /// 0 before it was.
+    pub(crate) high_watermark: i64,
+}
+
+impl FollowerProgress {
+    /// Whether all is applied that was committed when the leader was last asked.
+    pub(crate) fn is_caught_up(self) -> bool {
+        self.high_watermark > 0 && self.next_offset >= self.high_watermark
+    }
+}
+
+/// Follows until it is dropped.
+pub(crate) struct MetadataFollower {
+    leader: watch::Receiver<LeaderAndEpoch>,
+    progress: watch::Receiver<FollowerProgress>,
+    failure: Arc<Mutex<Option<String>>>,
+    vanished: Arc<Notify>,
+    task: TaskHandle,
+}
+
+impl MetadataFollower {
+    /// Begins to pull into `applier`.
+    pub(crate) fn start(
+        env: &Env,
+        options: FollowerOptions,
+        applier: impl MetadataApplier,
+        transport: Arc<dyn VoterTransport>,
+    ) -> Self {
+        let (told, leader) = watch::channel(LeaderAndEpoch::default());
+        let (reached, progress) = watch::channel(FollowerProgress::default());
+        let (failure, vanished) = (Arc::default(), Arc::new(Notify::new()));
+        let me = (options.node_id, options.directory_id);
+        let pulling = Pulling {
+            env: env.clone(),
+            puller: Puller::new(me, options.cluster_id, options.request_timeout, transport),
+            applier: Box::new(applier),
+            voters: Voters::new(options.voters),
+            retry_backoff: options.retry_backoff.max(Duration::from_millis(1)),
+            told,
+            reached,
+            vanished: Arc::clone(&vanished),
+            failure: Arc::clone(&failure),
+        };
+        let task = env.spawn("metadata follower", pulling.run());
+        Self { leader, progress, failure, vanished, task }
+    }
+
+    /// Who leads, as far as the voters told. Closes when the follower has failed.
+    pub(crate) fn leader(&self) -> watch::Receiver<LeaderAndEpoch> {
+        self.leader.clone()
+    }
+
+    /// How far it is. Closes when the follower has failed.
+    pub(crate) fn progress(&self) -> watch::Receiver<FollowerProgress> {
+        self.progress.clone()
+    }
+
+    /// The process of the leader is known to be dead: asks the others at once.
+    pub(crate) fn leader_vanished(&self) {
+        self.vanished.notify_one();
+    }
+
+    /// Why it has failed, if it has. It cannot go on: the node has to start again.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+}
+
+impl Drop for MetadataFollower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Who can be asked, and who is.
+struct Voters {
+    known: Vec<Voter>,
+    /// Addresses that the voters told, by id: those of voters that were added later.
+    told: BTreeMap<i32, Voter>,
+    asked: usize,
+}
+
+impl Voters {
+    fn new(known: Vec<Voter>) -> Self {
+        Self { known, told: BTreeMap::new(), asked: 0 }
+    }
+
+    fn current(&self) -> Option<&Voter> {
+        let count = self.known.len() + self.told.len();
+        let position = self.asked.checked_rem(count)?;
+        self.known.iter().chain(self.told.values()).nth(position)
+    }
+
+    fn next(&mut self) {
+        self.asked = self.asked.wrapping_add(1);
+    }
+
+    /// Turns to the leader.
+    fn turn_to(&mut self, leader: Voter) {
+        let position = |voters: &Self| {
+            let mut all = voters.known.iter().chain(voters.told.values());
+            all.position(|voter| *voter == leader)
+        };
+        let found = position(self).or_else(|| {
+            self.told.insert(leader.node_id, leader.clone());
+            position(self)
+        });
+        self.asked = found.unwrap_or(0);
+    }
+}
+
+struct Pulling {
+    env: Env,
+    puller: Puller,
+    applier: Box<dyn MetadataApplier>,
+    voters: Voters,
+    retry_backoff: Duration,
+    told: watch::Sender<LeaderAndEpoch>,
+    reached: watch::Sender<FollowerProgress>,
+    vanished: Arc<Notify>,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Pulling {
+    async fn run(mut self) {
+        // The first answer says how far there is to go.
+        let mut is_first = true;
+        let mut failures = 0_u32;
+        loop {
+            let Some(voter) = self.voters.current().cloned() else {
+                return self
+                    .fail("there is no controller to follow: controller.quorum.voters is empty");
+            };
+            let pulled = tokio::select! {
+                biased;
+                () = self.vanished.notified() => None,
+                pulled = self.puller.pull(&voter, is_first) => Some(pulled),
+            };
+            match pulled {
+                Some(Ok(pulled)) => {
+                    failures = 0;
+                    is_first = false;
+                    match self.take(pulled) {
+                        Next::GoOn => {}
+                        Next::AskAgain => self.env.clock.sleep(self.retry_backoff).await,
+                        Next::Fail(why) => return self.fail(&why),
+                    }
+                }
+                Some(Err(error)) => {
+                    if failures == 0 {
+                        warn!(%voter, %error, "cannot follow the metadata log there: asking the next controller");
+                    }
+                    failures += 1;
+                    is_first = true;
+                    self.voters.next();
+                    let longer = failures.min(8);
+                    self.env.clock.sleep(self.retry_backoff * longer).await;
+                }
+                None => {
+                    info!(%voter, "the active controller is gone: asking the next one");
+                    self.told.send_if_modified(|told| told.leader.take().is_some());
+                    self.voters.next();
+                }
+            }
+        }
+    }
+
+    /// Applies what a voter answered.
+    fn take(&mut self, pulled: Pulled) -> Next {
+        // A voter that is behind may not know that there is another leader.
+        if pulled.leader.epoch >= self.told.borrow().epoch {
+            self.told
+                .send_if_modified(|told| std::mem::replace(told, pulled.leader) != pulled.leader);
+        }
+        match pulled.news {
+            News::NotLeader => {
+                match pulled.address {
+                    Some(leader) => self.voters.turn_to(leader),
+                    None => self.voters.next(),
+                }
+                return Next::AskAgain;
+            }
+            News::Diverged => {
+                return Next::Fail("the metadata that this node follows is not that of the controllers: start this node again, and if it recurs look at which of them lost their disks".to_owned());
+            }
+            News::Piece => {}
+            News::Batches(batches) => batches.into_iter().for_each(|it| self.applier.apply(it)),
+            News::Snapshot { records, end_offset, epoch } => {
+                self.applier.install(records, end_offset, epoch);
+            }
+        }
+        let (next_offset, high_watermark) = (self.puller.next_offset(), pulled.high_watermark);
+        let now = FollowerProgress { next_offset, high_watermark };
+        self.reached.send_if_modified(|reached| std::mem::replace(reached, now) != now);
+        Next::GoOn
+    }
+
+    fn fail(&self, why: &str) {
+        tracing::error!("{why}");
+        *self.failure.lock() = Some(why.to_owned());
+    }
+}
+
+/// What follows an answer.
+enum Next {
+    GoOn,
+    AskAgain,
+    Fail(String),
+}

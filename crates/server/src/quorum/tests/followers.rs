@@ -1,0 +1,101 @@
+//! Nodes without a vote, which pull what is committed.
+
+use std::time::Duration;
+
+use ottla_sim::Crash;
+
+use super::cluster::{Cluster, Order, directory};
+use super::record;
+use crate::metadata_follower::FollowerProgress;
+
+const NODES: [i32; 5] = [1, 2, 3, 100, 101];
+const VOTERS: [i32; 3] = [1, 2, 3];
+
+fn progress(cluster: &Cluster, id: i32) -> FollowerProgress {
+    *cluster.board.lock().followers[&id].progress().borrow()
+}
+
+#[test]
+fn followers_apply_what_is_committed_and_are_described() {
+    let mut cluster = Cluster::new(40, &NODES, &VOTERS, |_| {});
+    let leader = cluster.wait_for_leader();
+    cluster.propose(leader, "a").unwrap();
+    let began = cluster.world.elapsed();
+    cluster.propose(leader, "b").unwrap();
+    cluster.wait_until_applied(&NODES, &[record("a"), record("b")]);
+    let took = cluster.world.elapsed() - began;
+    assert!(took < Duration::from_millis(100), "they wait at the leader: {took:?}");
+    let told = cluster.board.lock().followers[&100].leader();
+    assert_eq!(told.borrow().leader, Some(leader));
+    cluster.run_for(Duration::from_secs(1));
+    let described = cluster.describe(leader);
+    let observers: Vec<_> =
+        described.observers.iter().map(|it| (it.node_id, it.log_end_offset)).collect();
+    assert_eq!(observers, [(100, described.high_watermark), (101, described.high_watermark)]);
+    assert_eq!(described.observers[0].directory_id, directory(100, 1));
+    assert!(described.observers[0].last_caught_up_timestamp > 0);
+    assert!(progress(&cluster, 100).is_caught_up());
+}
+
+#[test]
+fn followers_go_on_with_another_leader() {
+    let mut cluster = Cluster::new(41, &NODES, &VOTERS, |_| {});
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let leader = cluster.wait_for_leader();
+        cluster.propose(leader, &format!("{round}")).unwrap();
+        expected.push(record(format!("{round}")));
+        cluster.kill(leader, Crash::PowerLoss);
+        for voter in VOTERS.iter().filter(|it| **it != leader) {
+            cluster.order(*voter, Order::Vanished(leader));
+        }
+        cluster.board.lock().followers[&100].leader_vanished();
+        let next = cluster.wait_for_leader();
+        cluster.propose(next, &format!("{round} again")).unwrap();
+        expected.push(record(format!("{round} again")));
+        cluster.wait_until_applied(&[100, 101], &expected);
+        cluster.revive(leader);
+        cluster.run_for(Duration::from_secs(1));
+    }
+    cluster.wait_until_applied(&NODES, &expected);
+}
+
+#[test]
+fn a_follower_that_is_late_starts_from_a_snapshot() {
+    let mut cluster = Cluster::new(42, &NODES, &VOTERS, |options| {
+        options.tail_entries = 2;
+        options.segment_bytes = 1 << 20;
+    });
+    let leader = cluster.wait_for_leader();
+    cluster.kill(100, Crash::Process);
+    let big = "y".repeat(300_000);
+    let mut expected = Vec::new();
+    for number in 0..20 {
+        cluster.propose(leader, &format!("{number}{big}")).unwrap();
+        expected.push(record(format!("{number}{big}")));
+    }
+    cluster.order(leader, Order::Snapshot);
+    cluster.wait("a snapshot", Duration::from_secs(10), |cluster| {
+        cluster.describe(leader).log_start_offset > 10
+    });
+    cluster.revive(100);
+    cluster.wait_until_applied(&[100], &expected);
+    assert_eq!(cluster.board.lock().applied[&100].0.lock().installs, 1);
+    cluster.propose(leader, "more").unwrap();
+    expected.push(record("more"));
+    cluster.wait_until_applied(&NODES, &expected);
+}
+
+#[test]
+fn a_follower_of_a_lone_voter_survives_its_restart() {
+    let mut cluster = Cluster::new(43, &[1, 100], &[1], |_| {});
+    let leader = cluster.wait_for_leader();
+    cluster.propose(leader, "a").unwrap();
+    cluster.wait_until_applied(&[1, 100], &[record("a")]);
+    cluster.kill(1, Crash::PowerLoss);
+    cluster.run_for(Duration::from_secs(2));
+    cluster.revive(1);
+    cluster.wait_for_leader();
+    cluster.propose(1, "b").unwrap();
+    cluster.wait_until_applied(&[1, 100], &[record("a"), record("b")]);
+}
