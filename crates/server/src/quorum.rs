@@ -56,8 +56,6 @@ pub(crate) use errors::{ChangeVotersError, ProposeError, QuorumError};
 pub use messages::decode_anything as decode_quorum_message;
 pub(crate) use observers::CommittedData;
 pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
-#[cfg(test)]
-pub(crate) use peers::NoTransport;
 pub(crate) use pulling::{News, Pulled, Puller};
 pub use quorum_state::{QuorumStateContents, read_quorum_state};
 
@@ -95,7 +93,6 @@ use voter_changes::VoterChanges;
 pub(crate) const MAX_PROPOSAL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Most bytes of a message between voters, and of its answer: a proposal, and what goes with it.
-#[allow(dead_code, reason = "the controller listener will hold its frames to it")]
 pub(crate) const MAX_MESSAGE_BYTES: usize = MAX_PROPOSAL_BYTES + MARGIN as usize;
 
 /// Bytes beside those of a proposal's records: headers of records and of a message, and what has to
@@ -266,16 +263,17 @@ impl MetadataQuorum {
         Elections { env: self.env.clone(), core: self.core.clone(), link }
     }
 
-    /// Commits `records` as one batch and answers once they are applied here.
-    ///
-    /// Dropping the future does not withdraw them: they may still be committed and applied.
+    /// [`MetadataQuorum::propose_in`] the epoch that is now.
+    #[cfg(test)]
     pub(crate) async fn propose(&self, records: Vec<Bytes>) -> Result<Committed, ProposeError> {
         let epoch = self.leader.borrow().epoch;
         self.propose_in(epoch, records).await
     }
 
-    /// [`MetadataQuorum::propose`] what was decided while this node led in `epoch`: refused if it does
-    /// not any more, even if it leads again since.
+    /// Commits `records`, decided while this node led in `epoch`, as one batch, and answers once they are
+    /// applied here. Refused if it does not lead in that epoch any more, even if it leads again since.
+    ///
+    /// Dropping the future does not withdraw them: they may still be committed and applied.
     pub(crate) async fn propose_in(
         &self,
         epoch: i32,
@@ -350,7 +348,6 @@ impl MetadataQuorum {
     }
 
     /// Answers a message that [`VoterTransport::call`] brought here, whatever its bytes.
-    #[allow(dead_code, reason = "the controller listener will call it")]
     pub(crate) fn answer(&self, message: Bytes) -> BoxFuture<'static, Bytes> {
         let answers = Arc::clone(&self.answers);
         async move { answers.answer(message).await }.boxed()
@@ -358,7 +355,6 @@ impl MetadataQuorum {
 
     /// The process of the voter `node_id` is known to be dead. If it led, this node stands for
     /// election without waiting for silence to last.
-    #[allow(dead_code, reason = "the node's connections will call it")]
     pub(crate) fn voter_vanished(&self, node_id: i32) {
         self.run("metadata quorum election", self.elections().leader_vanished(node_id));
     }

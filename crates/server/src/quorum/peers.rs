@@ -5,9 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};
@@ -31,16 +28,6 @@ use super::raft_config::{CommittedLeader, MetadataRaft, Vote, VoterId, VoterNode
 pub(super) const SNAPSHOT_PIECE_BYTES: usize = 4 << 20;
 /// Waits between two tries to reach a voter, doubling from the first to the last.
 const RETRIES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-
-/// The transport of a quorum of one, which has nobody to talk to.
-pub(crate) struct NoTransport;
-
-impl VoterTransport for NoTransport {
-    fn call(&self, to: &Voter, _: Bytes, _: Duration) -> BoxFuture<'static, io::Result<Bytes>> {
-        let why = format!("voter {to} cannot be reached: this node has no way to other voters");
-        async move { Err(io::Error::new(io::ErrorKind::NotConnected, why)) }.boxed()
-    }
-}
 
 /// Who this node is, and how it speaks to others.
 pub(super) struct Link {

@@ -64,6 +64,15 @@ impl MetadataApplier for Recorder {
     }
 }
 
+/// The transport of a quorum of one, which has nobody to talk to.
+struct NoTransport;
+
+impl VoterTransport for NoTransport {
+    fn call(&self, _: &Voter, _: Bytes, _: Duration) -> BoxFuture<'static, io::Result<Bytes>> {
+        async { Err(io::Error::from(io::ErrorKind::NotConnected)) }.boxed()
+    }
+}
+
 const CLUSTER: Uuid = Uuid::from_bytes([7; 16]);
 
 fn options(dir: &Path) -> QuorumOptions {

@@ -11,8 +11,8 @@ use ottla_env::Env;
 use ottla_sim::{Crash, DiskFaults, EventLog, Node, Simulation};
 use parking_lot::Mutex;
 
-use super::{CLUSTER, Recorder, record};
-use crate::quorum::{MetadataQuorum, NoTransport, QuorumOptions};
+use super::{CLUSTER, NoTransport, Recorder, record};
+use crate::quorum::{MetadataQuorum, QuorumOptions};
 
 /// What clients were told is committed, with its offset.
 type Acknowledged = Arc<Mutex<Vec<(i64, Bytes)>>>;
