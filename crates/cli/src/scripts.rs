@@ -4,6 +4,7 @@
 //! usages are not, and neither are the traces of exceptions on standard error.
 
 mod broker_api_versions;
+mod cluster;
 mod configs;
 mod console_consumer;
 mod console_producer;
@@ -47,6 +48,7 @@ struct Script {
 
 const SCRIPTS: &[Script] = &[
     Script { name: "kafka-broker-api-versions", run: broker_api_versions::run },
+    Script { name: "kafka-cluster", run: cluster::run },
     Script { name: "kafka-configs", run: configs::run },
     Script { name: "kafka-console-consumer", run: console_consumer::run },
     Script { name: "kafka-console-producer", run: console_producer::run },

@@ -9,7 +9,8 @@
 //! 2. racks             a partition with two replicas in a rack while another rack has none
 //! 3. numbers           from who has more than its share to who has less
 //! 4. bytes             from the fullest disks to the emptiest, by moves and by exchanges
-//! 5. preferred leaders another order of the same replicas: nothing is copied
+//! 5. preferred leaders another order of the same replicas: nothing is copied; last of all, for they move
+//!                      with the replicas
 //! ```
 //!
 //! A share is what a broker's weight makes of the whole; of bytes, what its disks make. Each step takes
@@ -153,7 +154,11 @@ impl Layout {
         round.spread_over_racks();
         round.even_numbers();
         round.even_bytes();
-        round.even_leaders();
+        round.relieve_leaders();
+        if round.is_done() {
+            // Else replicas go on moving, and leaders with them.
+            round.even_leaders();
+        }
         round.into_moves()
     }
 

@@ -75,6 +75,19 @@ fn a_broker_that_is_drained_has_nothing_in_the_end() {
 }
 
 #[test]
+fn a_broker_that_is_drained_leads_nothing_even_where_it_has_to_keep_replicas() {
+    let mut full = layout("- -", &[(&[1, 2], 5), (&[2, 1], 7), (&[1], 3)]);
+    full.brokers.get_mut(&BrokerId(1)).unwrap().weight = 0;
+    assert_eq!(
+        plan(&full),
+        [
+            "t-2 1 -> 2 (3 bytes): broker 1 is to have no replicas",
+            "t-0 1,2 -> 2,1 (0 bytes): broker 1 is to lead nothing",
+        ]
+    );
+}
+
+#[test]
 fn replicas_are_spread_over_racks() {
     let crowded = layout("a a b", &[(&[1, 2], 5), (&[1, 3], 7)]);
     assert_eq!(

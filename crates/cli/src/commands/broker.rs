@@ -86,13 +86,16 @@ async fn list(session: &Session, format: Format) -> Result<()> {
     for node in cluster.brokers {
         let weight = match node.is_fenced {
             true => None,
-            false => Some(rebalance::weight(session, node.id).await?),
+            false => Some(rebalance::weight(session, node.id).await),
         };
-        let state = match (node.is_fenced, weight) {
-            (true, _) => "fenced",
-            (false, Some(0)) => "drained",
-            (false, _) => "active",
+        let state = match &weight {
+            None => "fenced",
+            // Perhaps the controller does not know yet.
+            Some(Err(_)) => "unreachable",
+            Some(Ok(0)) => "drained",
+            Some(Ok(_)) => "active",
         };
+        let weight = weight.and_then(Result::ok);
         rows.push(json!({
             "broker": node.id.0, "host": node.host, "port": node.port, "rack": node.rack,
             "state": state, "controller": cluster.controller == Some(node.id), "weight": weight,

@@ -203,6 +203,8 @@ fn partition_checks(
         let min = min_isr.get(name).copied().unwrap_or(1);
         for (number, partition) in &topic.partitions {
             let (in_sync, all) = (partition.isr.len(), partition.replicas.len());
+            // No partition needs more than it has (KIP-966).
+            let min = min.min(all);
             if partition.leader.is_none() {
                 leaderless.push(format!("{name}-{number}"));
             }
@@ -219,12 +221,7 @@ fn partition_checks(
     let next = "start the brokers that are missing, and look into their logs";
     [
         Check { name: "partitions with a leader", problems: leaderless, next },
-        Check {
-            name: "partitions with min.insync.replicas",
-            problems: under,
-            next: "start the brokers that are missing; where min.insync.replicas is more than the \
-                   replicas there are, lower it: ottla config set topic/NAME min.insync.replicas=1",
-        },
+        Check { name: "partitions with min.insync.replicas", problems: under, next },
         Check { name: "replicas in sync", problems: behind, next },
         // As many as there have to be is well where there are no more replicas.
         Check { name: "replicas that may be lost", problems: at, next },

@@ -136,6 +136,11 @@ async fn read(session: &Session) -> Result<Tree> {
     let mut resources: Vec<ConfigResource> =
         topics.keys().map(|name| ConfigResource::new(ConfigResourceType::Topic, name)).collect();
     resources.push(ConfigResource::new(ConfigResourceType::Broker, ""));
+    // Only a broker itself tells its configuration.
+    let alive = cluster.brokers.iter().filter(|node| !node.is_fenced);
+    resources.extend(
+        alive.map(|node| ConfigResource::new(ConfigResourceType::Broker, node.id.to_string())),
+    );
     let configs = admin.describe_configs(&resources, None, false).await.map_err(explained)?;
     let configs = configs.into_iter().filter_map(|(it, answer)| Some((it, answer.ok()?))).collect();
     // What this broker does not serve is not under way either.

@@ -67,16 +67,19 @@ impl Goal {
 /// things are.
 pub(crate) async fn run(session: &Session, format: Format, goal: Goal, pace: Pace) -> Result<()> {
     let planned = plan_all(session, goal, pace).await?;
-    let bytes: u64 = planned.iter().map(|it| it.bytes).sum();
     if pace.dry_run {
+        let bytes: u64 = planned.iter().map(|it| it.bytes).sum();
         show(format, &planned)?;
         if !planned.is_empty() {
-            let summary = format!("nothing was changed: {}", told(planned.len(), bytes));
+            let partitions = text::count(planned.len() as u64, "move", "moves");
+            let bytes = text::size(bytes);
+            let summary = format!("nothing was changed: {partitions}, {bytes} to be copied");
             format.remark(&summary)?;
         }
         return Ok(());
     }
-    let mut done = BTreeSet::new();
+    let (mut done, mut bytes) = (BTreeSet::new(), 0);
+    let (mut moves_begun, mut quiet) = (0, false);
     loop {
         wait_for_room(session, pace).await?;
         let under_way = under_way(session).await?;
@@ -88,8 +91,15 @@ pub(crate) async fn run(session: &Session, format: Format, goal: Goal, pace: Pac
         }
         begin(session, format, &moves).await?;
         done.extend(moves.iter().map(|it| it.partition.clone()));
-        if done.len() < planned.len() {
-            format.remark(&format!("{} of {} partitions", done.len(), planned.len()))?;
+        bytes += moves.iter().map(|it| it.bytes).sum::<u64>();
+        moves_begun += moves.len();
+        if !moves.is_empty() {
+            let all = planned.len().max(moves_begun);
+            format.remark(&format!("{moves_begun} of about {all} moves begun"))?;
+            quiet = false;
+        } else if !quiet {
+            format.remark(&format!("waiting for {} to arrive", under_way.len()))?;
+            quiet = true;
         }
         if moves.is_empty() {
             session.env.clock.sleep(LOOK).await;
@@ -99,12 +109,8 @@ pub(crate) async fn run(session: &Session, format: Format, goal: Goal, pace: Pac
         return show(format, &[]);
     }
     prefer(session, &done).await?;
-    format.remark(&format!("done: {}", told(done.len(), bytes)))
-}
-
-fn told(partitions: usize, bytes: u64) -> String {
-    let partitions = text::count(partitions as u64, "partition", "partitions");
-    format!("{partitions}, {} to be copied", text::size(bytes))
+    let partitions = text::count(done.len() as u64, "partition", "partitions");
+    format.remark(&format!("done: {partitions}, {} copied", text::size(bytes)))
 }
 
 async fn plan_all(session: &Session, goal: Goal, pace: Pace) -> Result<Vec<Move>> {

@@ -1,5 +1,7 @@
 //! `kafka-metadata-quorum`.
 
+mod change;
+
 use ottla_client::{Admin, QuorumDescription, QuorumReplica};
 use ottla_env::Env;
 use ottla_protocol::{TopicId, format_uuid};
@@ -50,17 +52,17 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
                 "remove-controller requires --controller-id and --controller-directory-id",
             ));
         }
-        [command @ ("add-controller" | "remove-controller")] => {
-            return Err(Stop::failed(format!(
-                "{command} is not served: a quorum whose voters change (KIP-853) takes a cluster of several nodes, and a node of this release is a cluster of its own."
-            )));
-        }
+        ["add-controller" | "remove-controller"] => {}
         [] => return Err(options.usage("too few arguments")),
         [word, ..] => return Err(options.usage(format!("invalid choice: '{word}'"))),
     }
     target::block_on(async |env| {
         let admin = target::connect(&env, &options).await?;
-        describe(&env, &admin, &options).await
+        match options.words()[..] {
+            ["add-controller"] => change::add(&env, &admin, &options).await,
+            ["remove-controller"] => change::remove(&admin, &options).await,
+            _ => describe(&env, &admin, &options).await,
+        }
     })
 }
 

@@ -80,6 +80,11 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Whether no replica has to move any more, or may.
+    pub(super) fn is_done(&self) -> bool {
+        self.moves_left > 0 || self.changed.is_empty()
+    }
+
     pub(super) fn into_moves(self) -> Vec<Move> {
         let ids = |places: &[usize]| places.iter().map(|place| self.brokers[*place].id).collect();
         let changed = self.changed.iter().map(|number| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_client::{
     ClusterDescription, ConfigEntry, ConfigResource, ConfigResourceType, ConfigSource,
-    Reassignment, TopicDescription,
+    PartitionMetadata, Reassignment, TopicDescription,
 };
 use ottla_protocol::{BrokerId, TopicPartition, format_uuid};
 use serde_json::{Map, Value, json};
@@ -100,7 +100,7 @@ impl Tree {
                 let state = json!({
                     "version": 1, "leader": it.leader.map_or(-1, |id| id.0),
                     "leader_epoch": it.leader_epoch.0, "isr": ids(&it.isr),
-                    "controller_epoch": parts.epoch,
+                    "controller_epoch": parts.epoch, "state": partition_state(it),
                 });
                 self.set(format!("/brokers/topics/{name}/partitions/{number}/state"), state);
             }
@@ -113,7 +113,10 @@ impl Tree {
                 (ConfigResourceType::Topic, name) => {
                     (format!("/config/topics/{name}"), ConfigSource::Topic)
                 }
-                _ => ("/config/brokers/<default>".to_owned(), ConfigSource::DynamicDefaultBroker),
+                (_, "") => {
+                    ("/config/brokers/<default>".to_owned(), ConfigSource::DynamicDefaultBroker)
+                }
+                (_, id) => (format!("/config/brokers/{id}"), ConfigSource::DynamicBroker),
             };
             let set = entries.iter().filter(|entry| entry.source == source);
             let config: Map<String, Value> =
@@ -166,6 +169,16 @@ impl Tree {
                 Some(Change { path, kind, value: now.get(path) })
             })
             .collect()
+    }
+}
+
+/// What Kafka's controller called the states of a partition: new until it has its first leader, online
+/// while it has one, offline when it has lost it. One that does not exist is not in the tree.
+fn partition_state(partition: &PartitionMetadata) -> &'static str {
+    match partition.leader {
+        Some(_) => "OnlinePartition",
+        None if partition.leader_epoch.0 <= 0 => "NewPartition",
+        None => "OfflinePartition",
     }
 }
 

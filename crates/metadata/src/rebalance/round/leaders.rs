@@ -29,6 +29,28 @@ impl Round<'_> {
         }
     }
 
+    /// Has partitions prefer another than a broker that is to have nothing, even where it keeps a replica
+    /// because there is nowhere else to put it.
+    pub(in super::super) fn relieve_leaders(&mut self) {
+        for number in 0..self.parts.len() {
+            let part = &self.parts[number];
+            let Some((first, others)) = part.replicas.split_first() else { continue };
+            let is_relieved = self.brokers[*first].weight > 0;
+            if is_relieved || !part.placement.is_settled || self.orders_left == 0 {
+                continue;
+            }
+            let others = others.iter().copied().filter(|place| self.brokers[*place].is_usable);
+            let load = |place: usize| (self.brokers[place].leads, self.brokers[place].weight);
+            let Some(to) = others.min_by(|one, other| compare_loads(load(*one), load(*other)))
+            else {
+                continue;
+            };
+            let reason = format!("broker {} is to lead nothing", self.brokers[*first].id);
+            self.orders_left -= 1;
+            self.prefer(number, to, reason);
+        }
+    }
+
     fn why_passed_on(&self, path: &[(usize, usize)]) -> String {
         let leads = |place: usize| {
             let share = self.share(place, |broker| broker.leads);
