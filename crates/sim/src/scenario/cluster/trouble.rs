@@ -26,6 +26,8 @@ enum Fault {
     KillInWrite,
     /// A machine loses power, in the middle of a change to its disk.
     PowerLoss,
+    /// Processes are killed one after the other, before what follows from one death is done.
+    KillInARow,
     /// All processes are killed at once.
     KillAll,
     /// All machines lose power at once; only where everything is flushed.
@@ -53,10 +55,11 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Kill,
         Self::KillInWrite,
         Self::PowerLoss,
+        Self::KillInARow,
         Self::KillAll,
         Self::PowerLossOfAll,
         Self::Pause,
@@ -193,6 +196,16 @@ impl Trouble {
             Fault::Kill => self.kill(world, at, Crash::Process),
             Fault::KillInWrite => self.die(world, at, Crash::Process),
             Fault::PowerLoss => self.die(world, at, Crash::PowerLoss),
+            Fault::KillInARow => {
+                for _ in 0..2 + world.rng.below(6) {
+                    let at = self.any(&world.rng);
+                    if world.is_running(&self.name(at)) {
+                        world.crash(&self.name(at), Crash::Process)?;
+                    }
+                    self.go_on(world, Duration::from_millis(world.rng.below(4000)))?;
+                }
+                Ok(())
+            }
             Fault::KillAll => self.kill_all(world, Crash::Process),
             Fault::PowerLossOfAll => self.kill_all(world, Crash::PowerLoss),
             Fault::Pause => self.pause(world, at),
@@ -283,16 +296,26 @@ impl Trouble {
     fn pause(&mut self, world: &mut Simulation, at: usize) -> Result<()> {
         let node = self.machines[at].node.clone();
         node.pause();
+        self.bear(world)?;
+        node.resume();
+        Ok(())
+    }
+
+    /// Lets a fault last for a while; meanwhile processes may be killed.
+    fn bear(&mut self, world: &mut Simulation) -> Result<()> {
         let longest = if world.rng.chance(0.5) { 2000 } else { 25_000 };
         self.go_on(world, Duration::from_millis(100 + world.rng.below(longest)))?;
-        node.resume();
+        while world.rng.chance(0.3) {
+            self.happened.push(Fault::Kill);
+            let at = self.any(&world.rng);
+            self.kill(world, at, Crash::Process)?;
+        }
         Ok(())
     }
 
     fn cut(&mut self, world: &mut Simulation, ways: Vec<(String, String)>) -> Result<()> {
         ways.iter().for_each(|(from, to)| world.cut(from, to));
-        let longest = if world.rng.chance(0.5) { 2000 } else { 25_000 };
-        self.go_on(world, Duration::from_millis(100 + world.rng.below(longest)))?;
+        self.bear(world)?;
         ways.iter().for_each(|(from, to)| world.heal(from, to));
         Ok(())
     }
