@@ -57,7 +57,11 @@ pub(super) fn run(arguments: &[String]) -> Outcome {
         [word, ..] => return Err(options.usage(format!("invalid choice: '{word}'"))),
     }
     target::block_on(async |env| {
-        let admin = target::connect(&env, &options).await?;
+        let admin = match options.words()[..] {
+            // The file is that of the controller, which says nothing of how to connect.
+            ["add-controller"] => target::connect_with(&env, &options, Vec::new()).await?,
+            _ => target::connect(&env, &options).await?,
+        };
         match options.words()[..] {
             ["add-controller"] => change::add(&env, &admin, &options).await,
             ["remove-controller"] => change::remove(&admin, &options).await,

@@ -61,10 +61,19 @@ pub(super) fn warned<C>(read: Result<(C, Vec<ConfigWarning>), ConfigError>) -> O
 /// Connects to the cluster that `--bootstrap-server` or `--bootstrap-controller` names, as the file
 /// of `--command-config` says.
 pub(super) async fn connect(env: &Env, options: &Options) -> Outcome<Admin> {
-    let server = options.value("bootstrap-server")?.or(options.value("bootstrap-controller")?);
     // The second is how kafka-leader-election called it.
     let file = options.value("command-config")?.or(options.value("admin.config")?);
-    let mut pairs = properties(env, file)?;
+    let pairs = properties(env, file)?;
+    connect_with(env, options, pairs).await
+}
+
+/// [`connect`] with these keys and values, whatever file is named.
+pub(super) async fn connect_with(
+    env: &Env,
+    options: &Options,
+    mut pairs: Vec<(String, String)>,
+) -> Outcome<Admin> {
+    let server = options.value("bootstrap-server")?.or(options.value("bootstrap-controller")?);
     let timeout = pairs.iter().find(|(key, _)| key == "default.api.timeout.ms");
     let timeout = timeout.and_then(|(_, value)| value.trim().parse().ok());
     let timeout = timeout.map_or(DEFAULT_API_TIMEOUT, Duration::from_millis);
