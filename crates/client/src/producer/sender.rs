@@ -44,6 +44,8 @@ struct Sent {
     broker: BrokerId,
     at: Monotonic,
     batches: Vec<Batch>,
+    /// What was known of topics then: the answer calls them by their ids of then.
+    metadata: Arc<ClusterMetadata>,
 }
 
 /// What came of something.
@@ -116,7 +118,8 @@ impl Sender {
             }));
         }
         for (broker, batches) in step.requests {
-            self.send(Sent { broker, at: now, batches });
+            let metadata = self.shared.client.metadata();
+            self.send(Sent { broker, at: now, batches, metadata });
         }
         if step.ask_identity {
             let shared = self.shared.clone();
@@ -156,7 +159,7 @@ impl Sender {
         let request = sealed.and_then(|records| {
             let connection =
                 connection.ok_or_else(|| ClientError::refused(ErrorCode::NetworkException))?;
-            let request = self.request(&connection, &sent.batches, records)?;
+            let request = self.request(&connection, &sent, records)?;
             Ok((connection, request))
         });
         self.doing.push(Box::pin(async move {
@@ -171,12 +174,11 @@ impl Sender {
     fn request(
         &self,
         connection: &Connection,
-        batches: &[Batch],
+        Sent { batches, metadata, .. }: &Sent,
         records: Vec<bytes::Bytes>,
     ) -> Result<ProduceRequest, ClientError> {
         let config = &self.shared.config;
         let by_id = connection.records_version(ApiKey::Produce)? >= FIRST_VERSION_BY_ID;
-        let metadata = self.shared.client.metadata();
         let mut topics: Vec<TopicProduceData> = Vec::new();
         let mut last = None;
         for (batch, records) in batches.iter().zip(records) {
@@ -243,7 +245,7 @@ impl Sender {
     fn take_answer(
         &mut self,
         now: Monotonic,
-        Sent { broker, at, batches }: Sent,
+        Sent { broker, at, batches, metadata }: Sent,
         response: Result<Option<ProduceResponse>, ClientError>,
     ) {
         let mut answers = match response {
@@ -252,7 +254,6 @@ impl Sender {
             Err(error) => Answers::Failed(Arc::new(error)),
         };
         let lost = matches!(&answers, Answers::Failed(_));
-        let metadata = self.shared.client.metadata();
         let mut accumulator = self.shared.accumulator.lock();
         if let Answers::Said(response) = &answers {
             let throttled = u64::try_from(response.throttle_time_ms).unwrap_or(0);
