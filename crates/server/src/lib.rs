@@ -32,7 +32,6 @@ mod handlers;
 mod log_dirs;
 mod log_moves;
 mod metadata_cache;
-#[allow(dead_code, reason = "nodes without the controller role will follow")]
 mod metadata_follower;
 mod metrics;
 mod network;

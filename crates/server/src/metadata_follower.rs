@@ -43,6 +43,7 @@ pub(crate) struct FollowerProgress {
 }
 
 impl FollowerProgress {
+    #[cfg(test)]
     /// Whether all is applied that was committed when the leader was last asked.
     pub(crate) fn is_caught_up(self) -> bool {
         self.high_watermark > 0 && self.next_offset >= self.high_watermark
@@ -90,19 +91,42 @@ impl MetadataFollower {
         self.leader.clone()
     }
 
+    #[cfg(test)]
     /// How far it is. Closes when the follower has failed.
     pub(crate) fn progress(&self) -> watch::Receiver<FollowerProgress> {
         self.progress.clone()
     }
 
-    /// The process of the leader is known to be dead: asks the others at once.
-    pub(crate) fn leader_vanished(&self) {
-        self.vanished.notify_one();
+    /// For who watches the leader.
+    pub(crate) fn watch(&self) -> FollowerWatch {
+        FollowerWatch { leader: self.leader.clone(), vanished: Arc::clone(&self.vanished) }
     }
 
-    /// Why it has failed, if it has. It cannot go on: the node has to start again.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
+    /// Completes when it has failed, and says why. It cannot go on: the node has to start again.
+    pub(crate) fn stopped(&self) -> impl Future<Output = String> + Send + 'static {
+        let (mut progress, failure) = (self.progress.clone(), Arc::clone(&self.failure));
+        async move {
+            while progress.changed().await.is_ok() {}
+            failure.lock().clone().unwrap_or_else(|| "it was stopped".to_owned())
+        }
+    }
+}
+
+/// Knows who leads, and hears of his death.
+pub(crate) struct FollowerWatch {
+    leader: watch::Receiver<LeaderAndEpoch>,
+    vanished: Arc<Notify>,
+}
+
+impl FollowerWatch {
+    /// Who leads, as far as the voters told. Closes when the follower has failed.
+    pub(crate) fn leader(&self) -> watch::Receiver<LeaderAndEpoch> {
+        self.leader.clone()
+    }
+
+    /// The process of the leader is known to be dead: the others are asked at once.
+    pub(crate) fn leader_vanished(&self) {
+        self.vanished.notify_one();
     }
 }
 

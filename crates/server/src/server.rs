@@ -30,11 +30,12 @@ use crate::handlers::controller_apis::ControllerListener;
 use crate::handlers::dispatch;
 use crate::log_dirs;
 use crate::metadata_cache::MetadataCache;
+use crate::metadata_follower::{FollowerOptions, FollowerWatch, MetadataFollower};
 use crate::metrics::MetricsListener;
 use crate::network::{BoundSockets, ListenError, SocketServer};
 use crate::quorum::{QuorumOptions, Voter};
 use crate::quotas::ClientQuotas;
-use crate::voter_connections::VoterConnections;
+use crate::voter_connections::{Known, VoterConnections, wait_dead};
 
 /// How often retention, flushes and checkpoints are looked at; each has its own interval.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub struct Server {
     cluster_id: String,
     logs: Arc<LogManager>,
     controller: Option<Arc<ControllerHost>>,
+    /// Follows the metadata log for as long as it is held, where there is no controller.
+    _follower: Option<MetadataFollower>,
     broker: Option<RunningBroker>,
     /// Where other nodes come in, if this one has the controller role.
     controller_sockets: Option<SocketServer>,
@@ -132,18 +135,9 @@ impl Server {
         let cache = MetadataCache::new(ControllerHost::standby(&env, standby));
         let quotas = follow_quotas(&config, &cache);
         let node = Node { env, config, cluster_id, logs, cache, quotas, cold_reads };
-        let controller = node.start_controller().await?;
-        let host = &controller;
-        listener.host.get_or_init(|| Arc::clone(host));
-        let mut background =
-            vec![node.env.spawner.spawn("controller", Arc::clone(&controller).run())];
-        let active = ActiveController {
-            leader: controller.quorum().leader(),
-            voters: voters_of(&node.config).into(),
-            here: Some(Arc::clone(&controller)),
-        };
         let (tell_failure, failure) = watch::channel(None);
-        background.push(watch_metadata_log(&node.env, &controller, tell_failure.clone()));
+        let metadata = node.follow_metadata(&listener, &tell_failure).await?;
+        let MetadataLog { controller, follower, active, background } = metadata;
         let broker = match node.config.node.is_broker {
             true => {
                 let advertised = advertised(&node.config, &addresses);
@@ -155,7 +149,8 @@ impl Server {
             config: node.config,
             cluster_id: node.cluster_id,
             logs: node.logs,
-            controller: Some(controller),
+            controller,
+            _follower: follower,
             broker,
             controller_sockets,
             addresses,
@@ -253,17 +248,82 @@ struct Node {
     cold_reads: Arc<ColdReads>,
 }
 
+/// How a node follows the metadata log: with a vote, or without.
+struct MetadataLog {
+    controller: Option<Arc<ControllerHost>>,
+    follower: Option<MetadataFollower>,
+    active: ActiveController,
+    background: Vec<TaskHandle>,
+}
+
 impl Node {
+    /// Begins to follow the metadata log, as the roles of the node want it.
+    async fn follow_metadata(
+        &self,
+        listener: &ControllerListener,
+        failure: &watch::Sender<Option<String>>,
+    ) -> Result<MetadataLog, StartError> {
+        let Self { env, config, .. } = self;
+        let voters: Arc<[Voter]> = voters_of(config).into();
+        if !config.node.is_controller {
+            let follower = self.start_follower()?;
+            let leader = follower.leader();
+            let active = ActiveController { leader, voters: Arc::clone(&voters), here: None };
+            let watching = watch_leader(env.clone(), follower.watch(), voters);
+            let background = vec![
+                env.spawn("controller watch", watching),
+                watch_metadata_log(env, follower.stopped(), failure.clone()),
+            ];
+            return Ok(MetadataLog {
+                controller: None,
+                follower: Some(follower),
+                active,
+                background,
+            });
+        }
+        let controller = self.start_controller().await?;
+        listener.host.get_or_init(|| Arc::clone(&controller));
+        let background = vec![
+            env.spawner.spawn("controller", Arc::clone(&controller).run()),
+            watch_metadata_log(env, controller.stopped(), failure.clone()),
+        ];
+        let (leader, here) = (controller.quorum().leader(), Some(Arc::clone(&controller)));
+        let active = ActiveController { leader, voters, here };
+        Ok(MetadataLog { controller: Some(controller), follower: None, active, background })
+    }
+
+    fn start_follower(&self) -> Result<MetadataFollower, StartError> {
+        let Self { env, config, .. } = self;
+        let options = FollowerOptions {
+            node_id: config.node.node_id.0,
+            directory_id: self.metadata_dir_id(),
+            cluster_id: self.parsed_cluster_id()?,
+            voters: voters_of(config),
+            request_timeout: config.quorum.request_timeout,
+            retry_backoff: config.quorum.retry_backoff,
+        };
+        let transport = Arc::new(VoterConnections::new(env));
+        Ok(MetadataFollower::start(env, options, self.cache.applier(), transport))
+    }
+
+    fn parsed_cluster_id(&self) -> Result<Uuid, StartError> {
+        parse_uuid(&self.cluster_id).map_err(|_| StartError::ClusterId(self.cluster_id.clone()))
+    }
+
+    /// `directory.id` of `metadata.log.dir`.
+    fn metadata_dir_id(&self) -> Uuid {
+        let dir = &self.config.node.metadata_log_dir;
+        let found = self.logs.dirs().find(|it| it.path() == dir);
+        found.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO)
+    }
+
     async fn start_controller(&self) -> Result<Arc<ControllerHost>, StartError> {
-        let Self { env, config, cluster_id, logs, cache, quotas, .. } = self;
-        let id =
-            parse_uuid(cluster_id).map_err(|_| StartError::ClusterId(cluster_id.to_owned()))?;
+        let Self { env, config, logs, cache, quotas, .. } = self;
         let dir = config.node.metadata_log_dir.clone();
-        let metadata_dir = logs.dirs().find(|it| it.path() == dir);
-        let alone = QuorumOptions::new(config.node.node_id.0, id, dir.clone());
+        let alone = QuorumOptions::new(config.node.node_id.0, self.parsed_cluster_id()?, dir);
         let voters = voters_of(config);
         let options = QuorumOptions {
-            directory_id: metadata_dir.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO),
+            directory_id: self.metadata_dir_id(),
             voters: if voters.is_empty() { alone.voters } else { voters },
             election_timeout: config.quorum.election_timeout,
             fetch_timeout: config.quorum.fetch_timeout,
@@ -396,7 +456,9 @@ async fn known_cluster_id(
     let known = env.run_blocking(move || ottla_storage::known_cluster_id(&*disk, &dirs)).await;
     let id = match known {
         Some(id) => id,
-        None if config.quorum.voters.len() > 1 => agree_on_cluster_id(env, config).await,
+        None if config.quorum.voters.len() > 1 || !config.node.is_controller => {
+            agree_on_cluster_id(env, config).await
+        }
         None => return None,
     };
     listener.cluster_id.get_or_init(|| id.clone());
@@ -534,15 +596,40 @@ fn start_replication(env: &Env, broker: &Arc<Broker>) -> [TaskHandle; 2] {
 /// Says in `failure` when the metadata log has failed.
 fn watch_metadata_log(
     env: &Env,
-    controller: &ControllerHost,
+    stopped: impl Future<Output = String> + Send + 'static,
     failure: watch::Sender<Option<String>>,
 ) -> TaskHandle {
-    let stopped = controller.stopped();
     env.spawn("metadata log", async move {
         let reason = format!("the metadata log has failed: {}", stopped.await);
         error!(%reason, "the node cannot go on");
         failure.send_replace(Some(reason));
     })
+}
+
+/// Has a follower ask others at once when the process of the active controller is dead.
+async fn watch_leader(env: Env, follower: FollowerWatch, voters: Arc<[Voter]>) {
+    let mut leader = follower.leader();
+    loop {
+        let now = leader.borrow_and_update().leader;
+        let address = voters.iter().find(|voter| Some(voter.node_id) == now);
+        let address = address.map(|voter| format!("{}:{}", voter.host, voter.port));
+        let dead = async {
+            match address {
+                Some(address) => wait_dead(&env, &address, Known::Nothing).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = leader.changed() => if changed.is_err() { return },
+            () = dead => {
+                follower.leader_vanished();
+                if leader.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 /// Does `work` on the logs every `interval`, where blocking hurts nobody.

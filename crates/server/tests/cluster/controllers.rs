@@ -65,3 +65,23 @@ async fn decisions_go_on_without_the_controller_that_made_them() {
     cluster.wait_in_service(&[1, 2, 3]).await;
     cluster.stop_all().await;
 }
+
+#[tokio::test]
+async fn brokers_without_a_vote_follow_what_the_voters_decide() {
+    let mut cluster = Cluster::start_with_voters(3, 5).await;
+    cluster.wait_in_service(&[1, 2, 3, 4, 5]).await;
+    let asked = Duration::from_secs(20);
+    let admin = ottla_client::Admin::new(cluster.client_of(&[5]).await, asked);
+    admin.create_topic(topic("through-5", 3)).await.unwrap();
+    // They find the next controller, and one that is started anew learns everything again.
+    let active = cluster.active_controller().await;
+    cluster.kill(active).await;
+    cluster.kill(4).await;
+    let voters: Vec<_> = cluster.running().into_iter().filter(|id| *id != 5).collect();
+    cluster.wait_in_service(&[&voters[..], &[5]].concat()).await;
+    until("a decision", async || admin.create_topic(topic("later", 3)).await.ok()).await;
+    cluster.start_node(4).await;
+    let admin = ottla_client::Admin::new(cluster.client_of(&[4]).await, asked);
+    let listed = admin.list_topics().await.unwrap();
+    assert!(listed.contains_key("through-5") && listed.contains_key("later"));
+}

@@ -35,8 +35,9 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     .await
 }
 
-/// Nodes 1 to n, all of them brokers and voters.
+/// Nodes 1 to n, all of them brokers, the first of them voters.
 pub(crate) struct Cluster {
+    voters: usize,
     dirs: Vec<TempDir>,
     ports: Vec<[u16; 2]>,
     properties: String,
@@ -50,19 +51,29 @@ struct Running {
 }
 
 impl Cluster {
-    /// Starts `count` nodes with more `properties`.
+    /// Starts `count` nodes with more `properties`; all of them vote.
     pub(crate) async fn start(count: usize, properties: &str) -> Self {
-        Self::start_with(count, Vec::new(), properties).await
+        Self::start_with((count, count), Vec::new(), properties).await
+    }
+
+    /// Starts `count` nodes, of which only the first `voters` are controllers too.
+    pub(crate) async fn start_with_voters(voters: usize, count: usize) -> Self {
+        Self::start_with((voters, count), Vec::new(), "").await
     }
 
     /// Starts a node in each of `racks`.
     pub(crate) async fn start_in_racks(racks: &[&str], properties: &str) -> Self {
         let named = racks.iter().map(|rack| (*rack).to_owned()).collect();
-        Self::start_with(racks.len(), named, properties).await
+        Self::start_with((racks.len(), racks.len()), named, properties).await
     }
 
-    async fn start_with(count: usize, racks: Vec<String>, properties: &str) -> Self {
+    async fn start_with(
+        (voters, count): (usize, usize),
+        racks: Vec<String>,
+        properties: &str,
+    ) -> Self {
         let mut cluster = Self {
+            voters,
             racks,
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             ports: free_ports(count).await,
@@ -95,14 +106,19 @@ impl Cluster {
         let voters: Vec<_> = self
             .ports
             .iter()
+            .take(self.voters)
             .enumerate()
             .map(|(index, [_, controller])| format!("{}@127.0.0.1:{controller}", index + 1))
             .collect();
         let [broker, controller] = self.ports[id - 1];
+        let (roles, more) = match id <= self.voters {
+            true => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}")),
+            false => ("broker", String::new()),
+        };
         let base = format!(
-            "process.roles=broker,controller\n\
+            "process.roles={roles}\n\
              node.id={id}\n\
-             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{broker}{more}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
              controller.listener.names=CONTROLLER\n\
              controller.quorum.voters={}\n\
