@@ -220,8 +220,9 @@ impl ControllerHost {
                 let controller = self.cache.controller();
                 (controller.next_session_end(), controller.next_task_due())
             };
-            let task = task.map_or(Duration::MAX, |due| due.since(now));
-            let wait = due.map_or(Duration::from_secs(60), |due| due.since(now));
+            // What is due and yet cannot be done now is not tried without a pause.
+            let task = task.map_or(Duration::MAX, |due| due.since(now).max(RETRY_BACKOFF));
+            let wait = due.map_or(Duration::from_secs(60), |due| due.since(now).max(RETRY_BACKOFF));
             tokio::select! {
                 biased;
                 changed = leader.changed() => if changed.is_err() { return },

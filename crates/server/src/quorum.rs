@@ -265,6 +265,7 @@ impl MetadataQuorum {
 
     /// [`MetadataQuorum::propose_in`] the epoch that is now.
     #[cfg(test)]
+    #[cfg(test)]
     pub(crate) async fn propose(&self, records: Vec<Bytes>) -> Result<Committed, ProposeError> {
         let epoch = self.leader.borrow().epoch;
         self.propose_in(epoch, records).await
