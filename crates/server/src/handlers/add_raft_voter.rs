@@ -23,7 +23,7 @@ pub(super) fn handle(host: &Arc<ControllerHost>, request: AddRaftVoterRequest) -
     let limit = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     Answer::held(async move {
         let added = host.quorum().add_voter(voter, request.voter_directory_id);
-        match host.env().timeout(limit, added).await {
+        match host.env().timeout(limit, Box::pin(added)).await {
             Ok(Ok(())) => refused(ErrorCode::None, None),
             Ok(Err(reason)) => refused(reason.error_code(), Some(reason.to_string())),
             Err(Elapsed) => {

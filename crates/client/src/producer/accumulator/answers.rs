@@ -37,6 +37,7 @@ impl Accumulator {
             }
             Ok(stored) => {
                 queue.failures = 0;
+                queue.is_known |= batch.stamp.is_some_and(|(of, _)| queue.identity == Some(of));
                 self.settle(batch, Ok(stored));
             }
             Err(failure) => self.refused(now, batch, &failure),

@@ -22,6 +22,8 @@ pub(super) struct Queue {
     pub(super) failures: u32,
     pub(super) identity: Option<Identity>,
     next_sequence: i32,
+    /// The leader has stored a batch under this identity, and so knows which comes next.
+    pub(super) is_known: bool,
     /// A sequence number was lost: go on under another epoch, once nothing is on the wire.
     pub(super) reset: bool,
     /// Bytes of the last batch that was sent: most often the next is as large.
@@ -62,6 +64,7 @@ impl Queue {
             failures: 0,
             identity: None,
             next_sequence: 0,
+            is_known: false,
             reset: false,
             last_size: 0,
         }
@@ -86,6 +89,11 @@ impl Queue {
     /// Takes the first batch out to be sent, under `identity` if that may be taken on now.
     pub(super) fn take(&mut self, identity: Option<Identity>) -> Option<Batch> {
         let head = self.batches.front()?;
+        // A leader that knows nothing of a producer takes whatever number comes first (KIP-360): if the first batch were
+        // refused, the second would be stored before it.
+        if self.identity.is_some() && !self.is_known && !self.wire.is_empty() {
+            return None;
+        }
         if identity.is_some()
             && self.identity != identity
             && self.wire.is_empty()
@@ -93,6 +101,7 @@ impl Queue {
         {
             self.identity = identity;
             self.next_sequence = 0;
+            self.is_known = false;
         }
         let mut batch = self.batches.pop_front()?;
         if let (None, Some(identity)) = (batch.stamp, self.identity) {
@@ -121,6 +130,7 @@ impl Queue {
     pub(super) fn begin_anew(&mut self, identity: Identity) -> VecDeque<Batch> {
         self.identity = Some(identity);
         self.next_sequence = 0;
+        self.is_known = false;
         self.reset = false;
         let batches = std::mem::take(&mut self.batches);
         let (doubtful, mut kept): (VecDeque<_>, VecDeque<_>) =
