@@ -259,13 +259,14 @@ fn broker_heartbeat(
     context: &RequestContext,
     request: BrokerHeartbeatRequest,
 ) -> Answer {
-    let told = Arc::downgrade(host);
-    let broker = BrokerId(request.broker_id);
-    context.connection.at_end(move || {
-        if let Some(host) = told.upgrade() {
-            host.connection_lost(broker);
-        }
-    });
+    if !context.connection.is_internal() {
+        let (told, broker) = (Arc::downgrade(host), BrokerId(request.broker_id));
+        context.connection.at_end(move || {
+            if let Some(host) = told.upgrade() {
+                host.connection_lost(broker);
+            }
+        });
+    }
     let host = Arc::clone(host);
     Answer::held(async move {
         let decided = host.decide(|controller, _| controller.broker_heartbeat(&request)).await;

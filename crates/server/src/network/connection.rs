@@ -32,6 +32,9 @@ pub(crate) struct ClientSoftware {
 }
 
 impl Connection {
+    /// The number that no connection has.
+    const INTERNAL: u64 = u64::MAX;
+
     /// A connection of which nothing has been read yet.
     pub(super) fn new(id: u64, peer: SocketAddr, listener: Arc<str>) -> ConnectionContext {
         let (software, at_end) = (OnceLock::new(), OnceLock::new());
@@ -40,7 +43,12 @@ impl Connection {
 
     /// Stands for the node itself, which asks its own controller.
     pub(crate) fn internal(peer: SocketAddr) -> ConnectionContext {
-        Self::new(u64::MAX, peer, Arc::from(""))
+        Self::new(Self::INTERNAL, peer, Arc::from(""))
+    }
+
+    /// Whether it stands for the node itself: its end says nothing.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.id == Self::INTERNAL
     }
 
     /// What the client uses, once it has said so.
