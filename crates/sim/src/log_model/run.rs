@@ -480,9 +480,8 @@ impl Run {
 
     fn truncate_fully(&mut self, to: i64) -> Result<()> {
         self.model.doubt = Some(Doubt::TruncateFully);
-        self.log.truncate_fully_and_start_at(Offset(to))?;
         // As a follower does it: the checkpoints may not say more than the log holds.
-        self.manager.truncate_to(&self.log, Offset(to))?;
+        self.manager.truncate_fully_and_start_at(&self.log, Offset(to))?;
         self.empty(to);
         self.model.checkpointed_start = to;
         check::everything(self)
