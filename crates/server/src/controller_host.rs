@@ -167,7 +167,9 @@ impl ControllerHost {
             loop {
                 let now = *leader.borrow_and_update();
                 if self.leads(now) {
-                    self.lead(now, &mut leader).await;
+                    if self.lead(now, &mut leader).await.is_err() {
+                        return;
+                    }
                 } else {
                     self.active_in.store(NOT_ACTIVE, Ordering::Release);
                     tokio::select! {
@@ -195,18 +197,18 @@ impl ControllerHost {
         std::future::pending().await
     }
 
-    /// Leads until another does.
+    /// Leads until another does; an error says that the quorum has stopped.
     async fn lead(
         self: &Arc<Self>,
         term: LeaderAndEpoch,
         leader: &mut watch::Receiver<LeaderAndEpoch>,
-    ) {
+    ) -> Result<(), watch::error::RecvError> {
         if self.active_in.load(Ordering::Acquire) != term.epoch
             && let Err(reason) = self.take_over(term.epoch).await
         {
             warn!(%reason, "could not take over as the active controller");
             self.env.clock.sleep(RETRY_BACKOFF).await;
-            return;
+            return leader.has_changed().map(|_| ());
         }
         // Whoever died with the last controller, or before it noticed, has to be found now.
         let unfenced = self.cache.image();
@@ -225,7 +227,7 @@ impl ControllerHost {
             let wait = due.map_or(Duration::from_secs(60), |due| due.since(now).max(RETRY_BACKOFF));
             tokio::select! {
                 biased;
-                changed = leader.changed() => if changed.is_err() { return },
+                changed = leader.changed() => changed?,
                 () = self.suspected.notified() => self.probe_suspects(),
                 () = self.env.clock.sleep(task), if task < wait => self.run_due_tasks().await,
                 () = self.env.clock.sleep(wait) => {
@@ -237,6 +239,7 @@ impl ControllerHost {
                 }
             }
         }
+        Ok(())
     }
 
     /// Fences brokers whose session has ended.
