@@ -17,18 +17,16 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use indexmap::map::Entry;
-use ottla_protocol::fetch::{FetchPartition, FetchRecords, FetchRequest, PartitionData};
+use ottla_protocol::fetch::{
+    FetchMetadata, FetchPartition, FetchRecords, FetchRequest, PartitionData,
+};
 use ottla_protocol::{ErrorCode, Monotonic, Offset, TopicRef};
 use parking_lot::Mutex;
 
 /// A session unused for this long may make room for another (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
-/// Session epoch of a request that wants no session, or ends its own.
-const FINAL_EPOCH: i32 = -1;
-/// Session epoch of a request that wants a new session.
-const INITIAL_EPOCH: i32 = 0;
 /// Id of "no session".
-const NO_SESSION: i32 = 0;
+const NO_SESSION: i32 = FetchMetadata::INVALID_SESSION_ID;
 
 /// The sessions of a node: Kafka's `FetchSessionCache`.
 pub(crate) struct FetchSessions {
@@ -76,18 +74,21 @@ impl FetchSessions {
         random: impl FnMut() -> u64,
     ) -> Result<FetchContext, ErrorCode> {
         let mut sessions = self.sessions.lock();
-        if request.session_epoch != FINAL_EPOCH && request.session_epoch != INITIAL_EPOCH {
+        if request.session_epoch != FetchMetadata::FINAL_EPOCH
+            && request.session_epoch != FetchMetadata::INITIAL_EPOCH
+        {
             return resume(&mut sessions, request, now);
         }
         if request.session_id != NO_SESSION {
             sessions.remove(&request.session_id);
         }
         let partitions = requested(request);
-        let session_id = if request.session_epoch == FINAL_EPOCH || partitions.is_empty() {
-            NO_SESSION
-        } else {
-            self.open(&mut sessions, &partitions, now, random)
-        };
+        let session_id =
+            if request.session_epoch == FetchMetadata::FINAL_EPOCH || partitions.is_empty() {
+                NO_SESSION
+            } else {
+                self.open(&mut sessions, &partitions, now, random)
+            };
         Ok(FetchContext { session_id, incremental: false, partitions })
     }
 
@@ -166,7 +167,7 @@ fn resume(
         return Err(ErrorCode::InvalidFetchSessionEpoch);
     }
     session.update(request)?;
-    session.epoch = if session.epoch == i32::MAX { 1 } else { session.epoch + 1 };
+    session.epoch = FetchMetadata::next_epoch(session.epoch);
     session.last_used = now;
     if session.partitions.is_empty() {
         sessions.remove(&session_id);

@@ -4,11 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
+use ottla_protocol::fetch::{FetchMetadata, FetchPartition, FetchRequest};
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, StrBytes, TopicId, TopicPartition, TopicRef};
-
-/// The epoch of a request that ends a session, or wants none.
-const FINAL_EPOCH: i32 = -1;
 
 /// What is wanted of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +21,7 @@ pub(super) struct Wanted {
 /// A session with one broker.
 #[derive(Debug, Default)]
 pub(super) struct FetchSession {
-    id: i32,
-    /// That of the next request; 0 asks for a new session.
-    epoch: i32,
+    metadata: FetchMetadata,
     by_id: bool,
     partitions: BTreeMap<TopicPartition, Wanted>,
     names: BTreeMap<TopicRef, Arc<str>>,
@@ -44,8 +39,8 @@ impl FetchSession {
             self.restart();
             self.by_id = by_id;
         }
-        (request.session_id, request.session_epoch) = (self.id, self.epoch);
-        if self.epoch == 0 {
+        self.metadata.stamp(request);
+        if self.metadata.is_full() {
             self.partitions.clear();
             self.names.clear();
         }
@@ -57,12 +52,7 @@ impl FetchSession {
         for (partition, known) in forgotten {
             self.partitions.remove(&partition);
             let topic = self.topic_ref(&partition, &known);
-            match request.forgotten_topics.last_mut() {
-                Some(last) if last.topic == topic => last.partitions.push(partition.partition),
-                _ => request
-                    .forgotten_topics
-                    .push(ForgottenTopic { topic, partitions: vec![partition.partition] }),
-            }
+            request.forget(topic, partition.partition);
         }
         for (partition, wanted) in wanted {
             if self.partitions.get(partition) != Some(wanted) {
@@ -81,13 +71,8 @@ impl FetchSession {
             partition_max_bytes: wanted.max_bytes,
             ..FetchPartition::default()
         };
-        match request.topics.last_mut() {
-            Some(last) if last.topic == topic => last.partitions.push(row),
-            _ => {
-                self.names.insert(topic.clone(), Arc::clone(&partition.topic));
-                request.topics.push(FetchTopic { topic, partitions: vec![row] });
-            }
-        }
+        self.names.entry(topic.clone()).or_insert_with(|| Arc::clone(&partition.topic));
+        request.add(topic, row);
     }
 
     fn topic_ref(&self, partition: &TopicPartition, wanted: &Wanted) -> TopicRef {
@@ -99,25 +84,12 @@ impl FetchSession {
 
     /// A response came. Whether it may be used; if not, the next request begins anew.
     pub(super) fn answered(&mut self, code: ErrorCode, session_id: i32) -> bool {
-        if !code.is_none() {
-            // The broker has forgotten the session, or is at another place in it.
-            self.restart();
-            return false;
-        }
-        if session_id == 0 {
-            // The broker has no room for a session: everything is said each time.
-            self.restart();
-            self.id = 0;
-        } else {
-            self.id = session_id;
-            self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
-        }
-        true
+        self.metadata.answered(code, session_id)
     }
 
     /// Begins anew with the next request, which also ends the old session.
     pub(super) fn restart(&mut self) {
-        self.epoch = 0;
+        self.metadata.restart();
     }
 
     /// The name of the topic that a response calls `topic`.
@@ -127,11 +99,9 @@ impl FetchSession {
 
     /// The request that ends the session, if there is one.
     pub(super) fn end(&self) -> Option<FetchRequest> {
-        (self.id != 0).then(|| FetchRequest {
-            session_id: self.id,
-            session_epoch: FINAL_EPOCH,
-            ..FetchRequest::default()
-        })
+        let mut request = FetchRequest::default();
+        self.metadata.close()?.stamp(&mut request);
+        Some(request)
     }
 }
 

@@ -56,6 +56,26 @@ impl Default for FetchRequest {
     }
 }
 
+impl FetchRequest {
+    /// Asks for a partition too. Those of a topic are to be added one after the other.
+    pub fn add(&mut self, topic: TopicRef, partition: FetchPartition) {
+        match self.topics.last_mut().filter(|last| last.topic == topic) {
+            Some(last) => last.partitions.push(partition),
+            None => self.topics.push(FetchTopic { topic, partitions: vec![partition] }),
+        }
+    }
+
+    /// Takes a partition out of the session. Those of a topic are to be named one after the other.
+    pub fn forget(&mut self, topic: TopicRef, partition: i32) {
+        match self.forgotten_topics.last_mut().filter(|last| last.topic == topic) {
+            Some(last) => last.partitions.push(partition),
+            None => {
+                self.forgotten_topics.push(ForgottenTopic { topic, partitions: vec![partition] });
+            }
+        }
+    }
+}
+
 /// The part of a [`FetchRequest`] for one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchTopic {

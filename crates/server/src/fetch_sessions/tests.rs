@@ -153,7 +153,7 @@ fn a_session_names_topics_one_way() {
 #[test]
 fn a_partition_named_twice_is_read_once() {
     let sessions = FetchSessions::new(10);
-    let mut twice = request(0, FINAL_EPOCH, &[1, 0, 1]);
+    let mut twice = request(0, FetchMetadata::FINAL_EPOCH, &[1, 0, 1]);
     twice.topics[0].partitions[2].fetch_offset = Offset(7);
     let context = sessions.begin(&twice, NOW, ids()).unwrap();
     assert_eq!(order(&context), [1, 0]);

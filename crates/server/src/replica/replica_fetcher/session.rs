@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
+use ottla_protocol::fetch::{FetchMetadata, FetchPartition, FetchRequest};
 use ottla_protocol::{ErrorCode, TopicRef};
 
 use super::Key;
@@ -11,9 +11,7 @@ use super::Key;
 /// A session with one leader. Kafka's `FetchSessionHandler`.
 #[derive(Debug, Default)]
 pub(super) struct FetchSession {
-    id: i32,
-    /// That of the next request; 0 asks for a new session.
-    epoch: i32,
+    metadata: FetchMetadata,
     /// What the leader was asked for last, of each partition in the session.
     asked: BTreeMap<Key, FetchPartition>,
     /// Partitions that may have to be said anew.
@@ -37,20 +35,19 @@ impl FetchSession {
         request: &mut FetchRequest,
         wanted: impl Fn(&Key) -> Option<FetchPartition>,
     ) {
-        (request.session_id, request.session_epoch) = (self.id, self.epoch);
-        let is_new = self.epoch == 0;
-        if is_new {
+        self.metadata.stamp(request);
+        if self.metadata.is_full() {
             self.changed.extend(std::mem::take(&mut self.asked).into_keys());
         }
         for key in std::mem::take(&mut self.changed) {
             match wanted(&key) {
                 Some(row) if self.asked.get(&key) == Some(&row) => {}
                 Some(row) => {
-                    add(&mut request.topics, key, row.clone());
+                    request.add(TopicRef::Id(key.0), row.clone());
                     self.asked.insert(key, row);
                 }
                 None if self.asked.remove(&key).is_some() => {
-                    forget(&mut request.forgotten_topics, key);
+                    request.forget(TopicRef::Id(key.0), key.1);
                 }
                 None => {}
             }
@@ -64,41 +61,12 @@ impl FetchSession {
 
     /// A response came. Whether it may be used; if not, the next request begins anew.
     pub(super) fn answered(&mut self, error: ErrorCode, session_id: i32) -> bool {
-        if error != ErrorCode::None {
-            // The leader has forgotten the session, or is at another place in it.
-            self.restart();
-            return false;
-        }
-        if session_id == 0 {
-            // The leader has no room for a session: everything is said each time.
-            self.restart();
-            self.id = 0;
-        } else {
-            self.id = session_id;
-            self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
-        }
-        true
+        self.metadata.answered(error, session_id)
     }
 
     /// Begins anew with the next request, which also ends the old session.
     pub(super) fn restart(&mut self) {
-        self.epoch = 0;
-    }
-}
-
-fn add(topics: &mut Vec<FetchTopic>, (topic, _): Key, row: FetchPartition) {
-    let topic = TopicRef::Id(topic);
-    match topics.last_mut().filter(|last| last.topic == topic) {
-        Some(last) => last.partitions.push(row),
-        None => topics.push(FetchTopic { topic, partitions: vec![row] }),
-    }
-}
-
-fn forget(topics: &mut Vec<ForgottenTopic>, (topic, index): Key) {
-    let topic = TopicRef::Id(topic);
-    match topics.last_mut().filter(|last| last.topic == topic) {
-        Some(last) => last.partitions.push(index),
-        None => topics.push(ForgottenTopic { topic, partitions: vec![index] }),
+        self.metadata.restart();
     }
 }
 
