@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ottla_client::{ConfigChange, ConfigResource, ConfigResourceType};
 use ottla_protocol::BrokerId;
 use serde_json::{Value, json};
@@ -11,22 +11,13 @@ use serde_json::{Value, json};
 use super::confirm::Confirmation;
 use super::output::Format;
 use super::rebalance::{self, Goal, Pace, WEIGHT};
-use super::session::{self, Session, Target, explain, explained};
+use super::session::{self, Session, explain, explained};
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// List the brokers, dead ones too, with what they have and lead.
     List,
     /// Move everything from a broker to the others, so that it can be taken away.

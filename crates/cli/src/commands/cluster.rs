@@ -6,30 +6,21 @@ mod voters;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ottla_client::{ClientError, ConfigResource, ConfigResourceType, TopicDescription};
 use ottla_protocol::{ApiKey, BrokerId};
 use serde_json::{Value, json};
 
 use super::output::Format;
 use super::rebalance::{self, Goal, Pace};
-use super::session::{self, Session, Target, explain, explained};
+use super::session::{self, Session, explain, explained};
 use super::text;
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     #[command(flatten)]
     Local(local::Task),
     #[command(flatten)]
@@ -37,7 +28,7 @@ enum Task {
 }
 
 #[derive(Subcommand)]
-enum OfCluster {
+pub(crate) enum OfCluster {
     /// Show the brokers of the cluster, and which speaks for the controller.
     Describe,
     /// Check brokers, leaders, replicas and disks.

@@ -3,33 +3,24 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ottla_client::{ConfigChange, ConfigEntry, ConfigResource, ConfigResourceType, ConfigSource};
 use ottla_protocol::ErrorCode;
 use serde_json::{Value, json};
 
 use super::key_and_value;
 use super::output::Format;
-use super::session::{self, Session, Target, explain, explained, nearest, refusal};
+use super::session::{self, Session, explain, explained, nearest, refusal};
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 /// What has a configuration, as people name it.
 const RESOURCES: &str =
     "topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME";
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// Print the value of a key.
     Get {
         /// topic/NAME, broker/ID, brokers (the default of all), group/NAME or client-metrics/NAME.

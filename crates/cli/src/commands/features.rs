@@ -3,27 +3,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ottla_client::{FeatureUpdate, FeatureUpgrade};
 use serde_json::{Value, json};
 
 use super::confirm::Confirmation;
 use super::output::Format;
-use super::session::{self, Session, Target, explain, explained};
+use super::session::{self, Session, explain, explained};
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// List the features that brokers know, and the level that the cluster has.
     List,
     /// Change the level of a feature.

@@ -5,31 +5,22 @@ mod reset;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ottla_client::{GroupDescription, OffsetQuery};
 use ottla_protocol::{ErrorCode, TopicPartition};
 use serde_json::{Value, json};
 
 use super::confirm::Confirmation;
 use super::output::Format;
-use super::session::{self, Session, Target, chosen, explain, explained, nearest, refusal};
+use super::session::{self, Session, chosen, explain, explained, nearest, refusal};
 use super::text;
 use super::topic::offsets;
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// List groups.
     List {
         /// Only those in this state: Stable, Empty, PreparingRebalance, CompletingRebalance, Dead.

@@ -5,29 +5,20 @@ mod tree;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use ottla_client::{ConfigResource, ConfigResourceType};
 use ottla_protocol::ApiKey;
 use serde_json::json;
 
 use self::tree::{Parts, Tree};
 use super::output::Format;
-use super::session::{self, Session, Target, explained, nearest};
+use super::session::{self, Session, explained, nearest};
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// List what is below a path.
     Ls {
         /// The path.

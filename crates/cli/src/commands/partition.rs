@@ -11,23 +11,14 @@ use serde_json::{Value, json};
 
 use super::confirm::Confirmation;
 use super::output::Format;
-use super::session::{self, Session, Target, explain, explained, refusal};
+use super::session::{self, Session, explain, explained, refusal};
 use super::{row, text};
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// Give partitions back to their preferred leader, the first of their replicas.
     ElectLeaders(Elect),
     /// Give partitions other replicas. It shows what it would do; --yes begins it.
@@ -76,7 +67,7 @@ impl Scope {
 }
 
 #[derive(Args)]
-struct Elect {
+pub(crate) struct Elect {
     #[command(flatten)]
     scope: Scope,
     /// Elect any replica that is alive where none in sync is: records that only others have are lost.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::key_and_value;
 use super::output::Format;
-use super::session::{self, Session, Target, explain};
+use super::session::{self, Session, explain};
 use crate::failure::Failure;
 
 /// The keys there are, each with what it limits.
@@ -21,19 +21,10 @@ const KEYS: [(&str, &str); 5] = [
     ("connection_creation_rate", "connections per second, of an IP address"),
 ];
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// List the quotas that are set.
     List(Entity),
     /// Set quotas: producer_byte_rate, consumer_byte_rate, request_percentage,
@@ -57,7 +48,7 @@ enum Task {
 
 /// Whom a quota holds.
 #[derive(Args)]
-struct Entity {
+pub(crate) struct Entity {
     /// A user; `default` for all that have none of their own.
     #[arg(long)]
     user: Option<String>,

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 use ottla_client::{Admin, Client, ClientError, ConnectionOptions};
 use ottla_env::Env;
 use ottla_protocol::{ErrorCode, TopicPartition};
 
+use super::output::Format;
 use super::profile;
 use crate::failure::Failure;
 
@@ -46,6 +47,18 @@ pub(crate) struct Target {
         help_heading = "Cluster"
     )]
     timeout: u64,
+}
+
+/// What a command with tasks is told: which cluster, how to print, and what to do.
+#[derive(Args)]
+pub(crate) struct Options<Task: Subcommand> {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    #[command(subcommand)]
+    pub(crate) task: Task,
 }
 
 /// A cluster to be asked.

@@ -17,22 +17,13 @@ use serde_json::{Value, json};
 use super::confirm::Confirmation;
 use super::key_and_value;
 use super::output::Format;
-use super::session::{self, Session, Target, explain, explained, refusal};
+use super::session::{self, Session, explain, explained, refusal};
 use crate::failure::Failure;
 
-#[derive(Args)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    target: Target,
-    /// How results are printed.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    #[command(subcommand)]
-    task: Task,
-}
+pub(crate) type Options = session::Options<Task>;
 
 #[derive(Subcommand)]
-enum Task {
+pub(crate) enum Task {
     /// Make a topic.
     Create(Create),
     /// List topics.
@@ -64,7 +55,7 @@ enum Task {
 }
 
 #[derive(Args)]
-struct Create {
+pub(crate) struct Create {
     /// Its name.
     topic: String,
     /// Partitions [default: num.partitions of the broker].
@@ -88,7 +79,7 @@ struct Create {
 #[command(group(
     ArgGroup::new("change").args(["partitions", "config", "unset"]).required(true).multiple(true)
 ))]
-struct Alter {
+pub(crate) struct Alter {
     /// The topic.
     topic: String,
     /// How many partitions it shall have; more than now. Keys may go to other partitions then.

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(40);
 
 #[derive(Subcommand)]
-pub(super) enum Task {
+pub(crate) enum Task {
     /// Run a cluster of several nodes on this machine, to try things out; Ctrl-C stops it.
     Start(Start),
     /// Show the nodes of that cluster.
@@ -45,14 +45,14 @@ pub(super) enum Task {
 }
 
 #[derive(Args)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Where the cluster's files are.
     #[arg(long, value_name = "DIR", default_value = "ottla-cluster")]
     dir: PathBuf,
 }
 
 #[derive(Args)]
-pub(super) struct Start {
+pub(crate) struct Start {
     /// How many nodes [default: those that are there, else 3].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=15))]
     nodes: Option<u16>,
@@ -64,7 +64,7 @@ pub(super) struct Start {
 }
 
 #[derive(Args)]
-pub(super) struct OfNode {
+pub(crate) struct OfNode {
     /// The node.
     #[arg(value_name = "ID", value_parser = clap::value_parser!(i32).range(1..))]
     node: i32,

@@ -14,7 +14,7 @@ use super::super::session::{Session, explain, explained};
 use crate::failure::Failure;
 
 #[derive(Args)]
-pub(super) struct Voters {
+pub(crate) struct Voters {
     #[command(subcommand)]
     change: Option<Change>,
 }

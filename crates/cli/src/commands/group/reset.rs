@@ -18,7 +18,7 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("mode").required(true)), group(ArgGroup::new("scope").required(true)))]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// The group.
     group: String,
     /// TOPIC, or TOPIC:PARTITION,PARTITION; may be given many times.

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// TOPIC, or TOPIC:PARTITION,PARTITION.
     #[arg(required = true, value_name = "TOPIC[:PARTITIONS]")]
     topics: Vec<String>,

@@ -16,7 +16,7 @@ use super::Scope;
 use crate::failure::Failure;
 
 #[derive(Args)]
-pub(super) struct Reassign {
+pub(crate) struct Reassign {
     /// TOPIC, or TOPIC:PARTITION,PARTITION.
     #[arg(required = true, value_name = "TOPIC[:PARTITIONS]")]
     topics: Vec<String>,
@@ -30,7 +30,7 @@ pub(super) struct Reassign {
 }
 
 #[derive(Args)]
-pub(super) struct Cancel {
+pub(crate) struct Cancel {
     #[command(flatten)]
     scope: Scope,
     #[command(flatten)]

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("end").required(true)))]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// TOPIC, or TOPIC:PARTITION,PARTITION.
     #[arg(required = true, value_name = "TOPIC[:PARTITIONS]")]
     topics: Vec<String>,
