@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use ottla_config::BrokerConfig;
@@ -41,8 +40,6 @@ pub(crate) struct Broker {
     config: Arc<BrokerConfig>,
     dynamic_config: DynamicConfig,
     cluster_id: String,
-    /// Of the registration that holds; see [`BrokerLifecycle`](crate::broker_lifecycle::BrokerLifecycle).
-    epoch: AtomicI64,
     cache: Arc<MetadataCache>,
     channel: ControllerChannel,
     /// Rung when a heartbeat has something to tell.
@@ -76,7 +73,6 @@ impl Broker {
             env: env.clone(),
             dynamic_config,
             cluster_id,
-            epoch: AtomicI64::new(epoch.0),
             cache,
             channel,
             news: Notify::new(),
@@ -238,15 +234,10 @@ impl Broker {
         &self.dynamic_config
     }
 
-    /// The registration of this broker.
+    /// The registration of this broker that holds; see
+    /// [`BrokerLifecycle`](crate::broker_lifecycle::BrokerLifecycle).
     pub(crate) fn epoch(&self) -> BrokerEpoch {
-        BrokerEpoch(self.epoch.load(Ordering::Acquire))
-    }
-
-    /// The broker has registered anew.
-    pub(crate) fn set_epoch(&self, epoch: BrokerEpoch) {
-        self.epoch.store(epoch.0, Ordering::Release);
-        self.replicas.set_epoch(epoch);
+        self.replicas.epoch()
     }
 
     /// Rung when the next heartbeat should not wait for its time.

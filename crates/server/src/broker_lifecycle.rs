@@ -103,12 +103,6 @@ impl BrokerLifecycle {
         broker.news().notify_one();
     }
 
-    /// Waits until the broker is in service.
-    pub(crate) async fn wait_unfenced(&self) {
-        let mut standing = self.standing.subscribe();
-        let _never_closed = standing.wait_for(|standing| standing.is_unfenced).await;
-    }
-
     /// Has the broker give up what it leads, and waits until it has, or `limit` is over; whether it has.
     pub(crate) async fn controlled_shutdown(&self, broker: &Broker, limit: Duration) -> bool {
         self.wants_to_stop.send_replace(true);
@@ -184,7 +178,7 @@ impl BrokerLifecycle {
         match self.channel.call(&self.registration).await {
             Ok(response) if response.error_code == 0 => {
                 warn!(epoch = response.broker_epoch, "the broker has registered again");
-                broker.set_epoch(BrokerEpoch(response.broker_epoch));
+                broker.replicas().set_epoch(BrokerEpoch(response.broker_epoch));
             }
             Ok(response) => {
                 let reason = ErrorCode::from_wire(response.error_code);

@@ -13,10 +13,10 @@ use ottla_protocol::messages::DescribeClusterRequest;
 use ottla_protocol::{ErrorCode, Uuid, format_uuid, message};
 use tracing::info;
 
+use crate::handlers::controller_apis::CONTROLLERS;
+
 /// Between two rounds of questions.
 const ROUND: Duration = Duration::from_millis(100);
-/// `endpoint_type`: controllers (KIP-919).
-const CONTROLLERS: i8 = 2;
 
 /// The id of the cluster that `config` names the voters of; waits until there is one.
 pub(crate) async fn agree_on_cluster_id(env: &Env, config: &BrokerConfig) -> String {

@@ -12,6 +12,7 @@ use ottla_env::Env;
 use ottla_protocol::messages::{EnvelopeRequest, EnvelopeResponse, RequestResponsePair};
 use ottla_protocol::{ApiKey, ErrorCode, Monotonic, Request, Response, envelope, message};
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::controller_host::ControllerHost;
 use crate::handlers::controller_apis;
@@ -19,6 +20,7 @@ use crate::metadata_cache::MetadataCache;
 use crate::network::ConnectionContext;
 use crate::quorum::{LeaderAndEpoch, Voter};
 use crate::replica::FetchedRecords;
+use crate::voter_connections::{Known, wait_dead};
 
 /// Between two tries of a request that found no active controller.
 const RETRY_BACKOFF: Duration = Duration::from_millis(50);
@@ -40,8 +42,46 @@ impl ActiveController {
         let known = self.here.as_ref().map(|host| host.quorum().describe().addresses);
         let known = known.unwrap_or_default();
         let mut voters = known.iter().chain(&*self.voters);
-        let voter = voters.find(|voter| voter.node_id == id)?;
-        Some(format!("{}:{}", voter.host, voter.port))
+        voters.find(|voter| voter.node_id == id).map(Voter::address)
+    }
+
+    /// Whether `id` is this node.
+    fn is_here(&self, id: i32) -> bool {
+        self.here.as_ref().is_some_and(|host| host.config().node.node_id.0 == id)
+    }
+}
+
+/// Watches whoever leads the metadata quorum from elsewhere, and tells when its process is dead: an election, or asking
+/// others, need not wait for silence to last.
+pub(crate) fn watch_leader(
+    env: &Env,
+    active: &ActiveController,
+    vanished: impl Fn(i32) + Send + Sync + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (env, active) = (env.clone(), active.clone());
+    async move {
+        let mut leader = active.leader.clone();
+        loop {
+            let elsewhere = leader.borrow_and_update().leader.filter(|id| !active.is_here(*id));
+            let dead = async {
+                if let Some((id, address)) =
+                    elsewhere.and_then(|id| Some((id, active.address(id)?)))
+                {
+                    wait_dead(&env, &address, Known::Nothing).await;
+                    warn!(
+                        id,
+                        "the leader of the metadata quorum is dead: its connection broke and its port refuses"
+                    );
+                    vanished(id);
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                biased;
+                changed = leader.changed() => if changed.is_err() { return },
+                () = dead => {}
+            }
+        }
     }
 }
 
@@ -136,7 +176,7 @@ impl ControllerChannel {
         }
         // A connection to a former controller is of no use; nor is one to ourselves, for we do not know yet that we are it.
         *kept = None;
-        if self.active.here.as_ref().is_some_and(|host| host.config().node.node_id.0 == id) {
+        if self.active.is_here(id) {
             return Err(ChannelError::NoController);
         }
         let address = self.active.address(id).ok_or(ChannelError::NoController)?;

@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 
 use crate::metadata_cache::MetadataCache;
 use crate::quorum::{
-    LeaderAndEpoch, MetadataQuorum, ProposeError, QuorumError, QuorumOptions, Voter, VoterTransport,
+    LeaderAndEpoch, MetadataQuorum, ProposeError, QuorumError, QuorumOptions, VoterTransport,
 };
 use crate::quotas::ClientQuotas;
 use crate::voter_connections::{Known, wait_dead};
@@ -172,29 +172,12 @@ impl ControllerHost {
                     }
                 } else {
                     self.active_in.store(NOT_ACTIVE, Ordering::Release);
-                    tokio::select! {
-                        biased;
-                        changed = leader.changed() => if changed.is_err() { return },
-                        () = self.wait_leader_dead(now.leader) => {}
+                    if leader.changed().await.is_err() {
+                        return;
                     }
                 }
             }
         })
-    }
-
-    /// Watches whoever leads the quorum, so that an election need not wait for silence to last. Never completes.
-    async fn wait_leader_dead(&self, leader: Option<i32>) {
-        let addresses = self.quorum.describe().addresses;
-        let leader = addresses.into_iter().find(|voter| Some(voter.node_id) == leader);
-        if let Some(Voter { node_id, host, port }) = leader {
-            wait_dead(&self.env, &format!("{host}:{port}"), Known::Nothing).await;
-            warn!(
-                node_id,
-                "the leader of the metadata quorum is dead: its connection broke and its port refuses"
-            );
-            self.quorum.voter_vanished(node_id);
-        }
-        std::future::pending().await
     }
 
     /// Leads until another does; an error says that the quorum has stopped.

@@ -13,7 +13,8 @@
 //!
 //! # Invariants
 //! - Nothing here decides: decisions are made by the pure crates, under the lock of the one thing they are about.
-//! - No lock is held across an await, but the controller's turn and the block of producer ids.
+//! - No lock is held across an await, but the controller's turn, the block of producer ids, and the place of a connection
+//!   while it is made.
 //!
 //! # Not here
 //! What bytes mean (`protocol`), how they lie on the disk (`storage`), the command line (`cli`).

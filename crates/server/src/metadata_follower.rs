@@ -97,9 +97,10 @@ impl MetadataFollower {
         self.progress.clone()
     }
 
-    /// For who watches the leader.
-    pub(crate) fn watch(&self) -> FollowerWatch {
-        FollowerWatch { leader: self.leader.clone(), vanished: Arc::clone(&self.vanished) }
+    /// To be called when the process of the leader is known to be dead: the others are asked at once.
+    pub(crate) fn vanished(&self) -> impl Fn(i32) + Send + Sync + use<> {
+        let vanished = Arc::clone(&self.vanished);
+        move |_leader| vanished.notify_one()
     }
 
     /// Completes when it has failed, and says why. It cannot go on: the node has to start again.
@@ -109,24 +110,6 @@ impl MetadataFollower {
             while progress.changed().await.is_ok() {}
             failure.lock().clone().unwrap_or_else(|| "it was stopped".to_owned())
         }
-    }
-}
-
-/// Knows who leads, and hears of his death.
-pub(crate) struct FollowerWatch {
-    leader: watch::Receiver<LeaderAndEpoch>,
-    vanished: Arc<Notify>,
-}
-
-impl FollowerWatch {
-    /// Who leads, as far as the voters told. Closes when the follower has failed.
-    pub(crate) fn leader(&self) -> watch::Receiver<LeaderAndEpoch> {
-        self.leader.clone()
-    }
-
-    /// The process of the leader is known to be dead: the others are asked at once.
-    pub(crate) fn leader_vanished(&self) {
-        self.vanished.notify_one();
     }
 }
 

@@ -54,7 +54,6 @@ mod voter_sets;
 pub(crate) use description::{QuorumDescription, ReplicaState};
 pub(crate) use errors::{ChangeVotersError, ProposeError, QuorumError};
 pub use messages::decode_anything as decode_quorum_message;
-pub(crate) use observers::CommittedData;
 pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
 pub(crate) use pulling::{News, Pulled, Puller};
 pub use quorum_state::{QuorumStateContents, read_quorum_state};
@@ -402,28 +401,6 @@ impl MetadataQuorum {
             let _nobody_waits = done.send(change.await);
         });
         changed.await.unwrap_or_else(|_| Err(ChangeVotersError::Fault(self.why_stopped())))
-    }
-
-    /// What is committed and applied here after `offset`, where the record before it is of `epoch`: at
-    /// most `max_bytes`, but at least a batch.
-    #[allow(
-        dead_code,
-        reason = "observers ask with messages; a node that has the log may ask here"
-    )]
-    pub(crate) async fn committed_after(
-        &self,
-        offset: i64,
-        epoch: i32,
-        max_bytes: usize,
-    ) -> io::Result<CommittedData> {
-        let observers = &self.answers.observers;
-        observers.committed_after((offset, epoch), max_bytes, &self.storage).await
-    }
-
-    /// Offset of the first record that is not known to be committed and applied here.
-    #[allow(dead_code, reason = "to wait for more of the above")]
-    pub(crate) fn committed(&self) -> watch::Receiver<i64> {
-        self.progress.applied.subscribe()
     }
 
     /// The state of the quorum as this node knows it.

@@ -14,6 +14,8 @@
 mod alter_partition;
 mod context;
 mod fetched_records;
+#[cfg(test)]
+pub(crate) mod one_of_two;
 mod partition;
 mod replica_fetcher;
 mod replica_manager;

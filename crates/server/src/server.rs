@@ -1,8 +1,8 @@
 //! Starting and stopping a node. Kafka's `BrokerLifecycleManager` and `BrokerServer.startup`.
 //!
 //! ```text
-//! log dirs locked, logs recovered ─► sockets bound ─► metadata quorum elected ─► broker registered, unfenced
-//!                                          ─► partitions opened, groups loading ─► requests served
+//! controller listeners served ─► cluster agreed on ─► log dirs locked, logs recovered ─► metadata log followed
+//!            ─► broker registered, fenced ─► partitions opened, groups loading ─► requests served ─► unfenced
 //! ```
 
 use std::net::SocketAddr;
@@ -24,18 +24,18 @@ use crate::broker::Broker;
 use crate::broker_lifecycle::{BrokerLifecycle, RegisterError};
 use crate::cluster_identity::agree_on_cluster_id;
 use crate::cold_reads::ColdReads;
-use crate::controller_channel::{ActiveController, ControllerChannel};
+use crate::controller_channel::{ActiveController, ControllerChannel, watch_leader};
 use crate::controller_host::{ControllerHost, ControllerStartError};
 use crate::handlers::controller_apis::ControllerListener;
 use crate::handlers::dispatch;
 use crate::log_dirs;
 use crate::metadata_cache::MetadataCache;
-use crate::metadata_follower::{FollowerOptions, FollowerWatch, MetadataFollower};
+use crate::metadata_follower::{FollowerOptions, MetadataFollower};
 use crate::metrics::MetricsListener;
 use crate::network::{BoundSockets, ListenError, SocketServer};
 use crate::quorum::{QuorumOptions, Voter};
 use crate::quotas::ClientQuotas;
-use crate::voter_connections::{Known, VoterConnections, wait_dead};
+use crate::voter_connections::VoterConnections;
 
 /// How often retention, flushes and checkpoints are looked at; each has its own interval.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
@@ -268,10 +268,9 @@ impl Node {
         if !config.node.is_controller {
             let follower = self.start_follower()?;
             let leader = follower.leader();
-            let active = ActiveController { leader, voters: Arc::clone(&voters), here: None };
-            let watching = watch_leader(env.clone(), follower.watch(), voters);
+            let active = ActiveController { leader, voters, here: None };
             let background = vec![
-                env.spawn("controller watch", watching),
+                env.spawn("quorum leader watch", watch_leader(env, &active, follower.vanished())),
                 watch_metadata_log(env, follower.stopped(), failure.clone()),
             ];
             return Ok(MetadataLog {
@@ -283,12 +282,15 @@ impl Node {
         }
         let controller = self.start_controller().await?;
         listener.host.get_or_init(|| Arc::clone(&controller));
-        let background = vec![
-            env.spawner.spawn("controller", Arc::clone(&controller).run()),
-            watch_metadata_log(env, controller.stopped(), failure.clone()),
-        ];
         let (leader, here) = (controller.quorum().leader(), Some(Arc::clone(&controller)));
         let active = ActiveController { leader, voters, here };
+        let quorum = Arc::clone(controller.quorum());
+        let vanished = move |leader| quorum.voter_vanished(leader);
+        let background = vec![
+            env.spawner.spawn("controller", Arc::clone(&controller).run()),
+            env.spawn("quorum leader watch", watch_leader(env, &active, vanished)),
+            watch_metadata_log(env, controller.stopped(), failure.clone()),
+        ];
         Ok(MetadataLog { controller: Some(controller), follower: None, active, background })
     }
 
@@ -389,7 +391,6 @@ impl Node {
         background.push(env.spawn("heartbeats", heartbeats));
         background.extend(metrics.map(|metrics| metrics.serve(env, &broker)));
         lifecycle.ready(&broker);
-        lifecycle.wait_unfenced().await;
         cache.wait_image(|image| image.broker(id).is_some_and(|broker| !broker.fenced)).await;
         Ok(RunningBroker { broker, lifecycle, sockets, background })
     }
@@ -476,6 +477,10 @@ async fn bind_metrics(
     config: &BrokerConfig,
 ) -> Result<Option<MetricsListener>, StartError> {
     let Some(address) = &config.metrics_listener else { return Ok(None) };
+    if !config.node.is_broker {
+        warn!(%address, "metrics.listener is not opened: what is told there is a broker's, and this node is none");
+        return Ok(None);
+    }
     let bound = MetricsListener::bind(env, address).await;
     let refused = |error| format!("cannot listen on metrics.listener={address}: {error}");
     bound.map(Some).map_err(|error| StartError::Listen(refused(error)))
@@ -604,32 +609,6 @@ fn watch_metadata_log(
         error!(%reason, "the node cannot go on");
         failure.send_replace(Some(reason));
     })
-}
-
-/// Has a follower ask others at once when the process of the active controller is dead.
-async fn watch_leader(env: Env, follower: FollowerWatch, voters: Arc<[Voter]>) {
-    let mut leader = follower.leader();
-    loop {
-        let now = leader.borrow_and_update().leader;
-        let address = voters.iter().find(|voter| Some(voter.node_id) == now);
-        let address = address.map(|voter| format!("{}:{}", voter.host, voter.port));
-        let dead = async {
-            match address {
-                Some(address) => wait_dead(&env, &address, Known::Nothing).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            changed = leader.changed() => if changed.is_err() { return },
-            () = dead => {
-                follower.leader_vanished();
-                if leader.changed().await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
 }
 
 /// Does `work` on the logs every `interval`, where blocking hurts nobody.

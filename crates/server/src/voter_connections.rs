@@ -40,7 +40,7 @@ impl VoterTransport for VoterConnections {
         request: Bytes,
         limit: Duration,
     ) -> BoxFuture<'static, io::Result<Bytes>> {
-        let (shared, address) = (Arc::clone(&self.0), format!("{}:{}", to.host, to.port));
+        let (shared, address) = (Arc::clone(&self.0), to.address());
         async move {
             let connection = shared.connection(&address, limit).await?;
             let called = connection.call_opaque(ApiKey::QuorumMessage, &request, limit).await;

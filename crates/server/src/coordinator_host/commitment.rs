@@ -8,7 +8,7 @@ use ottla_env::{BoxFuture, Env};
 use ottla_protocol::{ErrorCode, LeaderEpoch, Offset};
 use tokio::sync::watch;
 
-use crate::replica::{Partition, Subscription, WaitFor};
+use crate::replica::Partition;
 
 /// Completes when what an answer tells of is committed, or with what its client is told instead.
 pub(crate) type Committing = BoxFuture<'static, Result<(), ErrorCode>>;
@@ -36,7 +36,7 @@ impl Commitments {
 
     /// Whether this broker still leads in the epoch of the shard.
     pub(super) fn leads(&self) -> bool {
-        leads(&self.partition, self.epoch)
+        self.partition.leads_in(self.epoch)
     }
 
     /// Whoever waits is told to look for the coordinator elsewhere.
@@ -63,34 +63,11 @@ impl Commitments {
                 tokio::select! {
                     biased;
                     () = lost => Err(ErrorCode::NotLeaderOrFollower),
-                    committed = committed(&partition, epoch, end) => committed,
+                    committed = partition.wait_high_watermark(epoch, end) => committed,
                 }
             };
             let waited = env.timeout(timeout, waiting).await;
             waited.unwrap_or(Err(ErrorCode::RequestTimedOut)).map_err(append_error)
         }))
-    }
-}
-
-fn leads(partition: &Partition, epoch: LeaderEpoch) -> bool {
-    partition.is_leader() && partition.leader_epoch() == epoch
-}
-
-async fn committed(
-    partition: &Arc<Partition>,
-    epoch: LeaderEpoch,
-    end: Offset,
-) -> Result<(), ErrorCode> {
-    let subscription = Subscription::new(vec![Arc::clone(partition)], WaitFor::Commit);
-    loop {
-        let reached = partition.high_watermark() >= end;
-        // In this order: a high watermark that was seen before the epoch ended is one of this epoch.
-        if !leads(partition, epoch) {
-            return Err(ErrorCode::NotLeaderOrFollower);
-        }
-        if reached {
-            return Ok(());
-        }
-        subscription.changed().await;
     }
 }

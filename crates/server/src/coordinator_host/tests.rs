@@ -1,84 +1,40 @@
 //! A shard on a partition with several replicas: who is told what, and when.
 
-use ottla_metadata::record::{PartitionRecord, TopicRecord};
-use ottla_metadata::{MetadataDelta, MetadataImage, MetadataRecord};
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use ottla_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
-use ottla_protocol::{
-    BrokerEpoch, BrokerId, LeaderEpoch, TopicId, TopicPartition, TopicRef, message,
-};
-use ottla_storage::{LogManager, LogManagerOptions};
-use tempfile::TempDir;
+use ottla_protocol::{LeaderEpoch, TopicPartition, message};
 
 use super::*;
-use crate::replica::ReplicaManager;
+use crate::replica::one_of_two::OneOfTwo;
 
 const GROUP: &str = "billing";
-const ID: TopicId = TopicId::from_bytes([9; 16]);
 
 /// Broker 1, which holds the only partition of `__consumer_offsets` together with broker 2.
 struct Node {
     groups: Arc<CoordinatorHost>,
-    replicas: ReplicaManager,
-    image: MetadataImage,
-    _dir: TempDir,
+    broker: OneOfTwo,
 }
 
 impl Node {
     async fn start(commit_timeout_ms: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let set = [("offsets.commit.timeout.ms", commit_timeout_ms)];
         let (config, _) = BrokerConfig::parse(&[], &set).unwrap();
-        let options = LogManagerOptions {
-            dirs: vec![dir.path().to_owned()],
-            node_id: BrokerId(1),
-            cluster_id: None,
-            config: config.log_manager.clone(),
-            max_open_files: 10,
-        };
-        let env = Env::os();
-        let logs = Arc::new(LogManager::open(env.clone(), options).await.unwrap());
-        let groups = Arc::new(CoordinatorHost::new(env.clone(), &config));
-        let identity = (BrokerId(1), BrokerEpoch(1));
-        let replicas = ReplicaManager::new(&env, identity, Arc::new(config), logs);
-        Self { groups, replicas, image: MetadataImage::default(), _dir: dir }
+        let groups = Arc::new(CoordinatorHost::new(Env::os(), &config));
+        Self { groups, broker: OneOfTwo::start(1, GROUP_METADATA_TOPIC, config).await }
     }
 
     /// What the controller decided about the partition, applied as a node does.
     fn elect(&mut self, leader: i32, epoch: i32, isr: &[i32]) {
-        let topic = TopicRecord { name: Arc::from(GROUP_METADATA_TOPIC), topic_id: ID };
-        let partition = PartitionRecord {
-            partition_id: 0,
-            topic_id: ID,
-            replicas: vec![BrokerId(1), BrokerId(2)],
-            isr: isr.iter().copied().map(BrokerId).collect(),
-            leader: BrokerId(leader),
-            leader_epoch: LeaderEpoch(epoch),
-            partition_epoch: epoch,
-            directories: vec![ottla_protocol::Uuid::default(); 2],
-            removing_replicas: Vec::new(),
-            adding_replicas: Vec::new(),
-            leader_recovery_state: 0,
-            eligible_leader_replicas: None,
-            last_known_elr: None,
-        };
-        let mut image = MetadataImage::default();
-        for record in [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)] {
-            image.replay(&record).unwrap();
-        }
-        let delta = MetadataDelta::between(&self.image, &image);
-        let applied = self.replicas.apply(&delta, &image);
-        self.image = image;
+        let applied = self.broker.hear(leader, epoch, isr);
         applied.resigned.iter().for_each(|it| self.groups.resigned(it.partition));
         applied.leading.into_iter().for_each(|it| self.groups.elected(it));
     }
 
     fn partition(&self) -> Arc<Partition> {
-        let topic = TopicRef::Name(StrBytes::from(GROUP_METADATA_TOPIC));
-        self.replicas.find(&topic, 0).unwrap()
+        self.broker.partition()
     }
 
     fn commit(&self, offset: i64) -> Result<Decided<OffsetCommitResponse>, ErrorCode> {
@@ -201,8 +157,7 @@ async fn a_topic_that_is_deleted_leaves_nobody_waiting() {
     node.elect(1, 0, &[1, 2]);
     node.fetch().await.ok().unwrap();
     let waiting = node.commit(7).ok().unwrap().committing.unwrap();
-    let delta = MetadataDelta::between(&node.image, &MetadataImage::default());
-    let applied = node.replicas.apply(&delta, &MetadataImage::default());
+    let applied = node.broker.hear_of_deletion();
     let gone = TopicPartition::new(GROUP_METADATA_TOPIC, 0);
     assert_eq!(applied.resigned, [gone]);
     node.groups.resigned(0);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use ottla_metadata::{BrokerEpoch, Controller, Outcome};
 use ottla_protocol::messages::{
     AllocateProducerIdsResponse, AlterPartitionResponse, ApiVersionsResponse,
     AssignReplicasToDirsResponse, BrokerHeartbeatRequest, BrokerHeartbeatResponse,
@@ -25,13 +26,13 @@ use super::{
     delete_topics, describe_quorum, elect_leaders, incremental_alter_configs, remove_raft_voter,
     unregister_broker, update_features,
 };
-use crate::controller_host::{ControllerError, ControllerHost};
+use crate::controller_host::ControllerHost;
 use crate::metadata_cache::MetadataCache;
 use crate::network::{Connection, ConnectionContext, Reply};
 use crate::replica::FetchedRecords;
 
 /// `endpoint_type`: controllers (KIP-919).
-const CONTROLLERS: i8 = 2;
+pub(crate) const CONTROLLERS: i8 = 2;
 
 /// Whether the controller alone can answer: a broker passes such requests on (KIP-590).
 pub(super) fn is_for_the_controller(api: ApiKey) -> bool {
@@ -195,36 +196,37 @@ pub(super) fn handle(
         Request::Envelope(request) => open_envelope(host, context, request),
         Request::BrokerRegistration(request) => register_broker(host, request),
         Request::BrokerHeartbeat(request) => broker_heartbeat(host, context, request),
-        Request::AlterPartition(request) => decided(host, async move |host| {
-            let decided = host.decide(|controller, _| controller.alter_partition(&request)).await;
-            decided.unwrap_or_else(|error| {
-                message!(AlterPartitionResponse { error_code: error.error_code().code() })
-            })
-        }),
-        Request::AllocateProducerIds(request) => decided(host, async move |host| {
-            let decided =
-                host.decide(|controller, _| controller.allocate_producer_ids(&request)).await;
-            decided.unwrap_or_else(|error| {
-                message!(AllocateProducerIdsResponse { error_code: error.error_code().code() })
-            })
-        }),
-        Request::AssignReplicasToDirs(request) => decided(host, async move |host| {
-            let decided =
-                host.decide(|controller, _| controller.assign_replicas_to_dirs(&request)).await;
-            decided.unwrap_or_else(|error| {
-                message!(AssignReplicasToDirsResponse { error_code: error.error_code().code() })
-            })
-        }),
+        Request::AlterPartition(request) => decided(
+            host,
+            move |controller| controller.alter_partition(&request),
+            |error_code| message!(AlterPartitionResponse { error_code: error_code }),
+        ),
+        Request::AllocateProducerIds(request) => decided(
+            host,
+            move |controller| controller.allocate_producer_ids(&request),
+            |error_code| message!(AllocateProducerIdsResponse { error_code: error_code }),
+        ),
+        Request::AssignReplicasToDirs(request) => decided(
+            host,
+            move |controller| controller.assign_replicas_to_dirs(&request),
+            |error_code| message!(AssignReplicasToDirsResponse { error_code: error_code }),
+        ),
         request => Answer::Close(format!("{} is not for a controller", request.api_key())),
     }
 }
 
-/// Nodes have several requests on their way, and what one decides is no condition of the next.
-fn decided<R: Into<Response>, F: Future<Output = R> + Send + 'static>(
+/// What the controller decides on by itself. Nodes have several such requests on their way, and what one decides is no
+/// condition of the next.
+fn decided<R: Into<Response> + Send + 'static>(
     host: &Arc<ControllerHost>,
-    decide: impl FnOnce(Arc<ControllerHost>) -> F,
+    decide: impl FnOnce(&Controller) -> Outcome<R> + Send + 'static,
+    refuse: fn(i16) -> R,
 ) -> Answer {
-    Answer::later(decide(Arc::clone(host)))
+    let host = Arc::clone(host);
+    Answer::later(async move {
+        let decided = host.decide(|controller, _| decide(controller)).await;
+        decided.unwrap_or_else(|error| refuse(error.error_code().code()))
+    })
 }
 
 fn register_broker(host: &Arc<ControllerHost>, request: BrokerRegistrationRequest) -> Answer {
@@ -248,7 +250,8 @@ fn register_broker(host: &Arc<ControllerHost>, request: BrokerRegistrationReques
             })
         });
         if response.error_code == ErrorCode::None.code() {
-            host.broker_heard(request.broker_id, response.broker_epoch);
+            let (id, epoch) = (BrokerId(request.broker_id), BrokerEpoch(response.broker_epoch));
+            host.cache().controller().broker_heard(id, epoch, host.env().clock.now());
         }
         response
     })
@@ -270,21 +273,15 @@ fn broker_heartbeat(
     let host = Arc::clone(host);
     Answer::held(async move {
         let decided = host.decide(|controller, _| controller.broker_heartbeat(&request)).await;
-        match decided {
-            Ok(response) => {
-                if response.error_code == ErrorCode::None.code() {
-                    let now = host.env().clock.now();
-                    host.cache().controller().heartbeat_heard(&request, now);
-                }
-                response
-            }
-            Err(error) => refuse_heartbeat(&error),
+        let response = decided.unwrap_or_else(|error| {
+            message!(BrokerHeartbeatResponse { error_code: error.error_code().code() })
+        });
+        if response.error_code == ErrorCode::None.code() {
+            let now = host.env().clock.now();
+            host.cache().controller().heartbeat_heard(&request, now);
         }
+        response
     })
-}
-
-fn refuse_heartbeat(error: &ControllerError) -> BrokerHeartbeatResponse {
-    message!(BrokerHeartbeatResponse { error_code: error.error_code().code() })
 }
 
 /// Answers what a broker passed on for its client.
@@ -343,15 +340,6 @@ fn without_length(frame: Frame<FetchedRecords>) -> Bytes {
         // No answer of the controller holds records.
         Part::Records(_) => None,
     });
-    let whole: Vec<u8> = pieces.flat_map(|bytes| bytes.to_vec()).collect();
+    let whole = pieces.collect::<Vec<Bytes>>().concat();
     Bytes::from(whole).split_off(size_of::<i32>())
-}
-
-/// The controller is told of whoever it hears.
-impl ControllerHost {
-    fn broker_heard(&self, broker: i32, epoch: i64) {
-        let now = self.env().clock.now();
-        let epoch = ottla_metadata::BrokerEpoch(epoch);
-        self.cache().controller().broker_heard(BrokerId(broker), epoch, now);
-    }
 }

@@ -50,12 +50,11 @@ pub(super) fn handle(
     };
     let max_bytes = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut max_bytes = max_bytes.min(broker.config().fetch.max_bytes as usize);
-    // Where no quota is set, the client's name is nobody's concern.
     let follower = (request.replica_id.0 >= 0).then_some(FetchingReplica {
         id: request.replica_id,
         broker_epoch: BrokerEpoch(request.replica_epoch),
     });
-    // Nor is a follower held to any quota of clients.
+    // Where no quota is set, the client's name is nobody's concern; nor is a follower held to any.
     let client = (follower.is_none() && broker.quotas().are_set()).then(|| context.clone());
     if let Some(client) = &client {
         let allowed = broker.quotas().most_to_fetch(client.client());
@@ -260,13 +259,13 @@ impl Fetch {
         partition: &Partition,
         offset: Offset,
     ) -> Option<BrokerId> {
+        if !self.any_replica || self.rack.is_empty() || !partition.is_leader() {
+            return None;
+        }
         let selector = match broker.config().replica_manager.rack_aware_reads {
             true => ReplicaSelector::RackAware,
             false => ReplicaSelector::Leader,
         };
-        if !self.any_replica || self.rack.is_empty() || !partition.is_leader() {
-            return None;
-        }
         let image = broker.image();
         let rack = |id| image.broker(id).and_then(|broker| broker.rack.as_deref());
         let reachable = |id| {

@@ -20,6 +20,14 @@ pub(crate) struct Voter {
     pub(crate) port: u16,
 }
 
+impl Voter {
+    /// `host:port`.
+    pub(crate) fn address(&self) -> String {
+        let Self { host, port, .. } = self;
+        format!("{host}:{port}")
+    }
+}
+
 impl fmt::Display for Voter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node_id, host, port } = self;

@@ -124,6 +124,11 @@ impl ReplicaManager {
         &self.logs
     }
 
+    /// The registration under which this broker fetches.
+    pub(crate) fn epoch(&self) -> BrokerEpoch {
+        self.context.epoch()
+    }
+
     /// The broker has registered anew: it fetches in that epoch from now on (KIP-903).
     pub(crate) fn set_epoch(&self, epoch: BrokerEpoch) {
         self.context.set_epoch(epoch);

@@ -4,81 +4,39 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_config::BrokerConfig;
-use ottla_env::Env;
-use ottla_metadata::record::{PartitionRecord, TopicRecord};
-use ottla_metadata::{MetadataDelta, MetadataImage, MetadataRecord};
 use ottla_protocol::fetch::{EpochEndOffset, FetchPartition, PartitionData};
 use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder, batches};
 use ottla_protocol::{
-    BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, StrBytes,
-    Timestamp, TopicId, TopicRef, Uuid,
+    BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp,
 };
 use ottla_replication::FollowerFetch;
-use ottla_storage::{AppendOrigin, LogManager, LogManagerOptions};
-use tempfile::TempDir;
+use ottla_storage::AppendOrigin;
 
+use super::one_of_two::OneOfTwo;
 use super::partition::{Fetched, Truncation};
-use super::{FetchingReplica, Partition, ReplicaManager};
+use super::{FetchingReplica, Partition};
 
 const TOPIC: &str = "orders";
-const ID: TopicId = TopicId::from_bytes([9; 16]);
 const ENOUGH: i32 = 1 << 20;
 
 /// A broker that holds partition 0 together with another.
 struct Side {
     id: i32,
-    replicas: ReplicaManager,
-    image: MetadataImage,
-    _dir: TempDir,
+    broker: OneOfTwo,
 }
 
 impl Side {
     async fn start(id: i32) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let (config, _) = BrokerConfig::parse(&[], &[]).unwrap();
-        let options = LogManagerOptions {
-            dirs: vec![dir.path().to_owned()],
-            node_id: BrokerId(id),
-            cluster_id: None,
-            config: config.log_manager.clone(),
-            max_open_files: 10,
-        };
-        let env = Env::os();
-        let logs = Arc::new(LogManager::open(env.clone(), options).await.unwrap());
-        let identity = (BrokerId(id), BrokerEpoch(i64::from(id)));
-        let replicas = ReplicaManager::new(&env, identity, Arc::new(config), logs);
-        Self { id, replicas, image: MetadataImage::default(), _dir: dir }
+        Self { id, broker: OneOfTwo::start(id, TOPIC, config).await }
     }
 
-    /// What the controller decided, applied as a node does.
     fn hear(&mut self, leader: i32, epoch: i32, isr: &[i32]) {
-        let topic = TopicRecord { name: Arc::from(TOPIC), topic_id: ID };
-        let partition = PartitionRecord {
-            partition_id: 0,
-            topic_id: ID,
-            replicas: vec![BrokerId(1), BrokerId(2)],
-            isr: isr.iter().copied().map(BrokerId).collect(),
-            leader: BrokerId(leader),
-            leader_epoch: LeaderEpoch(epoch),
-            partition_epoch: epoch,
-            directories: vec![Uuid::default(); 2],
-            removing_replicas: Vec::new(),
-            adding_replicas: Vec::new(),
-            leader_recovery_state: 0,
-            eligible_leader_replicas: None,
-            last_known_elr: None,
-        };
-        let mut image = MetadataImage::default();
-        for record in [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)] {
-            image.replay(&record).unwrap();
-        }
-        let delta = MetadataDelta::between(&self.image, &image);
-        self.replicas.apply(&delta, &image);
-        self.image = image;
+        let _applied = self.broker.hear(leader, epoch, isr);
     }
 
     fn partition(&self) -> Arc<Partition> {
-        self.replicas.find(&TopicRef::Name(StrBytes::from(TOPIC)), 0).unwrap()
+        self.broker.partition()
     }
 
     fn append(&self, value: &str) -> Offset {
@@ -151,7 +109,7 @@ impl Side {
             Fetched::Appended(_) => None,
             Fetched::Outdated => panic!("nothing else happened meanwhile"),
             Fetched::Diverging(end) => {
-                let (logs, epoch) = (self.replicas.logs(), asked.current_leader_epoch);
+                let (logs, epoch) = (self.broker.replicas.logs(), asked.current_leader_epoch);
                 self.partition().truncate(logs, epoch, Truncation::Diverging(end)).unwrap();
                 Some(self.end())
             }
@@ -292,7 +250,7 @@ async fn a_follower_that_was_away_too_long_begins_where_its_leader_does() {
     a.partition().delete_records(Offset(3)).unwrap();
     let partition = b.partition();
     let range = Truncation::OutOfRange { start: Offset(3), end: Offset(4) };
-    partition.truncate(b.replicas.logs(), LeaderEpoch(1), range).unwrap();
+    partition.truncate(b.broker.replicas.logs(), LeaderEpoch(1), range).unwrap();
     let log = partition.log();
     assert_eq!((log.log_start_offset(), log.log_end_offset()), (Offset(3), Offset(3)));
     assert_eq!(b.fetch(&a), None);

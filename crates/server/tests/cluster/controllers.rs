@@ -85,3 +85,20 @@ async fn brokers_without_a_vote_follow_what_the_voters_decide() {
     let listed = admin.list_topics().await.unwrap();
     assert!(listed.contains_key("through-5") && listed.contains_key("later"));
 }
+
+#[tokio::test]
+async fn controllers_that_are_no_brokers_decide_for_those_that_are() {
+    let mut cluster = Cluster::start_apart(3).await;
+    let brokers = [4, 5, 6];
+    let client = cluster.client_of(&brokers).await;
+    let admin = ottla_client::Admin::new(client, Duration::from_secs(20));
+    let known = admin.describe_cluster(false).await.unwrap();
+    assert_eq!(known.brokers.iter().map(|it| it.id.0).collect::<Vec<_>>(), brokers);
+    admin.create_topic(topic("before", 3)).await.unwrap();
+    let active = admin.describe_quorum().await.unwrap().leader.0;
+    assert!((1..=3).contains(&active), "{active} leads the quorum");
+    cluster.kill(active).await;
+    until("a decision", async || admin.create_topic(topic("after", 3)).await.ok()).await;
+    cluster.start_node(active).await;
+    cluster.stop_all().await;
+}

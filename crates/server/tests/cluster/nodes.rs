@@ -35,9 +35,10 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     .await
 }
 
-/// Nodes 1 to n, all of them brokers, the first of them voters.
+/// Nodes 1 to n, the first of them voters. All of them are brokers, but voters that have that role alone.
 pub(crate) struct Cluster {
     voters: usize,
+    voters_alone: bool,
     dirs: Vec<TempDir>,
     ports: Vec<[u16; 2]>,
     properties: String,
@@ -61,27 +62,37 @@ impl Cluster {
         Self::start_with((voters, count), Vec::new(), "").await
     }
 
+    /// Starts `voters` nodes that are controllers alone, and as many more that are brokers alone.
+    pub(crate) async fn start_apart(voters: usize) -> Self {
+        let mut cluster = Self::of((voters, 2 * voters), Vec::new(), "").await;
+        cluster.voters_alone = true;
+        cluster.start_all().await;
+        cluster
+    }
+
     /// Starts a node in each of `racks`.
     pub(crate) async fn start_in_racks(racks: &[&str], properties: &str) -> Self {
         let named = racks.iter().map(|rack| (*rack).to_owned()).collect();
         Self::start_with((racks.len(), racks.len()), named, properties).await
     }
 
-    async fn start_with(
-        (voters, count): (usize, usize),
-        racks: Vec<String>,
-        properties: &str,
-    ) -> Self {
-        let mut cluster = Self {
+    async fn start_with(nodes: (usize, usize), racks: Vec<String>, properties: &str) -> Self {
+        let mut cluster = Self::of(nodes, racks, properties).await;
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// A cluster of which no node runs yet.
+    async fn of((voters, count): (usize, usize), racks: Vec<String>, properties: &str) -> Self {
+        Self {
             voters,
+            voters_alone: false,
             racks,
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             ports: free_ports(count).await,
             properties: properties.to_owned(),
             nodes: (0..count).map(|_| None).collect(),
-        };
-        cluster.start_all().await;
-        cluster
+        }
     }
 
     /// Starts all nodes that do not run.
@@ -111,15 +122,17 @@ impl Cluster {
             .map(|(index, [_, controller])| format!("{}@127.0.0.1:{controller}", index + 1))
             .collect();
         let [broker, controller] = self.ports[id - 1];
-        let (roles, more) = match id <= self.voters {
-            true => ("broker,controller", format!(",CONTROLLER://127.0.0.1:{controller}")),
-            false => ("broker", String::new()),
+        let clients = format!("PLAINTEXT://127.0.0.1:{broker}");
+        let nodes = format!("CONTROLLER://127.0.0.1:{controller}");
+        let (roles, listeners) = match (id <= self.voters, self.voters_alone) {
+            (true, true) => ("controller", nodes),
+            (true, false) => ("broker,controller", format!("{clients},{nodes}")),
+            (false, _) => ("broker", clients),
         };
         let base = format!(
             "process.roles={roles}\n\
              node.id={id}\n\
-             listeners=PLAINTEXT://127.0.0.1:{broker}{more}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
+             listeners={listeners}\n\
              controller.listener.names=CONTROLLER\n\
              controller.quorum.voters={}\n\
              log.dirs={}\n\
@@ -202,9 +215,9 @@ impl Cluster {
         .await;
     }
 
-    /// Stops all nodes, each in order.
+    /// Stops all nodes, each in order; controllers that are alone last, for brokers ask them before they go.
     pub(crate) async fn stop_all(mut self) {
-        for id in self.running() {
+        for id in self.running().into_iter().rev() {
             self.stop(id).await;
         }
     }

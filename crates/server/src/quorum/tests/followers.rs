@@ -49,7 +49,7 @@ fn followers_go_on_with_another_leader() {
         for voter in VOTERS.iter().filter(|it| **it != leader) {
             cluster.order(*voter, Order::Vanished(leader));
         }
-        cluster.board.lock().followers[&100].watch().leader_vanished();
+        cluster.board.lock().followers[&100].vanished()(1);
         let next = cluster.wait_for_leader();
         cluster.propose(next, &format!("{round} again")).unwrap();
         expected.push(record(format!("{round} again")));

@@ -113,31 +113,39 @@ impl Partition {
     ) -> BoxFuture<'static, Result<(), ErrorCode>> {
         let partition = Arc::clone(self);
         Box::pin(async move {
-            let subscription = Subscription::new(vec![Arc::clone(&partition)], WaitFor::Commit);
-            loop {
-                if let Some(answer) = partition.committed(epoch, end) {
-                    return answer;
-                }
-                subscription.changed().await;
-            }
+            partition.wait_high_watermark(epoch, end).await?;
+            let enough = partition.replica.lock().has_min_isr();
+            if enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) }
         })
     }
 
-    fn committed(&self, epoch: LeaderEpoch, end: Offset) -> Option<Result<(), ErrorCode>> {
-        let reached = self.high_watermark() >= end;
-        // In this order: a high watermark that was seen before the epoch ended is one of this epoch.
-        if !self.leadership().leads_in(epoch) {
-            let failed = self.log().log_dir().failure().is_some();
-            return Some(Err(match failed {
-                true => ErrorCode::KafkaStorageError,
-                false => ErrorCode::NotLeaderOrFollower,
-            }));
+    /// [`wait_committed`](Self::wait_committed), however many replicas there are by then.
+    pub(crate) async fn wait_high_watermark(
+        self: &Arc<Self>,
+        epoch: LeaderEpoch,
+        end: Offset,
+    ) -> Result<(), ErrorCode> {
+        let subscription = Subscription::new(vec![Arc::clone(self)], WaitFor::Commit);
+        loop {
+            let reached = self.high_watermark() >= end;
+            // In this order: a high watermark that was seen before the epoch ended is one of this epoch.
+            if !self.leads_in(epoch) {
+                let failed = self.log().log_dir().failure().is_some();
+                return Err(match failed {
+                    true => ErrorCode::KafkaStorageError,
+                    false => ErrorCode::NotLeaderOrFollower,
+                });
+            }
+            if reached {
+                return Ok(());
+            }
+            subscription.changed().await;
         }
-        if !reached {
-            return None;
-        }
-        let enough = self.replica.lock().has_min_isr();
-        Some(if enough { Ok(()) } else { Err(ErrorCode::NotEnoughReplicasAfterAppend) })
+    }
+
+    /// Whether this broker leads, and in that epoch.
+    pub(crate) fn leads_in(&self, epoch: LeaderEpoch) -> bool {
+        self.leadership().leads_in(epoch)
     }
 
     /// Whether the high watermark of a new leader may still be behind what an earlier one told (KIP-207).
