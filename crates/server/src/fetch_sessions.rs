@@ -7,12 +7,16 @@
 //!        └────────────────────┘
 //! ```
 //!
+//! The session of a follower knows which of its partitions have news ([`Changes`]), and looks at no others: those that the request
+//! names, that grew, whose watermarks moved or that changed hands, and those of the answer before that may have more.
+//!
 //! # Invariants
 //! - At most `max.incremental.fetch.session.cache.slots` sessions; a new one never evicts a session that was used within
 //!   the last two minutes: its client is served without a session instead.
 //! - A partition with an error, with records, or whose watermarks moved is always part of the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -22,6 +26,8 @@ use ottla_protocol::fetch::{
 };
 use ottla_protocol::{ErrorCode, Monotonic, Offset, TopicRef};
 use parking_lot::Mutex;
+
+use crate::replica::{Changes, Partition, Watch};
 
 /// A session unused for this long may make room for another (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
 const EVICTABLE_AFTER: Duration = Duration::from_secs(120);
@@ -40,6 +46,16 @@ struct Session {
     /// Where the next answer starts, so that partitions behind a busy one have their turn.
     start: usize,
     last_used: Monotonic,
+    /// Only of a follower.
+    changes: Option<FollowerChanges>,
+}
+
+/// What a follower's session knows of its partitions, which have numbers in it.
+#[derive(Default)]
+struct FollowerChanges {
+    changes: Arc<Changes>,
+    keys: BTreeMap<usize, (TopicRef, i32)>,
+    next_number: usize,
 }
 
 struct CachedPartition {
@@ -47,13 +63,17 @@ struct CachedPartition {
     /// What the client was last told; `Offset::NONE` forces the partition into the next answer.
     high_watermark: Offset,
     log_start_offset: Offset,
+    /// Its number in [`FollowerChanges`].
+    number: usize,
+    watch: Option<Watch<Partition>>,
 }
 
 /// One fetch: what to read, in order, and in which session.
-#[derive(Debug)]
 pub(crate) struct FetchContext {
     session_id: i32,
     incremental: bool,
+    /// What wakes a follower that waits.
+    pub(crate) changes: Option<Arc<Changes>>,
     /// What to read; records are given to the first ones first.
     pub(crate) partitions: Vec<(TopicRef, FetchPartition)>,
 }
@@ -87,23 +107,31 @@ impl FetchSessions {
             if request.session_epoch == FetchMetadata::FINAL_EPOCH || partitions.is_empty() {
                 NO_SESSION
             } else {
-                self.open(&mut sessions, &partitions, now, random)
+                let is_follower = request.replica_id.0 >= 0;
+                self.open(&mut sessions, (&partitions, is_follower), now, random)
             };
-        Ok(FetchContext { session_id, incremental: false, partitions })
+        let changes = sessions.get(&session_id).and_then(Session::changes);
+        Ok(FetchContext { session_id, incremental: false, changes, partitions })
     }
 
     /// Opens a session and returns its id; 0 if there is no slot.
     fn open(
         &self,
         sessions: &mut BTreeMap<i32, Session>,
-        partitions: &[(TopicRef, FetchPartition)],
+        (partitions, is_follower): (&[(TopicRef, FetchPartition)], bool),
         now: Monotonic,
         mut random: impl FnMut() -> u64,
     ) -> i32 {
         if sessions.len() >= self.slots {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.last_used);
+            // A follower may take the place of any consumer, who can do without.
+            let oldest = sessions
+                .iter()
+                .filter(|(_, session)| !is_follower || session.changes.is_none())
+                .min_by_key(|(_, session)| session.last_used);
             match oldest.map(|(id, session)| (*id, session.last_used)) {
-                Some((id, used)) if now.since(used) >= EVICTABLE_AFTER => sessions.remove(&id),
+                Some((id, used)) if is_follower || now.since(used) >= EVICTABLE_AFTER => {
+                    sessions.remove(&id)
+                }
                 Some(_) | None => return NO_SESSION,
             };
         }
@@ -113,21 +141,29 @@ impl FetchSessions {
                 break id;
             }
         };
-        let cached = partitions.iter().map(|(topic, fetch)| {
-            ((topic.clone(), fetch.partition), CachedPartition::new(fetch.clone()))
-        });
-        let session = Session { epoch: 1, partitions: cached.collect(), start: 0, last_used: now };
+        let mut session = Session {
+            epoch: 1,
+            partitions: IndexMap::with_capacity(partitions.len()),
+            start: 0,
+            last_used: now,
+            changes: is_follower.then(FollowerChanges::default),
+        };
+        for (topic, fetch) in partitions {
+            session.add(topic.clone(), fetch.clone());
+        }
         sessions.insert(id, session);
         id
     }
 
     /// Notes what the client is told now, and takes out what an incremental answer need not repeat.
     ///
-    /// `answers` are in the order of the context's partitions.
+    /// `answers` are in the order of the context's partitions. `has_more` says whether there is more of a partition than was
+    /// asked for, which a limit may have left out: a follower's session looks at it again.
     pub(crate) fn finish<R: FetchRecords>(
         &self,
         context: FetchContext,
         answers: Vec<(TopicRef, PartitionData<R>)>,
+        has_more: impl Fn(&TopicRef, &FetchPartition) -> bool,
     ) -> (i32, Vec<(TopicRef, PartitionData<R>)>) {
         if context.session_id == NO_SESSION {
             return (NO_SESSION, answers);
@@ -137,11 +173,54 @@ impl FetchSessions {
             // It was evicted or ended meanwhile: this answer still holds, the next request will be told.
             return (context.session_id, answers);
         };
+        for ((topic, data), (_, fetch)) in answers.iter().zip(&context.partitions) {
+            let again = data.error_code != ErrorCode::None
+                || data.diverging_epoch.is_some()
+                || !data.records.is_empty();
+            if session.changes.is_some() && (again || has_more(topic, fetch)) {
+                session.mark(topic, fetch.partition);
+            }
+        }
         let told = answers
             .into_iter()
             .filter(|(topic, data)| session.tell(topic, data) || !context.incremental)
             .collect();
         (context.session_id, told)
+    }
+
+    /// Has a follower's session watch the partitions of `context`, as `find` finds them. To be called before they are looked at.
+    pub(crate) fn watch(
+        &self,
+        context: &FetchContext,
+        find: impl Fn(&TopicRef, i32) -> Option<Arc<Partition>>,
+    ) {
+        let Some(changes) = &context.changes else { return };
+        let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.get_mut(&context.session_id) else { return };
+        for (topic, fetch) in &context.partitions {
+            let key = (topic.clone(), fetch.partition);
+            let Some(cached) = session.partitions.get_mut(&key) else { continue };
+            cached.watch = match (find(topic, fetch.partition), cached.watch.take()) {
+                (Some(found), Some(watch)) if watch.is_of(&found) => Some(watch),
+                (Some(found), _) => Some(Watch::new(found, changes, cached.number)),
+                // Whoever asks is told so, and looked at again.
+                (None, _) => None,
+            };
+        }
+    }
+
+    /// Adds to a follower's `context` what has news by now.
+    pub(crate) fn refresh(&self, context: &mut FetchContext) {
+        let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.get_mut(&context.session_id) else { return };
+        for (topic, fetch) in session.with_news() {
+            let is_known = |(known, other): &(TopicRef, FetchPartition)| {
+                *known == topic && other.partition == fetch.partition
+            };
+            if !context.partitions.iter().any(is_known) {
+                context.partitions.push((topic, fetch));
+            }
+        }
     }
 
     /// Answers nothing of what was read, and with which session. One that was to be opened is not: its client does not
@@ -172,10 +251,15 @@ fn resume(
     if session.partitions.is_empty() {
         sessions.remove(&session_id);
         let partitions = Vec::new();
-        return Ok(FetchContext { session_id: NO_SESSION, incremental: false, partitions });
+        let (session_id, incremental, changes) = (NO_SESSION, false, None);
+        return Ok(FetchContext { session_id, incremental, changes, partitions });
     }
-    let partitions = session.in_turn();
-    Ok(FetchContext { session_id, incremental: true, partitions })
+    let changes = session.changes();
+    let partitions = match changes {
+        Some(_) => session.with_news(),
+        None => session.in_turn(),
+    };
+    Ok(FetchContext { session_id, incremental: true, changes, partitions })
 }
 
 impl Session {
@@ -189,19 +273,62 @@ impl Session {
             return Err(ErrorCode::FetchSessionTopicIdError);
         }
         for (topic, fetch) in requested(request) {
-            match self.partitions.entry((topic, fetch.partition)) {
-                Entry::Occupied(mut known) => known.get_mut().fetch = fetch,
-                Entry::Vacant(new) => {
-                    new.insert(CachedPartition::new(fetch));
-                }
-            }
+            let index = fetch.partition;
+            self.add(topic.clone(), fetch);
+            self.mark(&topic, index);
         }
         for topic in &request.forgotten_topics {
             for &partition in &topic.partitions {
-                self.partitions.shift_remove(&(topic.topic.clone(), partition));
+                let key = (topic.topic.clone(), partition);
+                let forgotten = match &self.changes {
+                    // Turns go by the numbers, and moving all behind it would cost a look at each.
+                    Some(_) => self.partitions.swap_remove(&key),
+                    None => self.partitions.shift_remove(&key),
+                };
+                if let (Some(forgotten), Some(follower)) = (forgotten, &mut self.changes) {
+                    follower.keys.remove(&forgotten.number);
+                }
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, topic: TopicRef, fetch: FetchPartition) {
+        match self.partitions.entry((topic, fetch.partition)) {
+            Entry::Occupied(mut known) => known.get_mut().fetch = fetch,
+            Entry::Vacant(new) => {
+                let mut number = 0;
+                if let Some(follower) = &mut self.changes {
+                    number = follower.next_number;
+                    follower.next_number += 1;
+                    follower.keys.insert(number, new.key().clone());
+                }
+                new.insert(CachedPartition::new(fetch, number));
+            }
+        }
+    }
+
+    fn changes(&self) -> Option<Arc<Changes>> {
+        self.changes.as_ref().map(|follower| Arc::clone(&follower.changes))
+    }
+
+    /// Has the next fetch look at a partition.
+    fn mark(&self, topic: &TopicRef, index: i32) {
+        if let Some(follower) = &self.changes
+            && let Some(cached) = self.partitions.get(&(topic.clone(), index))
+        {
+            follower.changes.mark(cached.number);
+        }
+    }
+
+    /// The partitions of a follower that have news, beginning after the one that was answered with records last.
+    fn with_news(&self) -> Vec<(TopicRef, FetchPartition)> {
+        let Some(follower) = &self.changes else { return Vec::new() };
+        let marked: BTreeSet<usize> = follower.changes.take();
+        let (after, before) = (marked.range(self.start..), marked.range(..self.start));
+        let keys = after.chain(before).filter_map(|number| follower.keys.get(number));
+        keys.filter_map(|key| Some((key.0.clone(), self.partitions.get(key)?.fetch.clone())))
+            .collect()
     }
 
     /// All partitions, beginning after the one that was answered with records last.
@@ -229,15 +356,17 @@ impl Session {
         cached.high_watermark = if failed { Offset::NONE } else { data.high_watermark };
         cached.log_start_offset = data.log_start_offset;
         if !data.records.is_empty() {
-            self.start = index + 1;
+            let number = if self.changes.is_some() { cached.number } else { index };
+            self.start = number + 1;
         }
         news
     }
 }
 
 impl CachedPartition {
-    fn new(fetch: FetchPartition) -> Self {
-        Self { fetch, high_watermark: Offset::NONE, log_start_offset: Offset::NONE }
+    fn new(fetch: FetchPartition, number: usize) -> Self {
+        let (high_watermark, log_start_offset) = (Offset::NONE, Offset::NONE);
+        Self { fetch, high_watermark, log_start_offset, number, watch: None }
     }
 }
 

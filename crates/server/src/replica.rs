@@ -26,4 +26,4 @@ mod watermarks;
 pub(crate) use fetched_records::FetchedRecords;
 pub(crate) use partition::{FetchingReplica, Flushing, Partition, ProduceError, ReadBound};
 pub(crate) use replica_manager::{Applied, Placement, ReplicaManager};
-pub(crate) use watermarks::{Subscription, WaitFor};
+pub(crate) use watermarks::{Changes, Subscription, WaitFor, Watch};

@@ -52,24 +52,46 @@ fn order(context: &FetchContext) -> Vec<i32> {
 }
 
 #[test]
+fn a_followers_session_looks_only_at_what_has_news() {
+    let sessions = FetchSessions::new(10);
+    let begin = |id, epoch, partitions: &[i32]| {
+        let asked = request(id, epoch, partitions);
+        let asked = FetchRequest { replica_id: ottla_protocol::BrokerId(2), ..asked };
+        sessions.begin(&asked, NOW, ids()).unwrap()
+    };
+    let full = begin(0, 0, &[0, 1, 2]);
+    assert_eq!(order(&full), [0, 1, 2]);
+    let answers = answer(&full, 5, &[1]);
+    // A limit kept records of 2 back; and whoever was sent records may ask from the same place again.
+    let (id, _) = sessions.finish(full, answers, |_, fetch| fetch.partition == 2);
+    let more = begin(id, 1, &[]);
+    assert_eq!(order(&more), [2, 1], "those behind a busy one have their turn");
+    let answers = answer(&more, 5, &[]);
+    sessions.finish(more, answers, |_, _| false);
+    let idle = begin(id, 2, &[]);
+    assert!(idle.partitions.is_empty() && idle.changes.is_some());
+    assert_eq!(order(&begin(id, 3, &[0])), [0], "it is asked for from another place");
+}
+
+#[test]
 fn only_news_is_repeated() {
     let sessions = FetchSessions::new(10);
     let full = sessions.begin(&request(0, 0, &[0, 1, 2]), NOW, ids()).unwrap();
     let answers = answer(&full, 5, &[]);
-    let (id, answers) = sessions.finish(full, answers);
+    let (id, answers) = sessions.finish(full, answers, |_, _| false);
     assert_eq!(told(&answers), [0, 1, 2]);
 
     let quiet = sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
     let answers = answer(&quiet, 5, &[]);
-    assert!(sessions.finish(quiet, answers).1.is_empty());
+    assert!(sessions.finish(quiet, answers, |_, _| false).1.is_empty());
 
     let busy = sessions.begin(&request(id, 2, &[]), NOW, ids()).unwrap();
     let answers = answer(&busy, 5, &[1]);
-    assert_eq!(told(&sessions.finish(busy, answers).1), [1]);
+    assert_eq!(told(&sessions.finish(busy, answers, |_, _| false).1), [1]);
 
     let moved = sessions.begin(&request(id, 3, &[]), NOW, ids()).unwrap();
     let answers = answer(&moved, 6, &[]);
-    assert_eq!(told(&sessions.finish(moved, answers).1).len(), 3);
+    assert_eq!(told(&sessions.finish(moved, answers, |_, _| false).1).len(), 3);
 }
 
 #[test]
@@ -77,17 +99,17 @@ fn a_partition_with_an_error_is_told_again() {
     let sessions = FetchSessions::new(10);
     let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
     let failed = vec![(topic(), PartitionData::<Bytes>::failed(0, ErrorCode::KafkaStorageError))];
-    let (id, _) = sessions.finish(full, failed);
+    let (id, _) = sessions.finish(full, failed, |_, _| false);
     let recovered = sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
     let answers = answer(&recovered, 0, &[]);
-    assert_eq!(told(&sessions.finish(recovered, answers).1), [0]);
+    assert_eq!(told(&sessions.finish(recovered, answers, |_, _| false).1), [0]);
 }
 
 #[test]
 fn a_wrong_epoch_or_an_unknown_session_is_refused() {
     let sessions = FetchSessions::new(10);
     let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
-    let refused = |id, epoch| sessions.begin(&request(id, epoch, &[]), NOW, ids()).unwrap_err();
+    let refused = |id, epoch| sessions.begin(&request(id, epoch, &[]), NOW, ids()).err().unwrap();
     assert_eq!(refused(full.session_id, 2), ErrorCode::InvalidFetchSessionEpoch);
     assert_eq!(refused(full.session_id + 1, 1), ErrorCode::FetchSessionIdNotFound);
 }
@@ -121,7 +143,7 @@ fn the_partition_behind_a_busy_one_has_its_turn() {
     let sessions = FetchSessions::new(10);
     let full = sessions.begin(&request(0, 0, &[0, 1, 2]), NOW, ids()).unwrap();
     let answers = answer(&full, 5, &[0]);
-    let (id, _) = sessions.finish(full, answers);
+    let (id, _) = sessions.finish(full, answers, |_, _| false);
     let next = sessions.begin(&request(id, 1, &[]), NOW, ids()).unwrap();
     assert_eq!(order(&next), [1, 2, 0]);
 }
@@ -146,7 +168,7 @@ fn a_session_names_topics_one_way() {
     let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
     let mut by_id = request(full.session_id, 1, &[0]);
     by_id.topics[0].topic = TopicRef::Id(ottla_protocol::TopicId::ZERO);
-    let refused = sessions.begin(&by_id, NOW, ids()).unwrap_err();
+    let refused = sessions.begin(&by_id, NOW, ids()).err().unwrap();
     assert_eq!(refused, ErrorCode::FetchSessionTopicIdError);
 }
 

@@ -21,7 +21,7 @@ use crate::broker::Broker;
 use crate::fetch_sessions::FetchContext;
 use crate::quotas::milliseconds_of;
 use crate::replica::{
-    FetchedRecords, FetchingReplica, Partition, ReadBound, Subscription, WaitFor,
+    Changes, FetchedRecords, FetchingReplica, Partition, ReadBound, Subscription, WaitFor,
 };
 
 /// The wire's number for `isolation.level=read_committed`.
@@ -77,7 +77,7 @@ pub(super) fn handle(
         session,
     };
     let mut wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    if fetch.session.partitions.is_empty() {
+    if fetch.session.partitions.is_empty() && fetch.session.changes.is_none() {
         wait = Duration::ZERO;
     }
     let fetch = fetch.noted(broker);
@@ -106,6 +106,34 @@ struct Fetch {
     /// Who fetches, if quotas are set.
     client: Option<RequestContext>,
     session: FetchContext,
+}
+
+/// What wakes a fetch that waits.
+enum Waiting {
+    /// The session of a follower knows which of its partitions have news.
+    Session(Arc<Changes>),
+    Partitions(Subscription<Partition>),
+}
+
+impl Waiting {
+    fn of(fetch: &Fetch, broker: &Broker) -> Self {
+        if let Some(changes) = &fetch.session.changes {
+            return Self::Session(Arc::clone(changes));
+        }
+        let named = fetch.session.partitions.iter();
+        let watched = named
+            .filter_map(|(topic, fetch)| broker.replicas().find(topic, fetch.partition))
+            .collect();
+        let wait_for = if fetch.follower.is_some() { WaitFor::Append } else { WaitFor::Commit };
+        Self::Partitions(Subscription::new(watched, wait_for))
+    }
+
+    async fn changed(&self) {
+        match self {
+            Self::Session(changes) => changes.wait().await,
+            Self::Partitions(subscription) => subscription.changed().await,
+        }
+    }
 }
 
 /// One round over all partitions.
@@ -244,6 +272,7 @@ impl Fetch {
     /// Notes how far a follower is, before anything is read for it: once in a fetch, however long it waits.
     fn noted(self, broker: &Broker) -> Self {
         let Some(follower) = self.follower else { return self };
+        self.watch(broker);
         for (topic, fetch) in &self.session.partitions {
             let Some(partition) = broker.replicas().find(topic, fetch.partition) else { continue };
             // What is refused here is refused again when it is read.
@@ -286,12 +315,7 @@ impl Fetch {
         let clock = &broker.env().clock;
         let deadline = clock.sleep(wait);
         tokio::pin!(deadline);
-        let named = self.session.partitions.iter();
-        let watched = named
-            .filter_map(|(topic, fetch)| broker.replicas().find(topic, fetch.partition))
-            .collect();
-        let wait_for = if self.follower.is_some() { WaitFor::Append } else { WaitFor::Commit };
-        let subscription: Subscription<Partition> = Subscription::new(watched, wait_for);
+        let waiting = Waiting::of(&self, broker);
         let mut fetch = self;
         loop {
             let read;
@@ -301,10 +325,27 @@ impl Fetch {
             }
             tokio::select! {
                 biased;
-                () = subscription.changed() => {}
-                () = &mut deadline => return fetch.read(broker).await,
+                () = waiting.changed() => {}
+                () = &mut deadline => {
+                    fetch.refresh(broker);
+                    return fetch.read(broker).await;
+                }
             }
+            fetch.refresh(broker);
         }
+    }
+
+    /// Looks at what has news by now, too, if this is the session of a follower.
+    fn refresh(&mut self, broker: &Broker) {
+        if self.session.changes.is_some() {
+            broker.fetch_sessions().refresh(&mut self.session);
+            self.watch(broker);
+        }
+    }
+
+    fn watch(&self, broker: &Broker) {
+        let find = |topic: &TopicRef, index| broker.replicas().find(topic, index);
+        broker.fetch_sessions().watch(&self.session, find);
     }
 
     /// For how many milliseconds the client has to be silent before it may have `answers`.
@@ -335,7 +376,11 @@ impl Fetch {
                 node_endpoints: Vec::new(),
             };
         }
-        let (session_id, told) = broker.fetch_sessions().finish(self.session, answers);
+        let has_more = |topic: &TopicRef, fetch: &FetchPartition| {
+            let partition = broker.replicas().find(topic, fetch.partition);
+            partition.is_some_and(|it| it.log().log_end_offset() > fetch.fetch_offset)
+        };
+        let (session_id, told) = broker.fetch_sessions().finish(self.session, answers, has_more);
         let leaders = told.iter().filter_map(|(_, data)| Some(data.current_leader?.leader_id));
         let node_endpoints = endpoints_of(broker, &self.listener, leaders);
         let mut topics: Vec<FetchableTopicResponse<FetchedRecords>> = Vec::new();

@@ -332,6 +332,7 @@ impl Partition {
             return Err(DeleteRecordsError::OffsetOutOfRange { offset, high_watermark });
         }
         self.log().increment_log_start_offset(offset)?;
+        self.watermarks.start_moved();
         Ok(())
     }
 

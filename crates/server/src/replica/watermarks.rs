@@ -1,5 +1,6 @@
 //! Who waits for a partition, and what wakes them. Kafka parks requests in a purgatory; here a request simply awaits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
@@ -14,6 +15,88 @@ pub(crate) struct Watermarks {
     consumers: Waiters,
     /// Woken when the log's end moves: followers, who fetch what is not committed yet.
     followers: Waiters,
+    /// Told of everything: the fetch sessions of followers.
+    sessions: Sessions,
+}
+
+/// Which partitions of a follower's fetch session have news, so that its next fetch looks at no others: an idle partition
+/// costs nothing, however many there are.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// By the number that a partition has in the session.
+    marked: Mutex<BTreeSet<usize>>,
+    /// Rung when there is something to fetch; a high watermark that moved can wait for the next answer.
+    notify: Notify,
+}
+
+impl Changes {
+    pub(crate) fn mark(&self, number: usize) {
+        self.marked.lock().insert(number);
+    }
+
+    pub(crate) fn take(&self) -> BTreeSet<usize> {
+        std::mem::take(&mut self.marked.lock())
+    }
+
+    /// Completes when there was something to fetch since this was last awaited.
+    pub(crate) async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}
+
+#[derive(Default)]
+struct Sessions {
+    watching: AtomicUsize,
+    watches: Mutex<Vec<(Arc<Changes>, usize)>>,
+}
+
+impl Sessions {
+    fn mark(&self, wake: bool) {
+        if self.watching.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        for (changes, number) in self.watches.lock().iter() {
+            changes.mark(*number);
+            if wake {
+                changes.notify.notify_one();
+            }
+        }
+    }
+}
+
+/// A session of a follower watches a partition until this is dropped.
+pub(crate) struct Watch<P: Watched> {
+    partition: Arc<P>,
+    changes: Arc<Changes>,
+    number: usize,
+}
+
+impl<P: Watched> Watch<P> {
+    pub(crate) fn new(partition: Arc<P>, changes: &Arc<Changes>, number: usize) -> Self {
+        let sessions = &partition.watermarks().sessions;
+        sessions.watches.lock().push((Arc::clone(changes), number));
+        sessions.watching.fetch_add(1, Ordering::SeqCst);
+        Self { partition, changes: Arc::clone(changes), number }
+    }
+
+    /// Whether it is `partition` that is watched.
+    pub(crate) fn is_of(&self, partition: &Arc<P>) -> bool {
+        Arc::ptr_eq(&self.partition, partition)
+    }
+}
+
+impl<P: Watched> Drop for Watch<P> {
+    fn drop(&mut self) {
+        let sessions = &self.partition.watermarks().sessions;
+        let is_ours = |(changes, number): &(Arc<Changes>, usize)| {
+            *number == self.number && Arc::ptr_eq(changes, &self.changes)
+        };
+        let mut watches = sessions.watches.lock();
+        if let Some(at) = watches.iter().position(is_ours) {
+            watches.swap_remove(at);
+            sessions.watching.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// What somebody waits for.
@@ -58,6 +141,7 @@ impl Watermarks {
             high_watermark: AtomicI64::new(high_watermark.0),
             consumers: Waiters::default(),
             followers: Waiters::default(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -70,17 +154,25 @@ impl Watermarks {
     pub(crate) fn publish(&self, high_watermark: Offset) {
         self.high_watermark.store(high_watermark.0, Ordering::SeqCst);
         self.consumers.wake();
+        self.sessions.mark(false);
+    }
+
+    /// Something else changed that followers are told with their next answer: where the log begins.
+    pub(crate) fn start_moved(&self) {
+        self.sessions.mark(false);
     }
 
     /// The log grew.
     pub(crate) fn log_grew(&self) {
         self.followers.wake();
+        self.sessions.mark(true);
     }
 
     /// The partition changed hands, or is gone: whoever waits looks again.
     pub(crate) fn wake_all(&self) {
         self.consumers.wake();
         self.followers.wake();
+        self.sessions.mark(true);
     }
 
     fn waiters(&self, wait_for: WaitFor) -> &Waiters {
@@ -156,6 +248,25 @@ mod tests {
         drop(Subscription::new(vec![Arc::clone(&partition)], WaitFor::Commit));
         assert_eq!(partition.0.consumers.waiting.load(Ordering::SeqCst), 0);
         assert!(partition.0.consumers.waiters.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_session_is_told_which_of_its_partitions_have_news() {
+        let [one, two] = [(); 2].map(|()| Arc::new(Fake(Watermarks::new(Offset(0)))));
+        let changes = Arc::<Changes>::default();
+        let watches =
+            [Watch::new(Arc::clone(&one), &changes, 1), Watch::new(Arc::clone(&two), &changes, 2)];
+        one.0.publish(Offset(1));
+        assert_eq!(changes.take(), BTreeSet::from([1]));
+        two.0.log_grew();
+        two.0.log_grew();
+        changes.wait().await;
+        assert_eq!(changes.take(), BTreeSet::from([2]));
+        drop(watches);
+        one.0.wake_all();
+        two.0.wake_all();
+        assert!(changes.take().is_empty());
+        assert_eq!(one.0.sessions.watching.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]
