@@ -174,8 +174,6 @@ pub struct LogManagerConfig {
     pub log_dir_failure_timeout: Duration,
     /// `log.dir.reserved.bytes`, Ottla's own: what producers may not take of a directory's disk.
     pub reserved_bytes: u64,
-    /// `log.preallocate.ahead.bytes`, Ottla's own: what the disk sets aside for a growing segment.
-    pub room_ahead_bytes: u64,
     /// `log.max.open.files`, Ottla's own: segment and index files kept open at once.
     pub max_open_files: usize,
     /// `producer.id.expiration.ms`: an idempotent producer silent for this long is forgotten.

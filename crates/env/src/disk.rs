@@ -143,9 +143,8 @@ pub trait File: Send + Sync {
     }
     /// Cuts or extends to `len`.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Reserves disk space for `len` bytes from `offset` on, without changing the length that is
-    /// visible. Nothing happens where the file system cannot.
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Reserves disk space for `len` bytes without changing the length that is visible.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// Data, and the length, survive a power loss after this.
     fn sync_data(&self) -> io::Result<()>;
     /// Starts writing a range back without waiting. A hint: errors show at the next sync.

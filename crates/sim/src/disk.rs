@@ -541,7 +541,7 @@ impl File for SimFile {
         })
     }
 
-    fn allocate(&self, _offset: u64, _len: u64) -> io::Result<()> {
+    fn allocate(&self, _len: u64) -> io::Result<()> {
         if self.disk.drive.power.is_alive(self.disk.life) { Ok(()) } else { Err(off()) }
     }
 

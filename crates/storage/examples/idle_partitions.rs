@@ -92,7 +92,6 @@ fn options(root: &Path) -> LogManagerOptions {
             initial_task_delay: minute,
             log_dir_failure_timeout: minute,
             reserved_bytes: 0,
-            room_ahead_bytes: 0,
             max_open_files: 4096,
             producer_id_expiration: minute,
             dir_sync_max_bytes: 1 << 30,

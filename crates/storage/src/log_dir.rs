@@ -4,7 +4,6 @@ mod room;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ottla_env::{Clock, Disk, Env, File, OpenMode, Rng, Spawn, is_out_of_files, is_out_of_space};
@@ -55,10 +54,6 @@ pub struct LogDir {
     path: PathBuf,
     id: OnceLock<Uuid>,
     room: Room,
-    /// `log.preallocate.ahead.bytes`.
-    max_room_ahead: u64,
-    /// Bytes that segments have set aside, the used ones among them.
-    room_ahead: Arc<AtomicU64>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -91,13 +86,6 @@ impl Drop for LentDecompressor<'_> {
     }
 }
 
-/// How much a segment has set aside for what comes next (`log.preallocate.ahead.bytes`) in a
-/// directory that is not told.
-const MAX_ROOM_AHEAD: u64 = 32 << 20;
-
-/// All segments of a directory together set aside this part of what is free.
-const ROOM_AHEAD_DIVISOR: u64 = 8;
-
 /// About what the first files of a log take on a disk, in bytes.
 const NEW_LOG: usize = 8192;
 
@@ -113,34 +101,25 @@ impl LogDir {
     /// is not counted.
     pub fn new(env: &Env, path: PathBuf, max_open_files: usize) -> Arc<Self> {
         let open_files = OpenFiles::new(env.disk.clone(), max_open_files);
-        Self::with_room(env, path, open_files, (Room::uncounted(), MAX_ROOM_AHEAD))
+        Self::with_room(env, path, open_files, Room::uncounted())
     }
 
     /// One of `dirs` directories that share their open files. Each keeps `reserved` bytes of its
-    /// file system free. A segment sets `max_room_ahead` bytes aside at most.
+    /// file system free.
     pub(crate) fn sharing(
         env: &Env,
         path: PathBuf,
         open_files: Arc<OpenFiles>,
         (reserved, dirs): (u64, usize),
-        max_room_ahead: u64,
     ) -> Arc<Self> {
-        let room = Room::keeping(Some(reserved), dirs);
-        Self::with_room(env, path, open_files, (room, max_room_ahead))
+        Self::with_room(env, path, open_files, Room::keeping(Some(reserved), dirs))
     }
 
-    fn with_room(
-        env: &Env,
-        path: PathBuf,
-        open_files: Arc<OpenFiles>,
-        (room, max_room_ahead): (Room, u64),
-    ) -> Arc<Self> {
+    fn with_room(env: &Env, path: PathBuf, open_files: Arc<OpenFiles>, room: Room) -> Arc<Self> {
         Arc::new(Self {
             path,
             id: OnceLock::new(),
             room,
-            max_room_ahead,
-            room_ahead: Arc::default(),
             disk: env.disk.clone(),
             clock: env.clock.clone(),
             rng: env.rng.clone(),
@@ -244,23 +223,6 @@ impl LogDir {
             true => Ok(()),
             false => self.look_for_room(bytes, 2),
         }
-    }
-
-    /// Bytes that a segment may set aside, where `wanted` would serve it; `counted` are those that
-    /// were counted for it before. `None` if it gets none.
-    pub(crate) fn take_room_ahead(&self, counted: u64, wanted: u64) -> Option<u64> {
-        let wanted = wanted.min(self.max_room_ahead);
-        let others = self.room_ahead.load(Ordering::Relaxed).saturating_sub(counted);
-        if wanted == 0 || others.saturating_add(wanted) > self.room.left() / ROOM_AHEAD_DIVISOR {
-            return None;
-        }
-        // Two at once may take a little more than the bound: it is one of order.
-        self.room_ahead.fetch_add(wanted.wrapping_sub(counted), Ordering::Relaxed);
-        Some(wanted)
-    }
-
-    pub(crate) fn room_ahead(&self) -> &Arc<AtomicU64> {
-        &self.room_ahead
     }
 
     /// Whether a log may be made here, which takes room as an append does.

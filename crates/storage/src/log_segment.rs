@@ -1,7 +1,6 @@
 //! One segment: a `.log` file and its indexes. Kafka's `LogSegment`.
 
 mod lost_index;
-mod room_ahead;
 
 use std::cell::Cell;
 use std::io;
@@ -13,7 +12,6 @@ use ottla_config::LogConfig;
 use ottla_env::{File, OpenMode};
 use ottla_protocol::{Offset, Timestamp};
 
-use self::room_ahead::RoomAhead;
 use crate::batch_header::BatchHeader;
 use crate::batch_scanner::{FoundBatch, HeaderScanner, corrupt};
 use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, segment_file};
@@ -32,7 +30,6 @@ pub(crate) struct LogSegment {
     base_offset: Offset,
     log: Arc<CachedFile>,
     size: AtomicU64,
-    room_ahead: RoomAhead,
     /// Bytes that were there already when this object was made.
     found_size: u64,
     offset_index: OffsetIndex,
@@ -61,30 +58,15 @@ impl LogSegment {
         let segment = Self::unwritten(dir, path, base_offset);
         let file = segment.log.create()?;
         if config.preallocate {
-            file.allocate(0, u64::from(config.segment_bytes))?;
-            segment.room_ahead.is_there_up_to(u64::from(config.segment_bytes));
+            file.allocate(u64::from(config.segment_bytes))?;
         }
         Ok(segment)
     }
 
-    /// Has the disk set room aside for the bytes up to `end`, which come next, and some more.
-    #[inline]
-    pub(crate) fn set_room_aside(&self, dir: &LogDir, file: &dyn File, end: u64) {
-        if self.room_ahead.is_short_of(end) {
-            self.room_ahead.extend(dir, file, self.size(), end);
-        }
-    }
-
-    /// Whether room was set aside that is not used.
-    pub(crate) fn has_room(&self) -> bool {
-        self.room_ahead.is_unused(self.size())
-    }
-
-    /// Gives back the room that is not used. Not while somebody appends.
+    /// Gives back the space that was reserved (`preallocate`) and not written. Not while somebody
+    /// appends.
     pub(crate) fn trim(&self) -> io::Result<()> {
-        self.file()?.set_len(self.size())?;
-        self.room_ahead.give_back();
-        Ok(())
+        self.file()?.set_len(self.size())
     }
 
     /// An empty segment without a file yet.
@@ -105,7 +87,6 @@ impl LogSegment {
             base_offset,
             log: file(LOG),
             size: AtomicU64::new(sizes.log),
-            room_ahead: RoomAhead::new(dir),
             found_size: sizes.log,
             offset_index: OffsetIndex::new(base_offset, file(INDEX), sizes.index),
             time_index: TimeIndex::new(base_offset, file(TIME_INDEX), sizes.time_index),

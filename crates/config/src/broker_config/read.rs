@@ -218,7 +218,6 @@ impl LogManagerConfig {
             initial_task_delay: values.millis("log.initial.task.delay.ms"),
             log_dir_failure_timeout: values.millis("log.dir.failure.timeout.ms"),
             reserved_bytes: values.number("log.dir.reserved.bytes"),
-            room_ahead_bytes: values.number("log.preallocate.ahead.bytes"),
             max_open_files: values.number("log.max.open.files"),
             producer_id_expiration: values.millis("producer.id.expiration.ms"),
             dir_sync_max_bytes: values.number("log.dir.sync.max.bytes"),

@@ -56,7 +56,6 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("num.recovery.threads.per.data.dir", "2", Valid::AtLeast(1), "Logs of one directory recovered at once.").high().cluster_wide().at_start(),
     long("log.dir.failure.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds without reaching the controller after which a broker with a failed directory stops.").low().not_yet(),
     long("log.dir.reserved.bytes", "67108864", Valid::AtLeast(0), "Bytes of each directory's file system that producers may not take: they are refused while less is free, so that there is always room to delete.").ottla(),
-    long("log.preallocate.ahead.bytes", "33554432", Valid::AtLeast(0), "Bytes that the disk sets aside for a growing segment at once, though never more than the segment holds, nor all segments more than an eighth of what is free; 0 is never. A write into room that was set aside is faster: with ext4, one of 1 MiB by half.").ottla(),
     int("log.max.open.files", "4096", Valid::AtLeast(1), "Segment and index files kept open at once; others are opened when they are needed. Connections take files as well: ulimit -n bounds both together.").ottla(),
     list("cordoned.log.dirs", "", Valid::Any, "Directories that get no new partitions; * is all (KIP-1066).").per_broker().not_yet(),
     long("log.initial.task.delay.ms", "30000", Valid::AtLeast(0), "Milliseconds after the start before retention and flushing begin.").low().not_yet(),

@@ -219,8 +219,8 @@ impl File for OsFile {
         self.0.set_len(len)
     }
 
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        match fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, len) {
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        match fallocate(&self.0, FallocateFlags::KEEP_SIZE, 0, len) {
             // Some file systems cannot reserve: then space is found as it is written.
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
@@ -355,7 +355,7 @@ mod tests {
     fn reserved_space_is_not_visible_as_length() {
         let dir = tempfile::tempdir().unwrap();
         let file = OsDisk.open(&dir.path().join("log"), OpenMode::Create).unwrap();
-        file.allocate(0, 1 << 20).unwrap();
+        file.allocate(1 << 20).unwrap();
         assert_eq!(file.len().unwrap(), 0);
         write(&*file, b"a", 0);
         file.start_writeback(0, 1);

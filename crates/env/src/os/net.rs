@@ -280,8 +280,8 @@ mod tests {
         fn set_len(&self, len: u64) -> io::Result<()> {
             self.0.set_len(len)
         }
-        fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-            self.0.allocate(offset, len)
+        fn allocate(&self, len: u64) -> io::Result<()> {
+            self.0.allocate(len)
         }
         fn sync_data(&self) -> io::Result<()> {
             self.0.sync_data()

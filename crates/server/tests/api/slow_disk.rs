@@ -163,8 +163,8 @@ impl File for SlowFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.file.allocate(offset, len)
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.file.allocate(len)
     }
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()

@@ -238,13 +238,9 @@ impl Log {
         slices: &mut [IoSlice<'_>],
         position: u64,
     ) -> Result<(), LogDirFailure> {
-        let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
         let file = active.file();
-        file.and_then(|file| {
-            active.set_room_aside(&self.dir, &*file, position + bytes as u64);
-            file.write_all_at(slices, position)
-        })
-        .map_err(|error| self.append_failed(active, position, &error))
+        file.and_then(|file| file.write_all_at(slices, position))
+            .map_err(|error| self.append_failed(active, position, &error))
     }
 
     /// Where only room is missing, what was written of the append is cut off, and the log goes on
@@ -382,7 +378,9 @@ impl Log {
         old.complete_time_index();
         // Even one that knows no producer: it says that nothing before it needs to be read again.
         let snapshot = writer.producers.to_snapshot();
-        old.trim()?;
+        if config.preallocate {
+            old.trim()?;
+        }
         let made = [SNAPSHOT, LOG].map(|kind| segment_file(&self.path, base_offset, kind));
         let make = || {
             let file = self.dir.open(&made[0], OpenMode::Truncate)?;

@@ -357,7 +357,7 @@ impl Log {
             gathered.segments.clear();
         }
         let Some(active) = writer.active.take() else { return Ok(gathered) };
-        if active.has_room() {
+        if self.config.load().preallocate {
             active.trim()?;
         }
         // A log that was closed without a snapshot at its end knows no producer.

@@ -46,11 +46,6 @@ impl Room {
         self.reserved.is_none() || self.budget.fetch_sub(bytes, Ordering::Relaxed) >= bytes
     }
 
-    /// What is left of the budget.
-    pub(super) fn left(&self) -> u64 {
-        u64::try_from(self.budget.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
     /// Grants a new budget when `available` bytes are free, and takes `bytes` of it at once.
     /// `false` if it has not so many.
     pub(super) fn grant(&self, available: u64, bytes: i64) -> bool {

@@ -118,9 +118,7 @@ impl LogManager {
         let room = (config.reserved_bytes, dirs.len());
         let log_dirs: Vec<_> = dirs
             .into_iter()
-            .map(|path| {
-                LogDir::sharing(&env, path, open_files.clone(), room, config.room_ahead_bytes)
-            })
+            .map(|path| LogDir::sharing(&env, path, open_files.clone(), room))
             .collect();
         let (cluster_id, dirs) = claim(&env, log_dirs, node_id, cluster_id)?;
         for Dir { dir, .. } in dirs.iter().filter(|dir| dir.dir.failure().is_none()) {

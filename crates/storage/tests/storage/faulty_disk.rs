@@ -286,10 +286,10 @@ impl File for FaultyFile {
         self.faults.check(&self.path)?;
         self.file.set_len(len)
     }
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+    fn allocate(&self, len: u64) -> io::Result<()> {
         match self.faults.room(&self.path) < len {
             true => Err(io::ErrorKind::StorageFull.into()),
-            false => self.file.allocate(offset, len),
+            false => self.file.allocate(len),
         }
     }
     fn sync_data(&self) -> io::Result<()> {

@@ -304,17 +304,3 @@ async fn a_segment_that_cannot_be_allocated_is_not_begun() {
     let disk = disk.crash().await;
     assert_eq!(disk.lengths(), [60_000, 20_000, 60_000]);
 }
-
-#[tokio::test]
-async fn room_that_cannot_be_set_aside_keeps_no_append_back() {
-    let disk = SmallDisk::with(0, LogConfig { segment_bytes: 64 << 20, ..config() }).await;
-    let value = "x".repeat(700_000);
-    disk.faults.leave_quota(disk.root.path(), Some(2_900_000));
-    for _ in 0..4 {
-        disk.append(&value).unwrap();
-    }
-    disk.assert_refused(&value);
-    disk.faults.leave_quota(disk.root.path(), None);
-    disk.append(&value).unwrap();
-    assert_eq!(disk.crash().await.lengths(), [700_000; 5]);
-}

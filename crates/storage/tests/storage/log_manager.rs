@@ -32,7 +32,6 @@ pub(crate) fn options(dir: &Path) -> LogManagerOptions {
             initial_task_delay: minute,
             log_dir_failure_timeout: minute,
             reserved_bytes: 0,
-            room_ahead_bytes: 32 << 20,
             max_open_files: 4,
             producer_id_expiration: minute,
             dir_sync_max_bytes: 1 << 30,
