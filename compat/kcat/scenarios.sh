@@ -46,7 +46,8 @@ k() {
 produce() { # topic, options...; records on standard input, one a line
     local topic=$1
     shift
-    k -P -t "$topic" -p 0 "$@"
+    # Where nodes are killed (BROKERS), only an idempotent producer is promised that each record arrives once.
+    k -P -t "$topic" -p 0 -X enable.idempotence="$([[ ${BROKERS:-1} == 1 ]] && echo false || echo true)" "$@"
 }
 
 read_all() { # topic, format

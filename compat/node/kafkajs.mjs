@@ -18,7 +18,7 @@ function codeOf(error) {
 }
 
 function open(bootstrap, emit) {
-  const settings = { brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 50, retries: 8 } }
+  const settings = { brokers: bootstrap.split(','), logLevel: logLevel.NOTHING, retry: { initialRetryTime: 50, retries: 8 } }
   const kafka = new Kafka(settings)
   const admin = kafka.admin()
   const connected = admin.connect()
@@ -28,7 +28,7 @@ function open(bootstrap, emit) {
     await consumer.run({
       autoCommit: false,
       eachMessage: async ({ partition, message }) => {
-        if (wanted(partition)) {
+        if (wanted(partition, Number(message.offset))) {
           emit(stream, 'record', recordOf(partition, message))
         }
       },
@@ -41,7 +41,10 @@ function open(bootstrap, emit) {
       await producer.connect()
       try {
         const offsets = []
-        for (const chunk of chunks(records, how.smallBatches ? 10 : 1_000)) {
+        // One partition in each call: if one moves to a broker that has answered for another, it is never sent to.
+        const partitions = [...new Set(records.map(({ partition }) => partition))]
+        const apart = partitions.map(partition => records.filter(record => record.partition === partition))
+        for (const chunk of apart.flatMap(records => chunks(records, how.smallBatches ? 10 : 1_000))) {
           const [sent] = await producer.send({
             topic,
             acks: -1,
@@ -61,7 +64,10 @@ function open(bootstrap, emit) {
       const consumer = kafka.consumer({ groupId: randomUUID(), maxWaitTimeInMs: 100 })
       await consumer.connect()
       await consumer.subscribe({ topic, fromBeginning: from !== END })
-      await consume(consumer, { stream, topic }, mine => mine === partition)
+      // When its coordinator moves it joins anew, and begins anew.
+      let next = 0
+      const isNew = (mine, offset) => mine === partition && offset >= next && (next = offset + 1)
+      await consume(consumer, { stream, topic }, isNew)
       if (from >= 0) {
         consumer.seek({ topic, partition, offset: String(from) })
       }
@@ -100,7 +106,7 @@ function open(bootstrap, emit) {
 
     createTopic: asked(async ({ topic, partitions, configs }) => {
       const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
-      const wanted = { topic, numPartitions: partitions, replicationFactor: 1, configEntries }
+      const wanted = { topic, numPartitions: partitions, replicationFactor: -1, configEntries }
       if (!(await admin.createTopics({ topics: [wanted], waitForLeaders: false }))) {
         throw refusal('the topic exists', TOPIC_ALREADY_EXISTS)
       }

@@ -103,7 +103,7 @@ class Client:
         await self.streams.pop(stream).close()
 
     async def createTopic(self, topic, partitions, configs):
-        created = await self.admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+        created = await self.admin.create_topics([NewTopic(topic, partitions, -1, topic_configs=configs)])
         refuse(created.topic_errors[0][1])
 
     async def createPartitions(self, topic, total):

@@ -135,7 +135,7 @@ class Client:
         self.streams.pop(stream).close()
 
     def createTopic(self, topic, partitions, configs):
-        self.admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs)])
+        self.admin.create_topics([NewTopic(topic, partitions, -1, topic_configs=configs)])
 
     def createPartitions(self, topic, total):
         self.admin.create_partitions({topic: total})

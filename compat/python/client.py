@@ -1,15 +1,23 @@
 """What the scenarios are written with: assertions, and clients with nothing but their defaults and what is asked for."""
 
+import os
 import time
 import uuid
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 DEADLINE_SECONDS = 40
 POLL_SECONDS = 0.1
 # Recent, so that retention does not take the records away.
 FIRST_TIMESTAMP = int(time.time() * 1_000) - 3_600_000
+
+# How many there are. Where there is more than one, one or another is being killed and started again at any time: only an
+# idempotent producer is promised that each record arrives once.
+BROKERS = int(os.environ.get("BROKERS", "1"))
+IDEMPOTENT = {"enable.idempotence": True} if BROKERS > 1 else {}
+# And a goodbye that meets a dead coordinator is not said again: the end of the session has to do.
+SESSION = {"session.timeout.ms": 6_000} if BROKERS > 1 else {}
 
 # Set once, before the first scenario.
 bootstrap = ""
@@ -35,14 +43,50 @@ def unique(prefix):
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
 
-def admin_client():
-    return AdminClient({"bootstrap.servers": bootstrap})
+class Asking:
+    """librdkafka asks an operator's question once, and fails if the connection breaks under it: this one asks again."""
+
+    def __init__(self):
+        self._admin = admin_client(1)
+
+    def __getattr__(self, call):
+        return lambda *given, **named: lambda: getattr(self._admin, call)(*given, **named)
+
+    def list_topics(self, **named):
+        return asked(lambda: self._admin.list_topics(**named))
+
+
+def asked(ask):
+    end = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            return ask()
+        except KafkaException as broken:
+            if broken.args[0].code() != KafkaError._TRANSPORT or time.monotonic() > end:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
+def admin_client(brokers=BROKERS):
+    return AdminClient({"bootstrap.servers": bootstrap}) if brokers == 1 else Asking()
 
 
 def answer(futures):
     """The one answer of an admin call about one thing, which may come alone or in a dictionary."""
+    if callable(futures):
+        return asked(lambda: answer(futures()))
     future = next(iter(futures.values())) if isinstance(futures, dict) else futures
     return future.result(DEADLINE_SECONDS)
+
+
+def done(already, ask):
+    """A change. Where nodes are killed, one may have made it and not have lived to say so; then the change, which the
+    library asks for again, is refused, for it is made already."""
+    try:
+        ask()
+    except KafkaException as refusal:
+        if BROKERS == 1 or refusal.args[0].code() != already:
+            raise
 
 
 def refused(code, what, ask):
@@ -57,7 +101,7 @@ def refused(code, what, ask):
 def create_topic(prefix, partitions=1, **rest):
     topic = unique(prefix)
     admin = admin_client()
-    answer(admin.create_topics([NewTopic(topic, partitions, **rest)]))
+    done(KafkaError.TOPIC_ALREADY_EXISTS, lambda: answer(admin.create_topics([NewTopic(topic, partitions, **rest)])))
     return topic
 
 
@@ -68,7 +112,7 @@ class Acknowledged:
         self.failures = []
         self.offsets = []
         names = {name.replace("_", "."): value for name, value in settings.items()}
-        self.producer = Producer({"bootstrap.servers": bootstrap, "message.timeout.ms": 30_000, **names})
+        self.producer = Producer({"bootstrap.servers": bootstrap, "message.timeout.ms": 30_000, **IDEMPOTENT, **names})
 
     def _told(self, error, message):
         if error is None:
@@ -96,6 +140,7 @@ def consumer(**settings):
         "group.id": unique("unused"),
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
+        **SESSION,
         **names,
     })
 

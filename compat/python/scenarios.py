@@ -346,7 +346,11 @@ def static_membership():
         def __init__(self, instance):
             self.owned, self.calls = set(), 0
             self.reader = consumer(
-                group_id=group, group_instance_id=instance, heartbeat_interval_ms=300, auto_offset_reset="earliest"
+                group_id=group,
+                group_instance_id=instance,
+                session_timeout_ms=30_000,
+                heartbeat_interval_ms=300,
+                auto_offset_reset="earliest",
             )
             self.reader.subscribe([topic], on_assign=self.given, on_revoke=self.taken)
 
@@ -400,7 +404,9 @@ def restart_consumer(run):
 def before_restart(run):
     topic = f"restart-{run}"
     admin = client.admin_client()
-    client.answer(admin.create_topics([NewTopic(topic, 1)]))
+    client.done(
+        KafkaError.TOPIC_ALREADY_EXISTS, lambda: client.answer(admin.create_topics([NewTopic(topic, 1)]))
+    )
     more(topic, 0, 100)
     reader = restart_consumer(run)
     reads(reader, 0, 100)

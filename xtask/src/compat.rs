@@ -1,15 +1,22 @@
-//! Stock clients against a node: the programs in `compat/`.
+//! Stock clients against a node, and against three that are killed in turn: the programs in `compat/`.
 
 mod broker;
+mod kills;
+mod through_faults;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use self::broker::Broker;
+pub(crate) use self::through_faults::run as through_faults;
+use crate::cluster::Cluster;
 use crate::program::{Running, Scratch, exists, within};
 use crate::seeds;
 use crate::tally::Tally;
@@ -99,43 +106,57 @@ struct Results {
     failed: Vec<String>,
 }
 
-/// Runs one client or all, one scenario or all, and returns a table of what passed in markdown. With `kafka` they run
-/// against Apache Kafka: what fails there, asks for what no client may rely on.
+/// What clients meet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    Node,
+    /// Apache Kafka: what fails there, asks for what no client may rely on.
+    Kafka,
+    /// Three nodes, of which one after the other is killed.
+    Cluster,
+}
+
+/// The names of all clients.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    CLIENTS.iter().map(|client| client.name)
+}
+
+/// Runs the named clients or all, the scenarios with `scenario` in their names, and returns a table of what passed in
+/// markdown.
 pub(crate) fn run(
     tally: &mut Tally,
-    client: Option<&&str>,
-    scenario: Option<&&str>,
-    kafka: bool,
+    clients: &[&str],
+    scenario: &str,
+    against: Against,
 ) -> Result<String> {
-    let broker = if kafka { Broker::kafka()? } else { Broker::Ottla };
-    let chosen: Vec<&Client> =
-        CLIENTS.iter().filter(|known| client.is_none_or(|name| known.name == *name)).collect();
-    let names: Vec<&str> = CLIENTS.iter().map(|known| known.name).collect();
-    ensure!(!chosen.is_empty(), "no such client; there are {}", names.join(", "));
+    let broker = match against {
+        Against::Node => Broker::Ottla,
+        Against::Kafka => Broker::kafka()?,
+        Against::Cluster => Broker::Killed,
+    };
+    let chosen: Vec<&Client> = CLIENTS
+        .iter()
+        .filter(|known| clients.is_empty() || clients.contains(&known.name))
+        .collect();
+    let known: Vec<&str> = names().collect();
+    ensure!(!chosen.is_empty(), "no such client; there are {}", known.join(", "));
     let mut table = String::from("| client | library | scenarios passed |\n|---|---|---|\n");
-    for client in chosen {
-        let row = match client.kind.toolchain() {
-            Ok(_) if kafka && matches!(client.kind, Kind::Seeds) => {
+    let mut ready = Vec::new();
+    for client in &chosen {
+        match client.kind.toolchain() {
+            Ok(_) if against != Against::Node && matches!(client.kind, Kind::Seeds) => {
                 tally.skip(client.name, "it starts a node of its own");
-                "skipped".to_owned()
             }
-            Err(error) => {
-                tally.fail(client.name, &format!("{error:#}"));
-                "none".to_owned()
-            }
-            Ok(Toolchain::Missing(what)) => {
-                tally.skip(client.name, &what);
-                "skipped".to_owned()
-            }
-            Ok(Toolchain::Ready(program)) => {
-                let scenario = scenario.map_or("", |name| name);
-                let mut results = Results::default();
-                let scratch = Scratch::new(client.name)?;
-                let place = (&broker, scratch.path());
-                if let Err(error) = client.run(&program, scenario, place, &mut results) {
-                    results.fail(client.name, &format!("{error:#}"));
-                }
-                client.keep_node_log(scratch.path(), &results)?;
+            Err(error) => tally.fail(client.name, &format!("{error:#}")),
+            Ok(Toolchain::Missing(what)) => tally.skip(client.name, &what),
+            Ok(Toolchain::Ready(program)) => ready.push((*client, program)),
+        }
+    }
+    let mut tried = try_all(&ready, scenario, &broker)?;
+    for client in chosen {
+        let row = match tried.remove(client.name) {
+            None => "none".to_owned(),
+            Some(results) => {
                 ensure!(results.count() > 0, "{} has no scenario {scenario}", client.name);
                 let failed = results.failed.iter().map(|what| format!("{}: {what}", client.name));
                 tally.add(results.passed.len(), failed);
@@ -147,10 +168,48 @@ pub(crate) fn run(
     Ok(table)
 }
 
+/// Tries each with a node of its own. Clients mostly wait, so that two do so side by side; but a cluster that is killed all
+/// the while is enough for one machine.
+fn try_all(
+    ready: &[(&'static Client, Vec<String>)],
+    scenario: &str,
+    broker: &Broker,
+) -> Result<BTreeMap<&'static str, Results>> {
+    crate::node::binary()?;
+    let workers = if matches!(broker, Broker::Killed) { 1 } else { 2 };
+    let queue = Mutex::new(ready.iter());
+    let work = || {
+        let mut tried = BTreeMap::new();
+        loop {
+            let next =
+                queue.lock().map_err(|_| anyhow!("another client's thread has panicked"))?.next();
+            let Some((client, program)) = next else { return anyhow::Ok(tried) };
+            let begin = Instant::now();
+            let mut results = Results::default();
+            let scratch = Scratch::new(client.name)?;
+            let place = (broker, scratch.path());
+            if let Err(error) = client.run(program, scenario, place, &mut results) {
+                results.fail(client.name, client.name, &format!("{error:#}"));
+            }
+            client.keep_node_log(scratch.path(), &results)?;
+            println!("{}: {} in {} s", client.name, results.summary(), begin.elapsed().as_secs());
+            tried.insert(client.name, results);
+        }
+    };
+    let mut all = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let working: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        for worker in working {
+            all.append(&mut worker.join().map_err(|_| anyhow!("a client's thread has panicked"))??);
+        }
+        Ok(all)
+    })
+}
+
 impl Kind {
     fn toolchain(self) -> Result<Toolchain> {
         match self {
-            Self::Java(version) => toolchain::java(version),
+            Self::Java(version) => toolchain::java(version, "Main"),
             Self::Seeds => seeds::toolchain(),
             Self::Python(program) => toolchain::python(program),
             Self::Kcat => Ok(toolchain::kcat()),
@@ -171,16 +230,15 @@ impl Client {
         (broker, scratch): (&Broker, &Path),
         results: &mut Results,
     ) -> Result<()> {
-        println!("{}:", self.name);
         File::create(self.log()).context("the client's log")?;
         if matches!(self.kind, Kind::Seeds) {
             // Starts a node of its own, in a network of its own.
-            self.listen(program, (&[], None), results)?;
+            self.listen(program, (&[], &[]), results)?;
             return Ok(());
         }
         let node = broker.start(scratch)?;
         if scenario != RESTART {
-            self.listen(program, (&[node.address(), scenario], node.metrics_url()), results)?;
+            self.listen(program, (&[node.address(), scenario], &node.environment()), results)?;
         }
         if !RESTART.contains(scenario) {
             node.stop()?;
@@ -188,11 +246,14 @@ impl Client {
         }
         let run = format!("{}-{}", self.name, std::process::id());
         let mut before = Results::default();
-        self.listen(program, (&[node.address(), "--before", &run], None), &mut before)?;
+        self.listen(
+            program,
+            (&[node.address(), "--before", &run], &node.environment()),
+            &mut before,
+        )?;
         results.failed.append(&mut before.failed);
-        node.stop()?;
-        let node = broker.start(scratch)?;
-        self.listen(program, (&[node.address(), "--after", &run], None), results)?;
+        let node = node.restart(broker, scratch)?;
+        self.listen(program, (&[node.address(), "--after", &run], &node.environment()), results)?;
         node.stop()?;
         Ok(())
     }
@@ -215,13 +276,7 @@ impl Client {
 
     /// What the node said, beside what the client said, if anything failed.
     fn keep_node_log(&self, scratch: &Path, results: &Results) -> Result<()> {
-        let said = scratch.join("node.log");
-        if !results.failed.is_empty() && said.is_file() {
-            let kept = self.log().with_extension("node.log");
-            std::fs::copy(said, &kept)?;
-            quote_end("the node", &kept)?;
-        }
-        Ok(())
+        if results.failed.is_empty() { Ok(()) } else { keep_node_logs(scratch, self.name) }
     }
 
     /// Where the client's own complaints go.
@@ -233,7 +288,7 @@ impl Client {
     fn listen(
         &self,
         program: &[String],
-        (arguments, metrics_url): (&[&str], Option<&str>),
+        (arguments, environment): (&[&str], &[(&str, String)]),
         results: &mut Results,
     ) -> Result<()> {
         let log = self.log();
@@ -242,16 +297,17 @@ impl Client {
             Command::new(name)
                 .args(fixed)
                 .args(arguments.iter().filter(|argument| !argument.is_empty()))
-                .envs(metrics_url.map(|url| ("METRICS_URL", url)))
+                .envs(environment.iter().map(|(name, value)| (name, value)))
                 .stdin(Stdio::null())
                 .stderr(File::options().create(true).append(true).open(&log)?),
         )?;
         let deadline = within(PROGRAM_SECONDS);
         let before = results.failed.len();
         let ended = loop {
+            let begin = Instant::now();
             match running.line_before(deadline) {
                 Ok(Some(line)) => {
-                    println!("  {line}");
+                    println!("  {} {line} ({:.1} s)", self.name, begin.elapsed().as_secs_f32());
                     if let Some(name) = line.strip_prefix("PASS ") {
                         results.passed.push(name.to_owned());
                     } else if let Some(name) = line.strip_prefix("FAIL ") {
@@ -265,13 +321,27 @@ impl Client {
         let well = ended.as_ref().is_ok_and(std::process::ExitStatus::success);
         if !well && results.failed.len() == before {
             let reason = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            results.fail(self.name, &format!("the program ended early: {reason}"));
+            results.fail(self.name, self.name, &format!("the program ended early: {reason}"));
         }
         if !well {
             quote_end("the client", &log)?;
         }
         Ok(())
     }
+}
+
+/// Keeps what one node or several said in a folder that will be gone.
+fn keep_node_logs(scratch: &Path, name: &str) -> Result<()> {
+    let folders = std::iter::once(scratch.to_owned()).chain(Cluster::folders(scratch));
+    for (folder, node) in folders.zip(["node", "node-1", "node-2", "node-3"]) {
+        let said = folder.join("node.log");
+        if said.is_file() {
+            let kept = crate::root().join(format!("target/xtask/{name}.{node}.log"));
+            std::fs::copy(said, &kept)?;
+            quote_end(node, &kept)?;
+        }
+    }
+    Ok(())
 }
 
 /// The end of a log that may not outlive the machine.
@@ -286,8 +356,8 @@ fn quote_end(who: &str, log: &Path) -> Result<()> {
 }
 
 impl Results {
-    fn fail(&mut self, name: &str, reason: &str) {
-        println!("  FAIL {name}: {reason}");
+    fn fail(&mut self, client: &str, name: &str, reason: &str) {
+        println!("  {client} FAIL {name}: {reason}");
         self.failed.push(format!("{name}: {reason}"));
     }
 

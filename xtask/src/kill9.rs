@@ -45,9 +45,9 @@ fn crash_often(program: &[String], rounds: u32) -> Result<i64> {
     let mut settings = Settings::default();
     let mut node = Node::start(scratch.path(), &settings)?;
     // The producer knows one address, so the node must come back to it.
-    settings.listen = node.address().to_owned();
+    settings.listeners = format!("PLAINTEXT://{}", node.address());
     let mut producer = Running::start(
-        client(program, &settings.listen, "produce")
+        client(program, node.address(), "produce")
             .stdin(Stdio::piped())
             .stderr(File::create(log())?),
     )?;

@@ -6,6 +6,7 @@
     reason = "a tool on a developer's machine, outside the fence around `env`"
 )]
 
+mod cluster;
 mod compat;
 mod compile;
 mod fuzz;
@@ -23,14 +24,18 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use crate::compat::Against;
 use crate::tally::Tally;
 
 const USAGE: &str = "\
 cargo xtask test [--require-all]      all checks, tests and stock clients; skips what the machine lacks, by name
 cargo xtask tidy                      crate graph, file lengths, names, paths in the documents
-cargo xtask compat [CLIENT [SCENARIO]] [--table] [--kafka] [--require-all]
+cargo xtask compat [CLIENT [SCENARIO]] [--table] [--kafka | --cluster] [--require-all]
                                       stock clients against a node; --table prints what passed as markdown;
-                                      --kafka tries the scenarios themselves on Apache Kafka
+                                      --kafka tries the scenarios themselves on Apache Kafka; --cluster runs
+                                      them against three nodes, of which one after the other is killed
+cargo xtask compat [CLIENT...] [ROUNDS] --faults
+                                      producers and groups that go on while nodes are killed, held and restarted
 cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask fuzz [TARGET [SECONDS]]   one fuzz target, or all in turn
@@ -59,7 +64,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
     };
     let known: &[&str] = match *command {
         "test" => &["--require-all"],
-        "compat" => &["--require-all", "--table", "--kafka"],
+        "compat" => &["--require-all", "--table", "--kafka", "--cluster", "--faults"],
         "interop" => &["--require-all"],
         "bench" => return bench(&arguments[1..]),
         _ => &[],
@@ -71,13 +76,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
     match (*command, operands) {
         ("test", []) => test(&mut tally)?,
         ("tidy", []) => tidy::check(&mut tally)?,
-        ("compat", _) if operands.len() <= 2 => {
-            let kafka = flags.contains(&"--kafka");
-            let table = compat::run(&mut tally, operands.first(), operands.get(1), kafka)?;
-            if flags.contains(&"--table") {
-                println!("{table}");
-            }
-        }
+        ("compat", _) => compat(&mut tally, operands, &flags)?,
         ("seeds-in-this-network", []) => return seeds::run_here(),
         ("interop", []) => interop::run(&mut tally, false)?,
         ("interop", ["scripts"]) => interop::run(&mut tally, true)?,
@@ -94,6 +93,36 @@ fn run(arguments: Vec<String>) -> Result<bool> {
     Ok(tally.is_well())
 }
 
+/// Stock clients against what the flags say.
+fn compat(tally: &mut Tally, operands: &[&str], flags: &[&str]) -> Result<()> {
+    let against = match ["--kafka", "--cluster", "--faults"].map(|flag| flags.contains(&flag)) {
+        [false, false, false] => Against::Node,
+        [true, false, false] => Against::Kafka,
+        [false, true, false] => Against::Cluster,
+        [false, false, true] => {
+            let (numbers, clients): (Vec<&str>, Vec<&str>) =
+                operands.iter().partition(|operand| operand.parse::<usize>().is_ok());
+            let rounds = numbers.first().map_or(Ok(1), |rounds| rounds.parse())?;
+            return compat::through_faults(tally, &clients, (rounds, false));
+        }
+        _ => bail!("one of --kafka, --cluster and --faults\n{USAGE}"),
+    };
+    let (client, scenario) = match operands {
+        [] => (&[][..], ""),
+        [_] => (operands, ""),
+        [_, scenario] => (&operands[..1], *scenario),
+        _ => bail!("one client and one scenario\n{USAGE}"),
+    };
+    let table = compat::run(tally, client, scenario, against)?;
+    if flags.contains(&"--table") {
+        println!("{table}");
+    }
+    Ok(())
+}
+
+/// Whom the checks run against a cluster in place of one node: one of each kind of library.
+const WITH_CLUSTER: [&str; 2] = ["java-4.4.0", "python"];
+
 fn test(tally: &mut Tally) -> Result<()> {
     compile::check_format(tally)?;
     tidy::check(tally)?;
@@ -103,7 +132,10 @@ fn test(tally: &mut Tally) -> Result<()> {
         tally.fail("release build", &format!("{error:#}"));
         return Ok(());
     }
-    compat::run(tally, None, None, false)?;
+    let with_one: Vec<&str> = compat::names().filter(|it| !WITH_CLUSTER.contains(it)).collect();
+    compat::run(tally, &with_one, "", Against::Node)?;
+    compat::run(tally, &WITH_CLUSTER, "", Against::Cluster)?;
+    compat::through_faults(tally, &WITH_CLUSTER, (1, true))?;
     interop::run(tally, false)?;
     kill9::run(tally, kill9::ROUNDS)
 }

@@ -13,8 +13,8 @@ const START_SECONDS: u64 = 60;
 const STOP_SECONDS: u64 = 60;
 
 pub(crate) struct Settings {
-    /// Port 0 asks the system for one.
-    pub(crate) listen: String,
+    /// As `listeners` has them, the one of clients first; port 0 asks the system for one.
+    pub(crate) listeners: String,
     /// Configuration keys and values.
     pub(crate) set: Vec<(&'static str, String)>,
 }
@@ -23,7 +23,7 @@ impl Default for Settings {
     /// A group that forms at once, so that tests are quick.
     fn default() -> Self {
         Self {
-            listen: "127.0.0.1:0".to_owned(),
+            listeners: "PLAINTEXT://127.0.0.1:0".to_owned(),
             set: vec![("group.initial.rebalance.delay.ms", "0".to_owned())],
         }
     }
@@ -41,7 +41,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(folder.join("node.log"))?;
         let mut command = Command::new(binary()?);
         command
-            .args(["start", "--listen", &settings.listen, "--set"])
+            .args(["start", "--set", &format!("listeners={}", settings.listeners), "--set"])
             .arg(format!("log.dirs={}", folder.join("data").display()));
         for (key, value) in &settings.set {
             command.arg("--set").arg(format!("{key}={value}"));
@@ -90,6 +90,16 @@ impl Node {
     /// `kill -9`.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.running.kill()
+    }
+
+    /// It stands still, and nobody is told.
+    pub(crate) fn hold(&self) -> Result<()> {
+        self.running.signal("STOP")
+    }
+
+    /// It goes on, as if no time had passed.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        self.running.signal("CONT")
     }
 }
 

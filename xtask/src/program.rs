@@ -94,8 +94,13 @@ impl Running {
 
     /// Asks it to end, as an operator does.
     pub(crate) fn terminate(&self) -> Result<()> {
+        self.signal("TERM")
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status()?;
+        let status = Command::new("kill").args(["-s", name, &pid]).status()?;
         anyhow::ensure!(status.success(), "cannot signal process {pid}");
         Ok(())
     }

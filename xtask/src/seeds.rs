@@ -54,7 +54,7 @@ pub(crate) fn run_here() -> Result<bool> {
     let scratch = Scratch::new("seeds")?;
     let node = Node::start(
         scratch.path(),
-        &Settings { listen: ADDRESS.to_owned(), ..Settings::default() },
+        &Settings { listeners: format!("PLAINTEXT://{ADDRESS}"), ..Settings::default() },
     )?;
     let mut well = true;
     for (name, outcome) in [("seeds-producer", producer()), ("seeds-consumer", consumer())] {

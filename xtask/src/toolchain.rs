@@ -25,7 +25,8 @@ fn missing(what: &str) -> Result<Toolchain> {
     Ok(Toolchain::Missing(what.to_owned()))
 }
 
-pub(crate) fn java(version: &str) -> Result<Toolchain> {
+/// A class of the sources in `compat/java`, compiled against a version of the library.
+pub(crate) fn java(version: &str, class: &str) -> Result<Toolchain> {
     let build = folder("java");
     if let Some(missing) = compile_java(&build, &[&format!("-Dkafka.version={version}")])? {
         return Ok(Toolchain::Missing(missing));
@@ -38,7 +39,7 @@ pub(crate) fn java(version: &str) -> Result<Toolchain> {
         "-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned(),
         "-cp".to_owned(),
         format!("{0}/classes:{0}/lib/*", target.display()),
-        "ottla.compat.Main".to_owned(),
+        format!("ottla.compat.{class}"),
     ]))
 }
 

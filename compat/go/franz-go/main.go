@@ -4,7 +4,9 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,20 +19,26 @@ import (
 )
 
 type client struct {
-	seed  kgo.Opt
+	basic []kgo.Opt
 	any   *kgo.Client
 	admin *kadm.Client
 }
 
 func main() {
 	scenarios.Main(func(bootstrap string) (scenarios.Client, error) {
-		seed := kgo.SeedBrokers(bootstrap)
-		any, err := kgo.NewClient(seed)
+		// It takes a node that is killed before it answers for one that wants another protocol, unless it is told not to.
+		basic := []kgo.Opt{kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.AlwaysRetryEOF()}
+		any, err := kgo.NewClient(basic...)
 		if err != nil {
 			return nil, err
 		}
-		return &client{seed, any, kadm.NewClient(any)}, nil
+		return &client{basic, any, kadm.NewClient(any)}, nil
 	})
+}
+
+// Another client of the same cluster.
+func (c *client) open(options ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(slices.Concat(c.basic, options)...)
 }
 
 func (c *client) Lacks() scenarios.Lacks { return scenarios.Lacks{} }
@@ -55,7 +63,7 @@ func (c *client) Produce(
 		how.Codec = "none"
 	}
 	options := []kgo.Opt{
-		c.seed, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codecs[how.Codec]),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codecs[how.Codec]),
 	}
 	if how.SmallBatches {
 		options = append(options, kgo.ProducerBatchMaxBytes(512))
@@ -63,7 +71,7 @@ func (c *client) Produce(
 	if how.Large {
 		options = append(options, kgo.ProducerBatchMaxBytes(2<<20))
 	}
-	producer, err := kgo.NewClient(options...)
+	producer, err := c.open(options...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,11 +104,10 @@ func (c *client) Read(
 ) (scenarios.Reader, error) {
 	at := kgo.NewOffset().At(from)
 	options := []kgo.Opt{
-		c.seed,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: at}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	}
-	reading, err := kgo.NewClient(options...)
+	reading, err := c.open(options...)
 	return &reader{Client: reading}, err
 }
 
@@ -148,7 +155,6 @@ func (c *client) Join(membership scenarios.Membership, listener scenarios.Listen
 		listener.Revoked(partitions[membership.Topic])
 	}
 	options := []kgo.Opt{
-		c.seed,
 		kgo.ConsumerGroup(membership.Group), kgo.ConsumeTopics(membership.Topic), kgo.DisableAutoCommit(),
 		kgo.Balancers(balancers[membership.Strategy]),
 		kgo.SessionTimeout(membership.Session), kgo.HeartbeatInterval(membership.Heartbeat),
@@ -164,7 +170,7 @@ func (c *client) Join(membership scenarios.Membership, listener scenarios.Listen
 	if membership.ClientID != "" {
 		options = append(options, kgo.ClientID(membership.ClientID))
 	}
-	joined, err := kgo.NewClient(options...)
+	joined, err := c.open(options...)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +234,7 @@ func pointers(configs map[string]string) map[string]*string {
 }
 
 func (c *client) CreateTopic(ctx context.Context, topic string, partitions int32, configs map[string]string) error {
-	_, err := c.admin.CreateTopic(ctx, partitions, 1, pointers(configs), topic)
+	_, err := c.admin.CreateTopic(ctx, partitions, -1, pointers(configs), topic)
 	return err
 }
 
@@ -450,7 +456,7 @@ func (c *client) Throttled(
 	ctx context.Context, clientID, topic string, records []scenarios.Record,
 ) (time.Duration, error) {
 	heard := &silences{}
-	producer, err := kgo.NewClient(c.seed, kgo.ClientID(clientID), kgo.WithHooks(heard))
+	producer, err := c.open(kgo.ClientID(clientID), kgo.WithHooks(heard))
 	if err != nil {
 		return 0, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,15 +16,16 @@ import (
 )
 
 type client struct {
-	bootstrap string
+	bootstrap []string
 	address   net.Addr
 	kafka.Client
 }
 
 func main() {
 	scenarios.Main(func(bootstrap string) (scenarios.Client, error) {
-		address := kafka.TCP(bootstrap)
-		return &client{bootstrap, address, kafka.Client{Addr: address, Transport: transport()}}, nil
+		addresses := strings.Split(bootstrap, ",")
+		address := kafka.TCP(addresses...)
+		return &client{addresses, address, kafka.Client{Addr: address, Transport: transport()}}, nil
 	})
 }
 
@@ -106,7 +108,7 @@ func (c *client) Read(
 	_ context.Context, topic string, partition int32, from int64,
 ) (scenarios.Reader, error) {
 	one := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: []string{c.bootstrap}, Topic: topic, Partition: int(partition),
+		Brokers: c.bootstrap, Topic: topic, Partition: int(partition),
 		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond, OffsetOutOfRangeError: true,
 	})
 	return reader{one}, one.SetOffset(from)
@@ -147,7 +149,7 @@ func (c *client) Join(membership scenarios.Membership, listener scenarios.Listen
 		"range": kafka.RangeGroupBalancer{}, "roundrobin": kafka.RoundRobinGroupBalancer{},
 	}
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID: membership.Group, Brokers: []string{c.bootstrap}, Topics: []string{membership.Topic},
+		ID: membership.Group, Brokers: c.bootstrap, Topics: []string{membership.Topic},
 		GroupBalancers:   []kafka.GroupBalancer{balancers[membership.Strategy]},
 		SessionTimeout:   membership.Session,
 		RebalanceTimeout: membership.Session, HeartbeatInterval: membership.Heartbeat,
@@ -225,7 +227,7 @@ func (m *member) Leave() {
 }
 
 func (c *client) CreateTopic(ctx context.Context, topic string, partitions int32, configs map[string]string) error {
-	wanted := kafka.TopicConfig{Topic: topic, NumPartitions: int(partitions), ReplicationFactor: 1}
+	wanted := kafka.TopicConfig{Topic: topic, NumPartitions: int(partitions), ReplicationFactor: -1}
 	for key, value := range configs {
 		wanted.ConfigEntries = append(wanted.ConfigEntries, kafka.ConfigEntry{ConfigName: key, ConfigValue: value})
 	}

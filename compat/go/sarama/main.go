@@ -24,7 +24,7 @@ type client struct {
 
 func main() {
 	scenarios.Main(func(bootstrap string) (scenarios.Client, error) {
-		addresses := []string{bootstrap}
+		addresses := strings.Split(bootstrap, ",")
 		cluster, err := sarama.NewClient(addresses, config())
 		if err != nil {
 			return nil, err
@@ -40,6 +40,9 @@ func config() *sarama.Config {
 	config.Metadata.AllowAutoTopicCreation = false
 	return config
 }
+
+// It stays with the controller that it knows, dead or alive.
+func (c *client) Refresh() { _, _ = c.cluster.RefreshController() }
 
 func (c *client) Lacks() scenarios.Lacks { return scenarios.Lacks{Reset: true, MaxTimestamp: true} }
 
@@ -140,13 +143,18 @@ func (c *client) Read(
 }
 
 func (r *reader) Next(ctx context.Context) (scenarios.Record, error) {
-	select {
-	case message := <-r.Messages():
-		return recordOf(message), nil
-	case err := <-r.Errors():
-		return scenarios.Record{}, err
-	case <-ctx.Done():
-		return scenarios.Record{}, ctx.Err()
+	for {
+		select {
+		case message := <-r.Messages():
+			return recordOf(message), nil
+		case err := <-r.Errors():
+			// After all others it goes on by itself.
+			if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+				return scenarios.Record{}, err
+			}
+		case <-ctx.Done():
+			return scenarios.Record{}, ctx.Err()
+		}
 	}
 }
 
@@ -261,7 +269,7 @@ func (c *client) CreateTopic(_ context.Context, topic string, partitions int32, 
 	for key, value := range configs {
 		entries[key] = &value
 	}
-	detail := &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: entries}
+	detail := &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: -1, ConfigEntries: entries}
 	return c.ClusterAdmin.CreateTopic(topic, detail, false)
 }
 

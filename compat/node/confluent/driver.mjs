@@ -19,7 +19,7 @@ const disconnect = client => promised(told => client.disconnect(told))
 
 function open(bootstrap, emit) {
   const settings = { 'bootstrap.servers': bootstrap }
-  const admin = new KafkaJS.Kafka({ kafkaJS: { brokers: [bootstrap] } }).admin()
+  const admin = new KafkaJS.Kafka({ kafkaJS: { brokers: bootstrap.split(',') } }).admin()
   const connected = admin.connect()
   const asked = call => async (...given) => (await connected, call(...given))
 
@@ -115,7 +115,7 @@ function open(bootstrap, emit) {
 
     createTopic: asked(async ({ topic, partitions, configs }) => {
       const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }))
-      const wanted = { topic, numPartitions: partitions, replicationFactor: 1, configEntries }
+      const wanted = { topic, numPartitions: partitions, replicationFactor: -1, configEntries }
       if (!(await admin.createTopics({ topics: [wanted] }))) {
         throw refusal('the topic exists', CODES.ERRORS.ERR_TOPIC_ALREADY_EXISTS)
       }
@@ -130,7 +130,11 @@ function open(bootstrap, emit) {
       const mine = found => found.partition === partition
       const ends = (await admin.fetchTopicOffsets(topic)).find(mine)
       if (at < 0) {
-        return Number(at === START ? ends.low : ends.high)
+        const end = Number(at === START ? ends.low : ends.high)
+        if (end < 0) {
+          throw refusal('the leader did not say', CODES.ERRORS.ERR_LEADER_NOT_AVAILABLE)
+        }
+        return end
       }
       const { offset } = (await admin.fetchTopicOffsetsByTimestamp(topic, at)).find(mine)
       // It answers with the end where there is none.

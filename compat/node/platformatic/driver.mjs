@@ -25,7 +25,9 @@ function codeOf(error) {
 }
 
 function open(bootstrap, emit) {
-  const settings = { clientId: 'platformatic', bootstrapBrokers: [bootstrap], retries: 3, retryDelay: 100 }
+  // Where nodes are killed (BROKERS), three tries are over before another leads.
+  const retries = process.env.BROKERS > 1 ? 100 : 3
+  const settings = { clientId: 'platformatic', bootstrapBrokers: bootstrap.split(','), retries, retryDelay: 100 }
   const admin = new Admin({ ...settings, metadataMaxAge: 0 })
 
   function deliver(messages, { stream }, wanted = () => true) {
@@ -34,9 +36,10 @@ function open(bootstrap, emit) {
   }
 
   async function connected(ask) {
+    const { brokers } = await admin.metadata({ topics: [], forceUpdate: true })
     const connection = new Connection('platformatic')
-    const [host, port] = bootstrap.split(':')
-    await connection.connect(host, Number(port))
+    const { host, port } = brokers.values().next().value
+    await connection.connect(host, port)
     try {
       return await ask(connection)
     } finally {
@@ -117,7 +120,7 @@ function open(bootstrap, emit) {
 
     async createTopic({ topic, partitions, configs }) {
       const all = Object.entries(configs).map(([name, value]) => ({ name, value }))
-      await admin.createTopics({ topics: [topic], partitions, replicas: 1, configs: all })
+      await admin.createTopics({ topics: [topic], partitions, replicas: -1, configs: all })
     },
     async createPartitions({ topic, total }) {
       await admin.createPartitions({ topics: [{ name: topic, count: total, assignments: null }] })

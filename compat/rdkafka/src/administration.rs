@@ -62,7 +62,7 @@ impl Driver {
 
     fn create_topic(&self, with: &Value) -> Result<Value> {
         let partitions = i32::try_from(number(with, "partitions")?)?;
-        let mut wanted = NewTopic::new(text(with, "topic"), partitions, TopicReplication::Fixed(1));
+        let mut wanted = NewTopic::new(text(with, "topic"), partitions, TopicReplication::Fixed(-1));
         for (key, value) in with["configs"].as_object().into_iter().flatten() {
             wanted = wanted.set(key, value.as_str().unwrap_or_default());
         }

@@ -50,7 +50,6 @@ impl Driver {
                 let partitions = i32::try_from(number(with, "partitions")?)?;
                 let new = NewTopic {
                     partitions: Some(partitions),
-                    replication_factor: Some(1),
                     configs: configs.collect(),
                     ..NewTopic::new(topic)
                 };

@@ -34,7 +34,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let driver = runtime.block_on(async {
         let env = Env::os();
-        let client = Client::connect(&env, vec![bootstrap.clone()], Default::default()).await?;
+        let addresses = bootstrap.split(',').map(str::to_owned).collect();
+        let client = Client::connect(&env, addresses, Default::default()).await?;
         let admin = Admin::new(client, PATIENCE);
         anyhow::Ok(Arc::new(Driver { env, bootstrap, admin, streams: Streams::default() }))
     })?;

@@ -98,7 +98,8 @@ impl Driver {
         if !client_id.is_empty() {
             options.client_id = client_id.to_owned();
         }
-        Ok(Client::connect(&self.env, vec![self.bootstrap.clone()], options).await?)
+        let addresses = self.bootstrap.split(',').map(str::to_owned).collect();
+        Ok(Client::connect(&self.env, addresses, options).await?)
     }
 
     fn begin(&self, stream: i64, consumer: Consumer) -> Result<Value> {

@@ -31,8 +31,8 @@ final class BrokerConfigScenarios {
         String name = node.createTopic("alter-broker-config", 1);
         var topic = new ConfigResource(ConfigResource.Type.TOPIC, name);
         try (Admin admin = node.admin()) {
-            String id = Node.answer(admin.describeCluster().nodes()).iterator().next().idString();
-            var broker = new ConfigResource(ConfigResource.Type.BROKER, id);
+            var brokers = Node.brokers(admin).stream().map(id -> new ConfigResource(ConfigResource.Type.BROKER, id)).toList();
+            var broker = brokers.get(0);
             ConfigEntry before = describe(admin, broker).get(KEY);
             Check.that(!before.isReadOnly(), KEY + " is read-only");
             Check.that(describe(admin, broker).get("node.id").isReadOnly(), "node.id is not read-only");
@@ -41,8 +41,10 @@ final class BrokerConfigScenarios {
             alter(admin, ALL, SET, KEY, "3000");
             Check.until("the value of all brokers", () -> is(admin, broker, KEY, "3000", ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG));
             Check.that(is(admin, ALL, KEY, "3000", ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG), "not described for all brokers");
-            alter(admin, broker, SET, KEY, "2000");
-            Check.until("the broker's own value", () -> is(admin, broker, KEY, "2000", ConfigSource.DYNAMIC_BROKER_CONFIG));
+            for (var each : brokers) {
+                alter(admin, each, SET, KEY, "2000");
+                Check.until("the broker's own value", () -> is(admin, each, KEY, "2000", ConfigSource.DYNAMIC_BROKER_CONFIG));
+            }
             Check.until("the topic to follow", () ->
                     is(admin, topic, "max.message.bytes", "2000", ConfigSource.DYNAMIC_BROKER_CONFIG));
             var sources = describe(admin, broker).get(KEY).synonyms().stream().map(ConfigEntry.ConfigSynonym::source).toList();
@@ -57,7 +59,9 @@ final class BrokerConfigScenarios {
             refused(admin, ALL, "listeners", "PLAINTEXT://:9092");
             refused(admin, broker, KEY, "many");
 
-            alter(admin, broker, DELETE, KEY, "");
+            for (var each : brokers) {
+                alter(admin, each, DELETE, KEY, "");
+            }
             alter(admin, ALL, DELETE, KEY, "");
             Check.until("the value before", () -> is(admin, topic, "max.message.bytes", before.value(), before.source()));
             Check.that(describe(admin, ALL).get(KEY) == null, "still described for all brokers");

@@ -3,11 +3,13 @@ package ottla.compat;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Properties;
 import java.util.UUID;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
@@ -17,12 +19,18 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
 
 /** The node under test, and clients of it with nothing but their defaults and what a scenario adds. */
 record Node(String bootstrap) {
     static final Duration POLL = Duration.ofMillis(100);
+    /**
+     * How many brokers there are. Where there is more than one, one or another is being killed and started again at any
+     * time.
+     */
+    static final int BROKERS = Integer.parseInt(System.getenv().getOrDefault("BROKERS", "1"));
 
     /** A name that no other scenario and no earlier run has used. */
     static String unique(String prefix) {
@@ -45,7 +53,12 @@ record Node(String bootstrap) {
     }
 
     KafkaConsumer<String, String> consumer(Map<String, ?> extra) {
-        return new KafkaConsumer<>(properties(extra), new StringDeserializer(), new StringDeserializer());
+        Map<String, Object> settings = new HashMap<>(extra);
+        if (BROKERS > 1) {
+            // A goodbye that meets a dead coordinator is not said again: the end of the session has to do.
+            settings.putIfAbsent("session.timeout.ms", 6_000);
+        }
+        return new KafkaConsumer<>(properties(settings), new StringDeserializer(), new StringDeserializer());
     }
 
     String createTopic(String prefix, int partitions) throws Exception {
@@ -56,9 +69,34 @@ record Node(String bootstrap) {
         String topic = unique(prefix);
         try (Admin admin = admin()) {
             NewTopic wanted = new NewTopic(topic, Optional.of(partitions), Optional.empty());
-            answer(admin.createTopics(List.of(wanted.configs(configs))).all());
+            done(TopicExistsException.class, admin.createTopics(List.of(wanted.configs(configs))).all());
         }
         return topic;
+    }
+
+    /** The ids of all brokers, when all of them are there. */
+    static List<String> brokers(Admin admin) throws Exception {
+        List<String> ids = new ArrayList<>();
+        Check.until(BROKERS + " brokers", () -> {
+            ids.clear();
+            answer(admin.describeCluster().nodes()).forEach(broker -> ids.add(broker.idString()));
+            return ids.size() == BROKERS;
+        });
+        return ids;
+    }
+
+    /**
+     * Waits for an answer to a change. Where nodes are killed, one may have made it and not have lived to say so; then the
+     * change, which the library asks for again, is refused, for it is made already.
+     */
+    static <T> void done(Class<? extends Throwable> already, Future<T> future) throws Exception {
+        try {
+            answer(future);
+        } catch (ExecutionException refused) {
+            if (BROKERS == 1 || !already.isInstance(refused.getCause())) {
+                throw refused;
+            }
+        }
     }
 
     /** Waits for an answer, but not for ever. */

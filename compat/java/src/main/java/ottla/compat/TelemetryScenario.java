@@ -14,8 +14,8 @@ import org.apache.kafka.common.config.ConfigResource;
 
 /** A client pushes what it measures (KIP-714), with its defaults, and whoever runs the node sees it. */
 final class TelemetryScenario {
-    /** Where the node tells its metrics; Apache Kafka shows what clients push to plug-ins only, and names no such place. */
-    private static final String METRICS = System.getenv("METRICS_URL");
+    /** Where each node tells its metrics; Apache Kafka shows what clients push to plug-ins only, and names no such place. */
+    private static final String METRICS = System.getenv("METRICS_URLS");
     /** {@code CLIENT_METRICS}, which older versions of the library do not know. */
     private static final ConfigResource.Type SUBSCRIPTION = ConfigResource.Type.forId((byte) 16);
 
@@ -51,9 +51,16 @@ final class TelemetryScenario {
 
     /** Whether a metric with such a name is told of the client. */
     private static boolean seen(String client, String name) throws Exception {
-        var request = HttpRequest.newBuilder(URI.create(METRICS)).build();
-        String page = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body();
-        return page.lines().anyMatch(line -> line.startsWith(name) && line.contains("client_id=\"" + client + "\"")
+        StringBuilder pages = new StringBuilder();
+        for (String url : METRICS.split(" ")) {
+            var request = HttpRequest.newBuilder(URI.create(url)).build();
+            try {
+                pages.append(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).body());
+            } catch (java.io.IOException down) {
+                Check.that(Node.BROKERS > 1, "the node does not tell its metrics");
+            }
+        }
+        return pages.toString().lines().anyMatch(line -> line.startsWith(name) && line.contains("client_id=\"" + client + "\"")
                 && line.contains("client_software_name=\"apache-kafka-java\""));
     }
 }
