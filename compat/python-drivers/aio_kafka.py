@@ -1,6 +1,7 @@
 """The scenarios through aiokafka."""
 
 import asyncio
+import os
 import sys
 import threading
 
@@ -14,6 +15,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from driver import DEADLINE_SECONDS, END, POLL_MS, START, Teller, drive, membership, producing, sent_as
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
+BROKERS = int(os.environ.get("BROKERS", "1"))
 # The sources of values that were set while the broker runs, as DescribeConfigs numbers them.
 DYNAMIC = {"topic": 1, "broker": 2}
 
@@ -103,7 +105,8 @@ class Client:
         await self.streams.pop(stream).close()
 
     async def createTopic(self, topic, partitions, configs):
-        created = await self.admin.create_topics([NewTopic(topic, partitions, -1, topic_configs=configs)])
+        # It knows no default.
+        created = await self.admin.create_topics([NewTopic(topic, partitions, BROKERS, topic_configs=configs)])
         refuse(created.topic_errors[0][1])
 
     async def createPartitions(self, topic, total):

@@ -131,3 +131,18 @@ type persistentMember struct {
 func (m persistentMember) Commit(ctx context.Context, partition int32, commit Commit) error {
 	return m.again(ctx, func() error { return m.Member.Commit(ctx, partition, commit) })
 }
+
+func (p persistent) Read(ctx context.Context, topic string, partition int32, from int64) (Reader, error) {
+	reader, err := p.Client.Read(ctx, topic, partition, from)
+	return persistentReader{p, reader}, err
+}
+
+// Libraries tell of connections that break, and go on.
+type persistentReader struct {
+	persistent
+	Reader
+}
+
+func (r persistentReader) Next(ctx context.Context) (Record, error) {
+	return asked(ctx, r.persistent, func() (Record, error) { return r.Reader.Next(ctx) })
+}
