@@ -185,12 +185,26 @@ impl Admin {
         loop {
             let (led, refused) = self.leaders::<V>(&open).await?;
             answers.extend(refused);
+            let mut unreachable = None;
             for (leader, of_leader) in led {
-                answers.extend(ask(self.client.broker(leader).await?, of_leader).await?);
+                let answered = match self.client.broker(leader).await {
+                    Ok(connection) => ask(connection, of_leader).await,
+                    Err(error) => Err(error),
+                };
+                match answered {
+                    Ok(answered) => answers.extend(answered),
+                    // It may be dead, and another leads soon.
+                    Err(error) if error.is_retriable() => unreachable = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
-            open.retain(|it| matches!(answers.get(it), Some(Err(error)) if has_moved(error)));
+            open.retain(|it| match answers.get(it) {
+                Some(Err(error)) => has_moved(error),
+                Some(Ok(_)) => false,
+                None => true,
+            });
             if open.is_empty() || clock.now() + pause >= deadline {
-                return Ok(answers);
+                return unreachable.map_or(Ok(answers), Err);
             }
             clock.sleep(pause).await;
         }

@@ -1,10 +1,11 @@
 //! Replicas: what was acknowledged is there when its leader is not, and who was away comes back.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ottla_client::{
-    Admin, AutoOffsetReset, Consumer, ConsumerOptions, Env, NewTopic, Producer, ProducerConfig,
-    ProducerRecord,
+    Admin, AutoOffsetReset, Consumer, ConsumerOptions, Env, NewTopic, OffsetQuery, Producer,
+    ProducerConfig, ProducerRecord, TopicPartition,
 };
 use ottla_protocol::BrokerId;
 
@@ -30,6 +31,13 @@ async fn leader(admin: &Admin) -> i32 {
         topic.partitions.get(&0)?.leader.map(|leader| leader.0)
     })
     .await
+}
+
+async fn end(admin: &Admin) -> i64 {
+    let partition = TopicPartition::new(TOPIC, 0);
+    let query = BTreeMap::from([(partition.clone(), OffsetQuery::Latest)]);
+    let mut answers = admin.list_offsets(&query, false).await.unwrap();
+    answers.remove(&partition).unwrap().unwrap().offset.0
 }
 
 async fn wait_in_sync(admin: &Admin, ids: &[i32]) {
@@ -82,7 +90,7 @@ async fn read(cluster: &Cluster, count: u32) -> Vec<String> {
         ..ConsumerOptions::default()
     };
     let mut consumer = Consumer::new(cluster.client().await, options);
-    consumer.assign([ottla_protocol::TopicPartition::new(TOPIC, 0)]).unwrap();
+    consumer.assign([TopicPartition::new(TOPIC, 0)]).unwrap();
     let mut values = Vec::new();
     while values.len() < count as usize {
         let record = in_time("a record", consumer.recv()).await.unwrap();
@@ -103,6 +111,7 @@ async fn what_was_acknowledged_survives_the_death_of_its_leader() {
     sender.longest = Duration::ZERO;
     let dead = leader(&admin).await;
     cluster.kill(dead).await;
+    assert_eq!(end(&admin).await, 100, "the next leader answers for the dead one");
     sender.send(100).await;
     println!("longest time without an acknowledgement: {:?}", sender.longest);
     assert_eq!(read(&cluster, 200).await, numbers(200));
