@@ -37,7 +37,7 @@ pub struct BrokerConfig {
     pub topic_defaults: TopicDefaults,
     /// Fetch requests.
     pub fetch: FetchSettings,
-    /// How client quotas are measured.
+    /// How quotas are measured.
     pub quotas: QuotaSettings,
     /// What clients measure (KIP-714).
     pub telemetry: TelemetrySettings,
@@ -231,6 +231,8 @@ pub struct ReplicaManagerConfig {
     pub moves_at_once: usize,
     /// `replica.alter.log.dirs.io.max.bytes.per.second` of each of them.
     pub move_max_bytes_per_second: u64,
+    /// How fast replicas that are not in sync are fetched (KIP-73).
+    pub throttle: ReplicationThrottle,
     /// `replica.selector.class`: whether consumers are sent to a replica in their rack (KIP-392).
     pub rack_aware_reads: bool,
     /// `auto.leader.rebalance.enable`.
@@ -239,6 +241,17 @@ pub struct ReplicaManagerConfig {
     pub leader_imbalance_check_interval: Duration,
     /// `unclean.leader.election.interval.ms`.
     pub unclean_leader_election_interval: Duration,
+}
+
+/// How fast replicas that are not in sync are fetched, in bytes per second of this broker (KIP-73).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicationThrottle {
+    /// `leader.replication.throttled.rate`; `None` is no limit.
+    pub leader_rate: Option<u64>,
+    /// `follower.replication.throttled.rate`; `None` is no limit.
+    pub follower_rate: Option<u64>,
+    /// `cluster.rebalance.throttled.rate`, Ottla's own: of replicas that a reassignment adds, as leader and as follower.
+    pub reassigned_rate: u64,
 }
 
 /// What the controller moves by itself: `cluster.rebalance.*`, Ottla's own.
@@ -342,13 +355,16 @@ pub struct TelemetrySettings {
     pub max_kept_bytes: usize,
 }
 
-/// How client quotas are measured. Kafka's `ClientQuotaManagerConfig`, of clients and of the controller.
+/// How quotas are measured. Kafka's `ClientQuotaManagerConfig`, of clients and of the controller, and
+/// `ReplicationQuotaManagerConfig`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaSettings {
     /// `quota.window.num` and `quota.window.size.seconds`: bytes, requests and connections.
     pub window: QuotaWindow,
     /// `controller.quota.window.num` and `controller.quota.window.size.seconds`: partitions created and deleted.
     pub controller_window: QuotaWindow,
+    /// `replication.quota.window.num` and `replication.quota.window.size.seconds`: bytes between brokers.
+    pub replication_window: QuotaWindow,
 }
 
 /// Over how many samples of which length something is measured.

@@ -36,8 +36,8 @@ mod values;
 pub use broker_config::{
     BrokerConfig, FetchSettings, GroupCoordinatorSettings, LogCleanerConfig, LogManagerConfig,
     NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, QuotaSettings, QuotaWindow,
-    RebalanceConfig, ReplicaManagerConfig, Sendfile, SocketServerConfig, TelemetrySettings,
-    TopicDefaults,
+    RebalanceConfig, ReplicaManagerConfig, ReplicationThrottle, Sendfile, SocketServerConfig,
+    TelemetrySettings, TopicDefaults,
 };
 pub use client_metrics::{
     ClientMetricsConfig, ClientMetricsProblem, DEFAULT_PUSH_INTERVAL, validate_client_metrics,
@@ -53,7 +53,8 @@ pub use keys::{
 };
 pub use listener::{ListenerAddress, SecurityProtocol};
 pub use log_config::{
-    CleanupPolicy, LogConfig, MessageTimestampType, TopicCompression, validate_topic_config,
+    CleanupPolicy, LogConfig, MessageTimestampType, ThrottledReplicas, TopicCompression,
+    validate_topic_config,
 };
 pub use problem::{ConfigError, ConfigProblem, ConfigWarning};
 pub use reference::{client_reference, reference};

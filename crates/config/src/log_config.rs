@@ -1,8 +1,11 @@
 //! The configuration of one topic's logs: what the broker says, and what the topic overrides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ottla_protocol::BrokerId;
 
 use crate::keys::{TOPIC_KEYS, nearest, topic_key};
 use crate::settings::{Settings, default_of};
@@ -64,6 +67,41 @@ pub struct LogConfig {
     pub min_insync_replicas: u32,
     /// `unclean.leader.election.enable`: whether a replica outside the ISR may lead.
     pub unclean_leader_election: bool,
+    /// `leader.replication.throttled.replicas` (KIP-73).
+    pub leader_throttled_replicas: ThrottledReplicas,
+    /// `follower.replication.throttled.replicas` (KIP-73).
+    pub follower_throttled_replicas: ThrottledReplicas,
+}
+
+/// Replicas of a topic that are fetched no faster than their brokers are configured for (KIP-73).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ThrottledReplicas {
+    /// All of them: `*`.
+    All,
+    /// These, each by its partition and its broker. Shared by all logs of the topic.
+    Listed(Arc<BTreeSet<(i32, BrokerId)>>),
+}
+
+impl ThrottledReplicas {
+    /// Whether the replica of `partition` on `broker` is one of them.
+    pub fn contains(&self, partition: i32, broker: BrokerId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(replicas) => replicas.contains(&(partition, broker)),
+        }
+    }
+
+    /// Reads `*`, or a list of `partition:broker`, whose elements the table has checked.
+    fn of_list(elements: &[String]) -> Self {
+        if elements.iter().any(|element| element == "*") {
+            return Self::All;
+        }
+        let replicas = elements.iter().filter_map(|element| {
+            let (partition, broker) = element.split_once(':')?;
+            Some((partition.parse().ok()?, BrokerId(broker.parse().ok()?)))
+        });
+        Self::Listed(Arc::new(replicas.collect()))
+    }
 }
 
 /// `cleanup.policy`: how a log is kept from growing for ever. Neither is allowed (KIP-1241).
@@ -190,6 +228,12 @@ impl LogConfig {
             max_compaction_lag: values.millis_or_never("max.compaction.lag.ms"),
             min_insync_replicas: values.number("min.insync.replicas"),
             unclean_leader_election: values.boolean("unclean.leader.election.enable"),
+            leader_throttled_replicas: ThrottledReplicas::of_list(
+                &values.list("leader.replication.throttled.replicas"),
+            ),
+            follower_throttled_replicas: ThrottledReplicas::of_list(
+                &values.list("follower.replication.throttled.replicas"),
+            ),
         }
     }
 }

@@ -17,6 +17,7 @@ mod limits;
 mod meters;
 mod mutations;
 mod rate;
+mod replication;
 mod token_bucket;
 
 use std::net::IpAddr;
@@ -33,6 +34,7 @@ use limits::{AllLimits, Limit, Limits};
 use meters::{Meter, Meters};
 pub(crate) use mutations::MutationQuota;
 use rate::Rate;
+pub(crate) use replication::{ReplicationQuotas, Throttled};
 use token_bucket::TokenBucket;
 
 /// Who a request is from, as quotas see it.

@@ -200,6 +200,10 @@ impl QuotaSettings {
                 "controller.quota.window.num",
                 "controller.quota.window.size.seconds",
             ),
+            replication_window: window(
+                "replication.quota.window.num",
+                "replication.quota.window.size.seconds",
+            ),
         }
     }
 }
@@ -260,6 +264,11 @@ impl ReplicaManagerConfig {
                 .unwrap_or(dirs),
             move_max_bytes_per_second: values
                 .number("replica.alter.log.dirs.io.max.bytes.per.second"),
+            throttle: ReplicationThrottle {
+                leader_rate: rate(values, "leader.replication.throttled.rate"),
+                follower_rate: rate(values, "follower.replication.throttled.rate"),
+                reassigned_rate: values.number("cluster.rebalance.throttled.rate"),
+            },
             rack_aware_reads: values
                 .text("replica.selector.class")
                 .is_some_and(|class| class.ends_with(".RackAwareReplicaSelector")),
@@ -270,6 +279,12 @@ impl ReplicaManagerConfig {
             unclean_leader_election_interval: values.millis("unclean.leader.election.interval.ms"),
         }
     }
+}
+
+/// Bytes per second; the largest number is no limit.
+fn rate(values: &Settings, name: &str) -> Option<u64> {
+    let rate: i64 = values.number(name);
+    u64::try_from(rate).ok().filter(|_| rate != i64::MAX)
 }
 
 impl RebalanceConfig {

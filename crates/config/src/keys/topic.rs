@@ -7,10 +7,11 @@ use crate::log_config::GZIP_LEVEL;
 const MAX_LONG: &str = "9223372036854775807";
 const THROTTLED: Valid = Valid::Rule(
     |text| {
+        let number = |text: &str| text.parse::<i32>().is_ok_and(|number| number >= 0);
         let pair = |element: &str| {
-            element.split_once(':').is_some_and(|(partition, broker)| {
-                partition.parse::<u32>().is_ok() && broker.parse::<u32>().is_ok()
-            })
+            element
+                .split_once(':')
+                .is_some_and(|(partition, broker)| number(partition) && number(broker))
         };
         text.is_empty() || text == "*" || text.split(',').all(|element| pair(element.trim()))
     },
@@ -28,9 +29,9 @@ pub(super) const KEYS: &[ConfigKey] = &[
     long("file.delete.delay.ms", "60000", Valid::AtLeast(0), "Milliseconds that the files of a removed segment stay for readers.").twin("log.segment.delete.delay.ms"),
     long("flush.messages", MAX_LONG, Valid::AtLeast(1), "Records after which the log is synced to disk.").twin("log.flush.interval.messages"),
     long("flush.ms", MAX_LONG, Valid::AtLeast(0), "Milliseconds after which the log is synced to disk.").twin("log.flush.interval.ms"),
-    list("follower.replication.throttled.replicas", "", THROTTLED, "The replicas whose fetching is throttled, each as partition:broker; * is all.").not_yet(),
+    list("follower.replication.throttled.replicas", "", THROTTLED, "The replicas whose fetching is throttled, each as partition:broker; * is all (KIP-73)."),
     int("index.interval.bytes", "4096", Valid::AtLeast(0), "Bytes of log per index entry.").twin("log.index.interval.bytes"),
-    list("leader.replication.throttled.replicas", "", THROTTLED, "The replicas whose leaders are throttled, each as partition:broker; * is all.").not_yet(),
+    list("leader.replication.throttled.replicas", "", THROTTLED, "The replicas that are throttled while they lead, each as partition:broker; * is all (KIP-73)."),
     long("local.retention.bytes", "-2", Valid::AtLeast(-2), "Bytes of a tiered partition that stay local; -2 is as retention.bytes.").twin("log.local.retention.bytes").not_yet(),
     long("local.retention.ms", "-2", Valid::AtLeast(-2), "Milliseconds that tiered records stay local; -2 is as retention.ms.").twin("log.local.retention.ms").not_yet(),
     long("max.compaction.lag.ms", MAX_LONG, Valid::AtLeast(1), "Milliseconds after which a record makes its log due for compaction.").twin("log.cleaner.max.compaction.lag.ms"),

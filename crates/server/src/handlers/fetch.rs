@@ -83,12 +83,12 @@ pub(super) fn handle(
     let fetch = fetch.noted(broker);
     let read = fetch.try_read(broker);
     if !read.is_cold && (read.enough || wait.is_zero()) {
-        return Answer::now(fetch.finish(broker, read.answers));
+        return Answer::now(fetch.finish(broker, read));
     }
     let broker = Arc::clone(broker);
     Answer::later(async move {
         let (fetch, read) = fetch.wait(&broker, wait).await;
-        fetch.finish(&broker, read.answers)
+        fetch.finish(&broker, read)
     })
 }
 
@@ -139,10 +139,23 @@ impl Waiting {
 /// One round over all partitions.
 struct Read {
     answers: Vec<(TopicRef, PartitionData<FetchedRecords>)>,
+    /// Bytes that count for `leader.replication.throttled.rate`.
+    throttled: usize,
     /// There is no reason to wait for more.
     enough: bool,
     /// It ended where the disk would have to be waited for.
     is_cold: bool,
+}
+
+/// What the records of a partition may add to an answer.
+struct Limits {
+    max_bytes: usize,
+    /// The first records are sent whatever their size (KIP-74).
+    is_first: bool,
+    /// Bytes of other partitions that count for the rate of replication.
+    throttled: usize,
+    /// Whether the bytes of this partition count, too.
+    counts: bool,
 }
 
 /// Looks into a log; `None` if it would have to wait for the disk.
@@ -169,31 +182,47 @@ impl Fetch {
     }
 
     fn look(&self, broker: &Broker, look: Look) -> Read {
-        let (mut bytes, mut readable) = (0, 0);
+        let (mut bytes, mut readable, mut throttled) = (0, 0, 0);
         let mut failed = false;
         let mut answers = Vec::with_capacity(self.session.partitions.len());
         for (topic, fetch) in &self.session.partitions {
-            let left = self.max_bytes.saturating_sub(bytes);
-            let limits = (left, bytes == 0);
-            let data = match self.read_partition(broker, (topic, fetch), limits, look) {
+            let mut limits = Limits {
+                max_bytes: self.max_bytes.saturating_sub(bytes),
+                is_first: bytes == 0,
+                throttled,
+                counts: false,
+            };
+            let data = match self.read_partition(broker, (topic, fetch), &mut limits, look) {
                 Ok(Some((data, bytes_readable))) => {
                     readable += bytes_readable;
                     data
                 }
-                Ok(None) => return Read { answers, enough: false, is_cold: true },
+                Ok(None) => return Read { answers, throttled, enough: false, is_cold: true },
                 Err(data) => {
                     failed = true;
                     data
                 }
             };
             bytes += data.records.len();
+            throttled += if limits.counts { data.records.len() } else { 0 };
             answers.push((topic.clone(), data));
         }
-        Read { answers, enough: failed || readable >= self.min_bytes, is_cold: false }
+        Read { answers, throttled, enough: failed || readable >= self.min_bytes, is_cold: false }
     }
 
-    /// `left` is how many bytes the answer may still grow by; the first records are sent whatever their size (KIP-74).
-    ///
+    /// Holds a follower that is not in sync to the rate of replication; whether there is nothing left for it (KIP-73).
+    fn is_held_back(&self, broker: &Broker, partition: &Partition, limits: &mut Limits) -> bool {
+        let Some(follower) = self.follower else { return false };
+        let Some(why) = partition.throttled_to(follower.id) else { return false };
+        limits.counts = true;
+        if partition.is_in_sync(follower.id) {
+            return false;
+        }
+        let left = broker.replicas().quotas().leader.left(why, broker.env().clock.now());
+        limits.max_bytes = limits.max_bytes.min(left.saturating_sub(limits.throttled));
+        limits.max_bytes == 0
+    }
+
     /// The number is what counts against `min_bytes`: where limits cut batches off, all that they allow, since waiting
     /// would bring no more. Without an answer, the disk would have to be waited for.
     #[allow(clippy::result_large_err, reason = "both sides are the same answer")]
@@ -201,7 +230,7 @@ impl Fetch {
         &self,
         broker: &Broker,
         (topic, fetch): (&TopicRef, &FetchPartition),
-        (left, first): (usize, bool),
+        limits: &mut Limits,
         look: Look,
     ) -> Result<Option<(PartitionData<FetchedRecords>, usize)>, PartitionData<FetchedRecords>> {
         let failed = |error| PartitionData::failed(fetch.partition, error);
@@ -230,11 +259,19 @@ impl Fetch {
             tell_offsets(&mut data, &partition);
             return Err(data);
         }
+        let upper_bound = partition.upper_bound(self.bound);
+        let is_within = (start..=upper_bound).contains(&fetch.fetch_offset);
+        if is_within && self.is_held_back(broker, &partition, limits) {
+            let mut data = failed(ErrorCode::None);
+            tell_offsets(&mut data, &partition);
+            return Ok(Some((data, 0)));
+        }
+        let max_bytes = usize::try_from(fetch.partition_max_bytes).unwrap_or(0);
         let wanted = Wanted {
             from: fetch.fetch_offset,
-            upper_bound: partition.upper_bound(self.bound),
-            max_bytes: usize::try_from(fetch.partition_max_bytes).unwrap_or(0).min(left),
-            min_one_message: first,
+            upper_bound,
+            max_bytes: max_bytes.min(limits.max_bytes),
+            min_one_message: limits.is_first,
             aborted_txns: self.bound == ReadBound::LastStableOffset,
         };
         let looked = partition.look(|log| look(log, &wanted));
@@ -363,8 +400,11 @@ impl Fetch {
     fn finish(
         self,
         broker: &Arc<Broker>,
-        answers: Vec<(TopicRef, PartitionData<FetchedRecords>)>,
+        Read { answers, throttled, .. }: Read,
     ) -> FetchResponse<FetchedRecords> {
+        if throttled > 0 {
+            broker.replicas().quotas().leader.record(throttled, broker.env().clock.now());
+        }
         let throttle_time_ms = self.charge(broker, &answers);
         if throttle_time_ms > 0 {
             // As in Kafka, an answer without any partition; the session goes on as if nothing had been read (KIP-219).

@@ -1,4 +1,5 @@
-//! What is measured of clients that quotas hold, by the names of Kafka's `kafka.server:type=Produce,user=…,client-id=…`.
+//! What is measured of clients that quotas hold, by the names of Kafka's `kafka.server:type=Produce,user=…,client-id=…`, and of
+//! throttled replicas: `kafka.server:type=LeaderReplication` and `FollowerReplication` (KIP-73).
 
 use std::fmt;
 use std::sync::Weak;
@@ -11,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::broker::Broker;
 use crate::quotas::EntityMetrics;
 
-/// The rates of who is held by a quota, and who has to be silent.
+/// The rates of who is held by a quota, and who has to be silent; the rates of replication.
 #[derive(Debug)]
 pub(super) struct QuotaMetrics(pub(super) Weak<Broker>);
 
@@ -33,6 +34,14 @@ impl Collector for QuotaMetrics {
             per_entity(&mut encoder, (&name, help), &entities, |entity| {
                 f64::from(entity.throttle_millis)
             })?;
+        }
+        let quotas = broker.replicas().quotas();
+        let now = broker.env().clock.now();
+        for (kind, quota) in [("Leader", &quotas.leader), ("Follower", &quotas.follower)] {
+            let name = format!("kafka_server_{kind}Replication_byte_rate");
+            let help = "Bytes per second of replicas that are throttled";
+            let gauge = encoder.encode_descriptor(&name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(quota.per_second(now)).encode(gauge)?;
         }
         Ok(())
     }

@@ -45,6 +45,19 @@ impl Rate {
         total / span.as_secs_f64()
     }
 
+    /// How much may happen now for the rate to stay within `limit`, where it is measured over the time since the oldest sample
+    /// that counts still, but no less than one: there is no burst to begin with. Kafka's `SimpleRate`.
+    pub(super) fn left(&self, window: QuotaWindow, limit: f64, now: Monotonic) -> f64 {
+        let (total, elapsed) = self.since_oldest(window, now);
+        limit * elapsed.max(window.size).as_secs_f64() - total
+    }
+
+    /// What happened per second, as [`left`](Self::left) measures it.
+    pub(super) fn simple_per_second(&self, window: QuotaWindow, now: Monotonic) -> f64 {
+        let (total, elapsed) = self.since_oldest(window, now);
+        total / elapsed.max(window.size).as_secs_f64()
+    }
+
     /// How long nothing must happen for the rate to come down to `limit`: what happened, at `limit` per second, takes so
     /// much longer than the time in which it did. Kafka's (rate - limit) / limit * span.
     pub(super) fn throttle(&self, window: QuotaWindow, limit: f64, now: Monotonic) -> Duration {
@@ -55,18 +68,23 @@ impl Rate {
     /// What happened, and in which time: since the oldest sample that counts still, but never in less than all samples
     /// but one. So a client that was silent may send a burst of that much.
     fn measure(&self, window: QuotaWindow, now: Monotonic) -> (f64, Duration) {
+        let (total, elapsed) = self.since_oldest(window, now);
+        let complete = elapsed.as_nanos() / window.size.as_nanos().max(1);
+        let complete = u32::try_from(complete).unwrap_or(u32::MAX);
+        let missing = window.samples.saturating_sub(1).saturating_sub(complete);
+        let span = elapsed.saturating_add(window.size.saturating_mul(missing));
+        (total, span.max(MIN_SPAN))
+    }
+
+    /// What happened, and the time since the oldest sample that counts still.
+    fn since_oldest(&self, window: QuotaWindow, now: Monotonic) -> (f64, Duration) {
         let counted = self.samples.iter().filter(|sample| !sample.is_over(window, now));
         let (mut total, mut oldest) = (0.0, now);
         for sample in counted {
             total += sample.value;
             oldest = oldest.min(sample.start);
         }
-        let elapsed = now.since(oldest);
-        let complete = elapsed.as_nanos() / window.size.as_nanos().max(1);
-        let complete = u32::try_from(complete).unwrap_or(u32::MAX);
-        let missing = window.samples.saturating_sub(1).saturating_sub(complete);
-        let span = elapsed.saturating_add(window.size.saturating_mul(missing));
-        (total, span.max(MIN_SPAN))
+        (total, now.since(oldest))
     }
 
     fn forget(&mut self, window: QuotaWindow, now: Monotonic) {

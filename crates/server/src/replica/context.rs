@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use ottla_config::LogConfig;
+use ottla_config::{BrokerConfig, LogConfig};
 use ottla_env::Clock;
 use ottla_metadata::MetadataImage;
 use ottla_protocol::{BrokerEpoch, BrokerId, Monotonic};
 use ottla_replication::{BrokerStatus, Brokers, Terms};
 
 use super::alter_partition::IsrChanges;
+use crate::quotas::ReplicationQuotas;
 
 /// The node as its partitions see it: the time, the other brokers, and the way to the controller.
 pub(crate) struct ReplicaContext {
@@ -22,17 +23,26 @@ pub(crate) struct ReplicaContext {
     epoch: AtomicI64,
     brokers: ArcSwap<Brokers>,
     isr_changes: Arc<IsrChanges>,
+    quotas: ReplicationQuotas,
 }
 
 impl ReplicaContext {
     pub(super) fn new(
         (local, epoch): (BrokerId, BrokerEpoch),
         clock: Arc<dyn Clock>,
-        lag_time_max: Duration,
+        config: &BrokerConfig,
     ) -> Self {
-        let epoch = AtomicI64::new(epoch.0);
-        let brokers = ArcSwap::default();
-        Self { local, clock, lag_time_max, epoch, brokers, isr_changes: Arc::default() }
+        let quotas = ReplicationQuotas::new(config.quotas.replication_window);
+        quotas.set(config.replica_manager.throttle);
+        Self {
+            local,
+            clock,
+            lag_time_max: config.replica_manager.lag_time_max,
+            epoch: AtomicI64::new(epoch.0),
+            brokers: ArcSwap::default(),
+            isr_changes: Arc::default(),
+            quotas,
+        }
     }
 
     pub(super) fn local(&self) -> BrokerId {
@@ -67,6 +77,11 @@ impl ReplicaContext {
     pub(super) fn terms(&self, config: &LogConfig) -> Terms {
         let min_insync_replicas = config.min_insync_replicas as usize;
         Terms { min_insync_replicas, lag_time_max: self.lag_time_max }
+    }
+
+    /// How fast replicas may be fetched that are not in sync.
+    pub(super) fn quotas(&self) -> &ReplicationQuotas {
+        &self.quotas
     }
 
     pub(super) fn isr_changes(&self) -> &Arc<IsrChanges> {

@@ -2,6 +2,7 @@
 
 mod following;
 mod leading;
+mod throttling;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use super::watermarks::{Watched, Watermarks};
 
 pub(crate) use following::{Fetched, Truncation};
 pub(crate) use leading::FetchingReplica;
+use throttling::Throttling;
 
 /// The end of a flush that has begun.
 pub(crate) type Flushing = BoxFuture<'static, Result<(), LogDirFailure>>;
@@ -43,6 +45,8 @@ pub(crate) struct Partition {
     /// What `replica` says, for readers: they must not wait while an append holds the lock.
     view: ArcSwap<View>,
     watermarks: Watermarks,
+    /// Changed by whoever applies the image, one after the other.
+    throttling: ArcSwap<Throttling>,
 }
 
 /// What readers have to know of a replica.
@@ -159,6 +163,7 @@ impl Partition {
         }
         let high_watermark = replica.high_watermark();
         log.set_high_watermark(high_watermark);
+        let throttling = Throttling::of(&log.config(), name.partition, context.local());
         Self {
             name,
             topic_id,
@@ -167,6 +172,7 @@ impl Partition {
             view: ArcSwap::from_pointee(View::of(&replica)),
             replica: Mutex::new(replica),
             watermarks: Watermarks::new(high_watermark),
+            throttling: ArcSwap::from_pointee(throttling),
         }
     }
 
@@ -385,6 +391,7 @@ impl Partition {
     }
 
     pub(super) fn config_changed(&self, config: LogConfig) {
+        self.throttling_configured(&config);
         // A log that moves takes its configuration along.
         let mut replica = self.replica.lock();
         let terms: Terms = self.context.terms(&config);

@@ -23,6 +23,7 @@ use super::alter_partition::AskController;
 use super::context::ReplicaContext;
 use super::partition::Partition;
 use super::replica_fetcher::ReplicaFetchers;
+use crate::quotas::ReplicationQuotas;
 
 /// Holds the partitions of this node and keeps them as the controller says.
 pub(crate) struct ReplicaManager {
@@ -112,12 +113,16 @@ impl ReplicaManager {
         config: Arc<BrokerConfig>,
         logs: Arc<LogManager>,
     ) -> Self {
-        let lag_time_max = config.replica_manager.lag_time_max;
-        let context =
-            Arc::new(ReplicaContext::new((local, epoch), Arc::clone(&env.clock), lag_time_max));
+        let context = ReplicaContext::new((local, epoch), Arc::clone(&env.clock), &config);
+        let context = Arc::new(context);
         let fetchers = ReplicaFetchers::new(env, &config, &context, &logs);
         let (started, config) = (AtomicBool::new(false), ArcSwap::new(config));
         Self { local, config, logs, context, fetchers, partitions: ArcSwap::default(), started }
+    }
+
+    /// How fast replicas may be fetched that are not in sync.
+    pub(crate) fn quotas(&self) -> &ReplicationQuotas {
+        self.context.quotas()
     }
 
     pub(crate) fn logs(&self) -> &Arc<LogManager> {
@@ -162,6 +167,7 @@ impl ReplicaManager {
     /// Goes on with another configuration: topics without a value of their own follow it. Called in turn with
     /// [`apply`](Self::apply).
     pub(crate) fn reconfigure(&self, config: Arc<BrokerConfig>, image: &MetadataImage) {
+        self.context.quotas().set(config.replica_manager.throttle);
         self.config.store(config);
         for (name, topic) in &self.partitions.load().by_name {
             let config = self.log_config(image, name);
@@ -294,6 +300,7 @@ impl ReplicaManager {
             };
             here.missing.remove(&index);
             applied.placed.extend(self.placement(topic, index, registration, &partition.log()));
+            partition.reassignment_changed(&registration.adding_replicas);
             partition.replicas_changed(replicas_of(registration));
             if !partition.is_leader() {
                 applied.resigned.push(partition.name().clone());

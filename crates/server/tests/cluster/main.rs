@@ -7,3 +7,4 @@ mod controllers;
 mod failover;
 mod nodes;
 mod replication;
+mod throttling;

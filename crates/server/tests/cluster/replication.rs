@@ -14,10 +14,10 @@ use ottla_protocol::{BrokerId, ErrorCode, Offset, TopicId, TopicPartition, Topic
 
 use crate::nodes::{Cluster, PATIENCE, until};
 
-const TOPIC: &str = "orders";
+pub(crate) const TOPIC: &str = "orders";
 
 /// Partition 0 of a topic, on the brokers `replicas`.
-fn on(replicas: &[i32], configs: &[(&str, &str)]) -> NewTopic {
+pub(crate) fn on(replicas: &[i32], configs: &[(&str, &str)]) -> NewTopic {
     let replicas = replicas.iter().copied().map(BrokerId).collect();
     NewTopic {
         assignments: BTreeMap::from([(0, replicas)]),
@@ -26,7 +26,7 @@ fn on(replicas: &[i32], configs: &[(&str, &str)]) -> NewTopic {
     }
 }
 
-async fn producer(cluster: &Cluster) -> Producer {
+pub(crate) async fn producer(cluster: &Cluster) -> Producer {
     let servers: Vec<_> =
         cluster.running().iter().map(|id| cluster.address(*id).to_string()).collect();
     let (config, _) = ProducerConfig::from_properties([
@@ -40,7 +40,7 @@ async fn producer(cluster: &Cluster) -> Producer {
 }
 
 /// Sends values one after the other, each when the one before is acknowledged.
-async fn send(producer: &Producer, values: impl Iterator<Item = i32>) {
+pub(crate) async fn send(producer: &Producer, values: impl Iterator<Item = i32>) {
     for value in values {
         let record = ProducerRecord::to(TOPIC).partition(0).value(format!("{value}"));
         producer.send(record).await.unwrap().await.unwrap();
@@ -110,7 +110,7 @@ async fn described(cluster: &Cluster) -> Option<(TopicId, Option<i32>, Vec<i32>)
     Some((topic.topic_id, partition.leader.map(|id| id.0).filter(|id| *id >= 0), isr))
 }
 
-async fn wait_for_isr(cluster: &Cluster, wanted: &[i32]) -> (TopicId, i32) {
+pub(crate) async fn wait_for_isr(cluster: &Cluster, wanted: &[i32]) -> (TopicId, i32) {
     until("the ISR", async || {
         let (id, leader, isr) = described(cluster).await?;
         (isr == wanted).then_some(())?;

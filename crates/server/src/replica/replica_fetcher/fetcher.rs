@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::session::FetchSession;
 use super::{FIRST_PAUSE, Inbox, Key, Shared, Told};
+use crate::quotas::Throttled;
 use crate::replica::Flushing;
 use crate::replica::partition::{Fetched, Partition, Truncation};
 
@@ -35,6 +36,8 @@ pub(super) struct Fetcher {
     partitions: BTreeMap<Key, Followed>,
     /// Partitions that failed, by when they are tried again.
     paused: BTreeSet<(Monotonic, Key)>,
+    /// Partitions that the rate of replication holds back.
+    held: BTreeSet<Key>,
     session: FetchSession,
     connection: Option<Connection>,
     /// How often in a row the leader could not be asked.
@@ -66,6 +69,7 @@ impl Fetcher {
             inbox: Arc::clone(&inbox),
             partitions: BTreeMap::new(),
             paused: BTreeSet::new(),
+            held: BTreeSet::new(),
             session: FetchSession::default(),
             connection: None,
             failures: 0,
@@ -168,6 +172,31 @@ impl Fetcher {
         self.session.changed(key);
     }
 
+    /// Leaves out what `follower.replication.throttled.rate` has nothing left for, and takes in what it held before: replicas
+    /// that are not in sync (KIP-73). How long to wait with what is left out, if anything is.
+    fn hold_back(&mut self) -> Option<Duration> {
+        let quota = &self.shared.context.quotas().follower;
+        let now = self.shared.env.clock.now();
+        let has_nothing_left = |why: &Throttled| quota.left(*why, now) == 0;
+        let mut held = BTreeSet::new();
+        let mut wait = None;
+        if Throttled::BOTH.iter().any(has_nothing_left) {
+            for (key, followed) in &self.partitions {
+                let why = followed.partition.throttled_here().filter(has_nothing_left);
+                let Some(why) = why.filter(|_| !followed.partition.is_in_sync_here()) else {
+                    continue;
+                };
+                held.insert(*key);
+                wait = wait.max(Some(quota.wait(why, now)));
+            }
+        }
+        for key in held.symmetric_difference(&self.held) {
+            self.session.changed(*key);
+        }
+        self.held = held;
+        wait
+    }
+
     fn pause_after(&self, failures: u32) -> Duration {
         let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
         doubled.min(self.shared.config.fetch_backoff)
@@ -175,11 +204,16 @@ impl Fetcher {
 
     /// Asks once, and takes what comes.
     async fn round(&mut self) -> Result<(), ClientError> {
+        let until_let_go = self.hold_back();
         let config = &self.shared.config;
-        let until_resumed = self.paused.first().map(|(until, _)| {
-            // A millisecond is the least that a request can say.
-            until.since(self.shared.env.clock.now()).max(Duration::from_millis(1))
-        });
+        let now = self.shared.env.clock.now();
+        let until_resumed = self.paused.first().map(|(until, _)| until.since(now));
+        // A millisecond is the least that a request can say.
+        let until_resumed = until_resumed
+            .into_iter()
+            .chain(until_let_go)
+            .min()
+            .map(|until| until.max(Duration::from_millis(1)));
         let max_wait = config.fetch_wait_max.min(until_resumed.unwrap_or(Duration::MAX));
         let mut request = FetchRequest {
             replica_id: self.shared.context.local(),
@@ -190,9 +224,12 @@ impl Fetcher {
             ..FetchRequest::default()
         };
         let connection = self.connect().await?;
-        let (partitions, leader) = (&self.partitions, self.leader);
+        let (partitions, held, leader) = (&self.partitions, &self.held, self.leader);
         let max_bytes = i32::try_from(self.shared.config.fetch_max_bytes).unwrap_or(i32::MAX);
-        self.session.fill(&mut request, |key| wanted(partitions.get(key)?, leader, max_bytes));
+        self.session.fill(&mut request, |key| match held.contains(key) {
+            true => None,
+            false => wanted(partitions.get(key)?, leader, max_bytes),
+        });
         if self.session.is_empty() && request.forgotten_topics.is_empty() {
             let pause = self.shared.env.clock.sleep(until_resumed.unwrap_or(GRACE));
             tokio::select! {
@@ -283,6 +320,11 @@ impl Fetcher {
                 false => self.pause(key, &error),
             }
             return self.session.changed(key);
+        }
+        if followed.partition.throttled_here().is_some() {
+            // In sync or not: Kafka, too, holds some back for what all take.
+            let quotas = self.shared.context.quotas();
+            quotas.follower.record(data.records.len(), self.shared.env.clock.now());
         }
         match followed.partition.take_fetched(&asked, data) {
             Ok(Fetched::Appended(flushing)) => {
