@@ -26,6 +26,11 @@ impl Brokers {
         self.0.get(&id).copied()
     }
 
+    /// Whether a broker is there, as far as the cluster knows: who is on its way out is waited for no more.
+    pub(crate) fn is_active(&self, id: BrokerId) -> bool {
+        self.get(id).is_some_and(|known| known.is_active)
+    }
+
     /// Whether `epoch` is that of an earlier incarnation of the broker (KIP-903).
     pub(crate) fn is_stale(&self, id: BrokerId, epoch: BrokerEpoch) -> bool {
         epoch != BrokerEpoch::NONE && self.get(id).is_some_and(|known| known.epoch > epoch)

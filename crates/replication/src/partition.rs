@@ -390,6 +390,15 @@ impl Partition {
         followers.iter().map(|follower| follower.view())
     }
 
+    /// The first offset that is left on any replica whose broker is there, where the leader's own log begins at `log_start`:
+    /// what lies before is deleted everywhere (KIP-107). [`Offset::NONE`] as long as one of them has not fetched; `None` if
+    /// this broker does not lead.
+    pub fn low_watermark(&self, log_start: Offset, moment: &Moment<'_>) -> Option<Offset> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let there = leader.followers.iter().filter(|it| moment.brokers.is_active(it.id));
+        Some(there.map(|follower| follower.view().log_start).fold(log_start, Offset::min))
+    }
+
     /// Refuses an `acks=all` append that too few replicas would hold (before the append).
     pub fn check_min_isr(&self) -> Result<(), LeadershipError> {
         let (in_sync, required) = (self.replicas.in_sync.len(), self.min_isr());

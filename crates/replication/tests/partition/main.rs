@@ -28,4 +28,5 @@ scripts! {
     answers
     following
     handover
+    deletion
 }

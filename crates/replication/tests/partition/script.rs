@@ -156,6 +156,10 @@ impl Script {
                 String::new()
             }
             "position" => format!("{:?}\n", partition.fetch_position()),
+            "low" => {
+                let start = Offset(args.next_pos().ok_or("where does the log begin?")?.parse()?);
+                format!("{:?}\n", partition.low_watermark(start, &moment).map(|offset| offset.0))
+            }
             "acks" => {
                 let before = partition.check_min_isr();
                 let before = before.map_or_else(|error| error.to_string(), |()| "yes".into());

@@ -261,10 +261,14 @@ impl Fetch {
         }
         let upper_bound = partition.upper_bound(self.bound);
         let is_within = (start..=upper_bound).contains(&fetch.fetch_offset);
+        // It can delete what is deleted here, and somebody may wait for that.
+        let is_behind =
+            self.follower.is_some() && (Offset(0)..start).contains(&fetch.log_start_offset);
+        let news = if is_behind { self.min_bytes } else { 0 };
         if is_within && self.is_held_back(broker, &partition, limits) {
             let mut data = failed(ErrorCode::None);
             tell_offsets(&mut data, &partition);
-            return Ok(Some((data, 0)));
+            return Ok(Some((data, news)));
         }
         let max_bytes = usize::try_from(fetch.partition_max_bytes).unwrap_or(0);
         let wanted = Wanted {
@@ -293,6 +297,7 @@ impl Fetch {
             }
         }
         tell_offsets(&mut data, &partition);
+        let readable = readable.max(news);
         if data.error_code == ErrorCode::None { Ok(Some((data, readable))) } else { Err(data) }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Watermarks {
     consumers: Waiters,
     /// Woken when the log's end moves: followers, who fetch what is not committed yet.
     followers: Waiters,
+    /// Woken when a follower fetches, or a broker comes or goes: whoever wants records deleted everywhere.
+    deleters: Waiters,
     /// Told of everything: the fetch sessions of followers.
     sessions: Sessions,
 }
@@ -106,6 +108,8 @@ pub(crate) enum WaitFor {
     Commit,
     /// The log grows.
     Append,
+    /// A follower says where its log begins.
+    Deletion,
 }
 
 #[derive(Default)]
@@ -141,6 +145,7 @@ impl Watermarks {
             high_watermark: AtomicI64::new(high_watermark.0),
             consumers: Waiters::default(),
             followers: Waiters::default(),
+            deleters: Waiters::default(),
             sessions: Sessions::default(),
         }
     }
@@ -157,9 +162,15 @@ impl Watermarks {
         self.sessions.mark(false);
     }
 
-    /// Something else changed that followers are told with their next answer: where the log begins.
+    /// Records were deleted: followers are told at once where the log begins.
     pub(crate) fn start_moved(&self) {
-        self.sessions.mark(false);
+        self.followers.wake();
+        self.sessions.mark(true);
+    }
+
+    /// A follower has told where its log begins, or brokers came or went.
+    pub(crate) fn followers_changed(&self) {
+        self.deleters.wake();
     }
 
     /// The log grew.
@@ -172,6 +183,7 @@ impl Watermarks {
     pub(crate) fn wake_all(&self) {
         self.consumers.wake();
         self.followers.wake();
+        self.deleters.wake();
         self.sessions.mark(true);
     }
 
@@ -179,6 +191,7 @@ impl Watermarks {
         match wait_for {
             WaitFor::Commit => &self.consumers,
             WaitFor::Append => &self.followers,
+            WaitFor::Deletion => &self.deleters,
         }
     }
 }

@@ -9,8 +9,12 @@ use ottla_client::{
 use ottla_env::Env;
 use ottla_protocol::compression::Decompressor;
 use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use ottla_protocol::messages::DeleteRecordsRequest;
+use ottla_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use ottla_protocol::record_batch::{RecordError, batches};
-use ottla_protocol::{BrokerId, ErrorCode, Offset, TopicId, TopicPartition, TopicRef};
+use ottla_protocol::{BrokerId, ErrorCode, Offset, TopicId, TopicPartition, TopicRef, message};
 
 use crate::nodes::{Cluster, PATIENCE, until};
 
@@ -114,6 +118,14 @@ pub(crate) async fn wait_for_isr(cluster: &Cluster, wanted: &[i32]) -> (TopicId,
     until("the ISR", async || {
         let (id, leader, isr) = described(cluster).await?;
         (isr == wanted).then_some(())?;
+        Some((id, leader?))
+    })
+    .await
+}
+
+async fn wait_for_leader(cluster: &Cluster) -> (TopicId, i32) {
+    until("a leader", async || {
+        let (id, leader, _) = described(cluster).await?;
         Some((id, leader?))
     })
     .await
@@ -224,6 +236,46 @@ async fn a_reassigned_partition_lies_on_its_new_replicas_and_only_there() {
         (error == ErrorCode::NotLeaderOrFollower).then_some(())
     })
     .await;
+    producer.close(PATIENCE).await;
+    cluster.stop_all().await;
+}
+
+/// Has the records before `offset` deleted: the error, and the first offset that is left.
+async fn delete_records(cluster: &Cluster, offset: i64) -> (ErrorCode, i64) {
+    let (_, leader) = wait_for_leader(cluster).await;
+    let address = cluster.address(leader).to_string();
+    let connection =
+        Connection::connect(&Env::os(), &address, ConnectionOptions::default()).await.unwrap();
+    let partition = message!(DeleteRecordsPartition { partition_index: 0, offset: offset });
+    let topic = message!(DeleteRecordsTopic { name: TOPIC.into(), partitions: vec![partition] });
+    let request = message!(DeleteRecordsRequest { topics: vec![topic], timeout_ms: 30_000 });
+    let mut response = connection.call(&request).await.unwrap();
+    let answer = response.topics.remove(0).partitions.remove(0);
+    (ErrorCode::from_wire(answer.error_code), answer.low_watermark)
+}
+
+#[tokio::test]
+async fn records_are_deleted_when_every_replica_that_is_there_has_deleted_them() {
+    let mut cluster = Cluster::start(3, "").await;
+    let admin = cluster.admin().await;
+    admin.create_topic(on(&[1, 2, 3], &[])).await.unwrap();
+    let producer = producer(&cluster).await;
+    send(&producer, 0..10).await;
+    let (topic, _) = wait_for_isr(&cluster, &[1, 2, 3]).await;
+    assert_eq!(delete_records(&cluster, 4).await, (ErrorCode::None, 4));
+    for id in 1..=3 {
+        // At once: whoever was answered relies on it.
+        let error = read(&cluster, id, topic, (3, "")).await.error;
+        assert_eq!(error, ErrorCode::OffsetOutOfRange, "on {id}");
+        assert_eq!(read(&cluster, id, topic, (4, "")).await.error, ErrorCode::None, "on {id}");
+    }
+    // Until its death is known it is waited for, and then no more.
+    cluster.kill(3).await;
+    assert_eq!(delete_records(&cluster, 8).await, (ErrorCode::None, 8));
+    cluster.start_node(3).await;
+    wait_for_isr(&cluster, &[1, 2, 3]).await;
+    assert_eq!(delete_records(&cluster, -1).await, (ErrorCode::None, 10));
+    assert_eq!(read(&cluster, 3, topic, (9, "")).await.error, ErrorCode::OffsetOutOfRange);
     producer.close(PATIENCE).await;
     cluster.stop_all().await;
 }

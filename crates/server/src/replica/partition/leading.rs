@@ -46,6 +46,7 @@ impl Partition {
             .at_this_moment(&mut replica, |replica, moment| replica.follower_fetched(fetch, moment))
             .map_err(follower_error)?;
         self.publish(advance);
+        self.watermarks.followers_changed();
         if !replica.has_full_isr() {
             self.propose(&mut replica, Replica::propose_expansion);
         }
@@ -62,6 +63,7 @@ impl Partition {
         let advance =
             self.at_this_moment(&mut replica, |replica, moment| replica.time_passed(moment));
         self.publish(advance);
+        self.watermarks.followers_changed();
         self.propose(&mut replica, Replica::propose_shrink);
         self.propose(&mut replica, Replica::propose_expansion);
     }
@@ -138,6 +140,30 @@ impl Partition {
             }
             if reached {
                 return Ok(());
+            }
+            subscription.changed().await;
+        }
+    }
+
+    /// The first offset that is left on any replica whose broker is there (KIP-107).
+    pub(crate) fn low_watermark(&self) -> Result<Offset, ErrorCode> {
+        let mut replica = self.replica.lock();
+        let start = self.log().log_start_offset();
+        let low = self.at_this_moment(&mut replica, |it, moment| it.low_watermark(start, moment));
+        low.ok_or(ErrorCode::NotLeaderOrFollower)
+    }
+
+    /// Waits until the records before `offset` are deleted on every replica whose broker is there; answers the first offset
+    /// that is left then.
+    pub(crate) async fn wait_deleted(
+        self: &Arc<Self>,
+        offset: Offset,
+    ) -> Result<Offset, ErrorCode> {
+        let subscription = Subscription::new(vec![Arc::clone(self)], WaitFor::Deletion);
+        loop {
+            let low = self.low_watermark()?;
+            if low >= offset {
+                return Ok(low);
             }
             subscription.changed().await;
         }
