@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_config::BrokerConfig;
@@ -153,19 +154,21 @@ impl Broker {
         }
         let frame = encode_request(&context.header, request).map_err(|_| nonsense())?;
         let frame = frame.into_bytes().split_off(size_of::<i32>());
-        let answer = self.forward(&context.connection, frame).await?;
+        // How long the client has to be silent stands in the answer, and is charged with it.
+        let (answer, _) = self.forward(&context.connection, frame).await?;
         let RequestHeader { api_key, api_version, .. } = context.header;
         let (_, body) =
             decode_response_header(&answer, api_key, api_version).map_err(|_| nonsense())?;
         decode_response(body, api_version).map_err(|_| nonsense())
     }
 
-    /// Passes a client's request on to the active controller; the answer is that to the client, without its length.
+    /// Passes a client's request on to the active controller; the answer is that to the client, without its length, and for how
+    /// long he has to be silent.
     pub(crate) async fn forward(
         &self,
         client: &ConnectionContext,
         frame: Bytes,
-    ) -> Result<Bytes, ChannelError> {
+    ) -> Result<(Bytes, Duration), ChannelError> {
         self.channel.forward((client, frame), &self.cache, self.controller_deadline()).await
     }
 

@@ -187,13 +187,14 @@ impl ControllerChannel {
     }
 
     /// Passes a client's request on as it came (KIP-590), again until a controller takes it or `deadline` has passed, and
-    /// answers when this node has followed what it changed. The answer is the response without its length.
+    /// answers when this node has followed what it changed. The answer is the response without its length, and for how long the
+    /// client has to be silent.
     pub(crate) async fn forward(
         &self,
         (client, frame): (&ConnectionContext, Bytes),
         cache: &MetadataCache,
         deadline: Monotonic,
-    ) -> Result<Bytes, ChannelError> {
+    ) -> Result<(Bytes, Duration), ChannelError> {
         let client_address = match client.peer.ip() {
             std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
             std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -205,11 +206,13 @@ impl ControllerChannel {
         });
         let refused = |it: &EnvelopeResponse| is_not_controller(it.error_code);
         let response = self.call_until(&request, deadline, refused).await?;
-        if let Some(offset) = envelope::metadata_offset(&response) {
+        let note = envelope::Note::of(&response);
+        if let Some(offset) = note.metadata_offset {
             // If it does not come to it, the client is answered all the same: what it asked for is done.
             let _followed = cache.wait_until(&self.env, offset, deadline).await;
         }
-        response.response_data.ok_or(ChannelError::Nonsense(ApiKey::Envelope))
+        let data = response.response_data.ok_or(ChannelError::Nonsense(ApiKey::Envelope))?;
+        Ok((data, note.throttle))
     }
 
     /// Asks until an active controller answers, or `deadline` has passed; `refused` tells an answer of one that is not active.

@@ -71,6 +71,9 @@ pub(crate) enum Reply {
     Held(PendingResponse),
     /// No response is due (`acks=0`).
     Nothing,
+    /// The node has not come so far in its start that it could answer; the connection is closed for this reason, which is
+    /// nobody's fault.
+    NotYet(String),
     /// The request cannot be answered; the connection is closed for this reason.
     Close(String),
 }

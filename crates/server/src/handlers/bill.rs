@@ -5,15 +5,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_env::Env;
 use ottla_protocol::{ApiKey, Monotonic};
 
 use super::{RequestContext, Response};
-use crate::broker::Broker;
-use crate::quotas::{ClientName, milliseconds_of};
+use crate::quotas::{ClientName, ClientQuotas, milliseconds_of};
 
 /// What a request has cost so far.
 pub(super) struct Bill {
-    broker: Arc<Broker>,
+    env: Env,
+    quotas: Arc<ClientQuotas>,
     context: RequestContext,
     /// Bytes of the request, without its length.
     bytes: usize,
@@ -24,16 +25,17 @@ pub(super) struct Bill {
 impl Bill {
     /// Of a request that is about to be handled; none where no quota is set.
     pub(super) fn open(
-        broker: &Arc<Broker>,
+        env: &Env,
+        quotas: &Arc<ClientQuotas>,
         context: &RequestContext,
         bytes: usize,
     ) -> Option<Self> {
-        let quotas = broker.quotas();
         if !quotas.are_set() {
             return None;
         }
         let worked = quotas.measure_requests().then_some(Duration::ZERO);
-        Some(Self { broker: Arc::clone(broker), context: context.clone(), bytes, worked })
+        let (env, quotas) = (env.clone(), Arc::clone(quotas));
+        Some(Self { env, quotas, context: context.clone(), bytes, worked })
     }
 
     /// Does a piece of the work.
@@ -74,11 +76,11 @@ impl Bill {
         if self.context.header.api_key != ApiKey::Produce {
             return Duration::ZERO;
         }
-        self.broker.quotas().produced(self.client(), self.bytes, self.now())
+        self.quotas.produced(self.client(), self.bytes, self.now())
     }
 
     fn worked(&self) -> Duration {
-        let charge = |time| self.broker.quotas().worked(self.client(), time, self.now());
+        let charge = |time| self.quotas.worked(self.client(), time, self.now());
         self.worked.map_or(Duration::ZERO, charge)
     }
 
@@ -87,7 +89,7 @@ impl Bill {
     }
 
     fn now(&self) -> Monotonic {
-        self.broker.env().clock.now()
+        self.env.clock.now()
     }
 
     fn add(&mut self, began: Monotonic) {

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_metadata::{BrokerEpoch, Controller, Outcome};
@@ -19,6 +20,7 @@ use ottla_protocol::{
 };
 use tracing::warn;
 
+use super::bill::Bill;
 use super::dispatch::{encode, parts};
 use super::{
     Answer, RequestContext, Response, add_raft_voter, alter_client_quotas, alter_configs,
@@ -93,7 +95,8 @@ impl ControllerListener {
             (Request::DescribeCluster(request), _) => Answer::now(self.describe_cluster(&request)),
             (request, Some(host)) => handle(host, &context, request),
             (request, None) => {
-                Answer::Close(format!("{}: the controller has not started yet", request.api_key()))
+                let api = request.api_key();
+                return Reply::NotYet(format!("{api}: the controller has not started yet"));
             }
         };
         super::dispatch::reply(answer, None, id)
@@ -102,7 +105,7 @@ impl ControllerListener {
     /// A word of another voter, which is no concern of anybody but the quorum.
     fn quorum_message(&self, correlation_id: i32, body: Bytes) -> Reply {
         let Some(host) = self.host.get() else {
-            return Reply::Close("the metadata quorum has not started yet".to_owned());
+            return Reply::NotYet("the metadata quorum has not started yet".to_owned());
         };
         let answer = host.quorum().answer(body);
         Reply::Later(Box::pin(async move {
@@ -304,32 +307,40 @@ fn open_envelope(
     };
     let id = (header.correlation_id, header.api_version);
     let context = RequestContext { connection: Arc::clone(&context.connection), header };
-    let answer = handle(host, &context, inner);
+    // As in Kafka, it is the controller that charges the client, whose broker holds him to the answer.
+    let bytes = request.request_data.len();
+    let mut bill = Bill::open(host.env(), host.quotas(), &context, bytes);
+    let answer = Bill::work(&mut bill, || handle(host, &context, inner));
     let cache = Arc::clone(host.cache());
     Answer::later(async move {
-        let response = match answer {
+        let mut response = match answer {
             Answer::Now(response) => response,
-            Answer::Later(response) | Answer::Held(response) => response.await,
+            Answer::Later(response) | Answer::Held(response) => {
+                Bill::work_later(&mut bill, response).await
+            }
             Answer::Nothing | Answer::Unanswered(_) | Answer::Close(_) => {
                 return refused(ErrorCode::UnknownServerError);
             }
         };
-        enclose(response, id, &cache).unwrap_or_else(|reason| {
+        let throttle = bill.map_or(Duration::ZERO, |bill| bill.settle(&mut response));
+        enclose(response, throttle, id, &cache).unwrap_or_else(|reason| {
             warn!(%reason, "could not answer a request that was passed on");
             refused(ErrorCode::UnknownServerError)
         })
     })
 }
 
-/// The answer in its envelope, and how far the broker has to follow before it passes that on.
+/// The answer in its envelope, and what the broker has to know of it.
 fn enclose(
     response: Response,
+    throttle: Duration,
     (correlation_id, version): (i32, i16),
     cache: &MetadataCache,
 ) -> Result<EnvelopeResponse, String> {
     let frame = response.encode(correlation_id, version).map_err(|reason| reason.to_string())?;
     let mut enclosed = message!(EnvelopeResponse { response_data: Some(without_length(frame)) });
-    envelope::set_metadata_offset(&mut enclosed, cache.image().position().offset);
+    let metadata_offset = Some(cache.image().position().offset);
+    envelope::Note { metadata_offset, throttle }.write_to(&mut enclosed);
     Ok(enclosed)
 }
 

@@ -44,21 +44,12 @@ fn describe(
     quorum: &QuorumDescription,
     with_places: bool,
 ) -> DescribeQuorumResponse {
-    let image = host.cache().image();
     let replicas = |states: &[State]| {
         states.iter().map(|state| replica(state, with_places)).collect::<Vec<_>>()
     };
     let nodes = quorum.voters.iter().filter(|_| with_places).map(|voter| {
-        // A voter takes requests for the controller where it takes all others.
-        let registered = image.broker(BrokerId(voter.node_id));
-        let listeners = registered.iter().flat_map(|broker| &broker.listeners).map(|listener| {
-            message!(Listener {
-                name: StrBytes::from(&*listener.name),
-                host: StrBytes::from(&*listener.host),
-                port: listener.port,
-            })
-        });
-        message!(Node { node_id: voter.node_id, listeners: listeners.collect() })
+        let listeners = listeners(host, quorum, voter.node_id);
+        message!(Node { node_id: voter.node_id, listeners: listeners })
     });
     let partition = message!(PartitionData {
         error_message: None,
@@ -76,6 +67,30 @@ fn describe(
         })],
         nodes: nodes.collect(),
     })
+}
+
+/// Where a voter takes requests for the controller.
+fn listeners(host: &ControllerHost, quorum: &QuorumDescription, voter: i32) -> Vec<Listener> {
+    let name = host.config().node.controller_listener_names.first();
+    let address = quorum.addresses.iter().find(|it| it.node_id == voter && !it.host.is_empty());
+    if let (Some(name), Some(address)) = (name, address) {
+        return vec![message!(Listener {
+            name: StrBytes::from(name.as_str()),
+            host: StrBytes::from(address.host.as_str()),
+            port: address.port,
+        })];
+    }
+    // A node that is alone takes them where it takes all others.
+    let image = host.cache().image();
+    let registered = image.broker(BrokerId(voter));
+    let listeners = registered.iter().flat_map(|broker| &broker.listeners).map(|listener| {
+        message!(Listener {
+            name: StrBytes::from(&*listener.name),
+            host: StrBytes::from(&*listener.host),
+            port: listener.port,
+        })
+    });
+    listeners.collect()
 }
 
 fn replica(state: &State, with_place: bool) -> ReplicaState {

@@ -46,7 +46,7 @@ pub(crate) fn dispatch(
         Err(reason) => return Reply::Close(format!("{}: {reason}", header.api_key)),
     };
     let context = RequestContext { connection: Arc::clone(connection), header };
-    let mut bill = Bill::open(broker, &context, bytes);
+    let mut bill = Bill::open(broker.env(), broker.quotas(), &context, bytes);
     let answer = Bill::work(&mut bill, || handle(broker, &context, request));
     reply(answer, bill, (context.header.correlation_id, context.header.api_version))
 }
@@ -58,10 +58,12 @@ fn forward(broker: &Arc<Broker>, connection: &ConnectionContext, frame: &Bytes) 
     let frame = Bytes::copy_from_slice(frame);
     Reply::Held(Box::pin(async move {
         let answer = broker.forward(&connection, frame).await;
-        let answer = answer.map_err(|reason| format!("could not pass a request on: {reason}"))?;
+        let (answer, throttle) =
+            answer.map_err(|reason| format!("could not pass a request on: {reason}"))?;
         let length = i32::try_from(answer.len()).map_err(|reason| reason.to_string())?;
         let length = Bytes::copy_from_slice(&length.to_be_bytes());
-        Ok(vec![network::Part::Bytes(length), network::Part::Bytes(answer)].into())
+        let parts = vec![network::Part::Bytes(length), network::Part::Bytes(answer)];
+        Ok(Outgoing { parts, throttle })
     }))
 }
 

@@ -46,6 +46,8 @@ enum ConnectionError {
     FrameLength { len: i32, max: usize },
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    NotYet(String),
     #[error("no complete request for connections.max.idle.ms={}", .0.as_millis())]
     Idle(Duration),
 }
@@ -110,6 +112,7 @@ impl Processor {
         match ended {
             Ok(()) => debug!(%peer, "connection ended"),
             Err(ConnectionError::Io(error)) => debug!(%peer, %error, "connection lost"),
+            Err(reason @ ConnectionError::NotYet(_)) => debug!(%peer, %reason, "connection closed"),
             Err(reason) => warn!(%peer, %reason, "connection closed"),
         }
     }
@@ -185,6 +188,7 @@ impl Responses {
                 self.held = true;
             }
             Reply::Nothing => {}
+            Reply::NotYet(reason) => return Err(ConnectionError::NotYet(reason)),
             Reply::Close(reason) => return Err(ConnectionError::Refused(reason)),
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ottla_client::NewTopic;
+use ottla_protocol::BrokerId;
 
 use crate::nodes::{Cluster, until};
 
@@ -28,6 +29,11 @@ async fn three_new_nodes_become_one_cluster() {
         admin.create_topic(topic(&name, 1)).await.unwrap();
     }
     let admin = cluster.admin().await;
+    let nodes = admin.describe_quorum().await.unwrap().nodes;
+    for id in 1..=3 {
+        let at = ("CONTROLLER".to_owned(), "127.0.0.1".to_owned(), cluster.controller_port(id));
+        assert_eq!(nodes.get(&BrokerId(id)), Some(&vec![at]), "where voter {id} is");
+    }
     let listed = admin.list_topics().await.unwrap();
     assert_eq!(listed.keys().filter(|name| name.starts_with("made-by-")).count(), 3);
     cluster.stop_all().await;

@@ -154,6 +154,11 @@ impl Cluster {
         SocketAddr::from(([127, 0, 0, 1], self.ports[id as usize - 1][0]))
     }
 
+    /// Where other nodes reach the controller of the node `id`.
+    pub(crate) fn controller_port(&self, id: i32) -> u16 {
+        self.ports[id as usize - 1][1]
+    }
+
     /// The ids of nodes that run.
     pub(crate) fn running(&self) -> Vec<i32> {
         (1..=self.nodes.len() as i32).filter(|id| self.nodes[*id as usize - 1].is_some()).collect()

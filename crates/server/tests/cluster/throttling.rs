@@ -1,13 +1,17 @@
-//! Throttled replication (KIP-73): a replica that is added comes no faster than it may, and whoever is in sync is not held.
+//! Throttles between nodes: a replica that is added comes no faster than it may, and whoever is in sync is not held (KIP-73);
+//! a client is held to what he asked for by way of another node.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ottla_client::{
-    Admin, ConfigChange, ConfigResource, ConfigResourceType, Producer, ProducerRecord,
+    Admin, ConfigChange, ConfigResource, ConfigResourceType, Connection, ConnectionOptions,
+    Producer, ProducerRecord,
 };
 use ottla_env::Env;
-use ottla_protocol::{BrokerId, TopicPartition};
+use ottla_protocol::messages::create_topics_request::CreatableTopic;
+use ottla_protocol::messages::{CreateTopicsRequest, MetadataRequest};
+use ottla_protocol::{BrokerId, TopicPartition, message};
 
 use crate::nodes::{Cluster, PATIENCE, until};
 use crate::replication::{TOPIC, on, producer, send, wait_for_isr};
@@ -93,5 +97,31 @@ async fn a_follower_that_a_reassignment_adds_keeps_the_rate_that_nobody_had_to_s
     assert!(took >= AT_LEAST, "{took:?}");
     wait_for_isr(&cluster, &[1, 3]).await;
     producer.close(PATIENCE).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_client_pays_for_what_his_broker_passes_on() {
+    let cluster = Cluster::start(3, "quota.window.num=1\n").await;
+    let active = cluster.active_controller().await;
+    let other = (1..=3).find(|id| *id != active).unwrap();
+    let admin = cluster.admin().await;
+    let spender = BTreeMap::from([("client-id".to_owned(), Some("spender".to_owned()))]);
+    let quota = BTreeMap::from([("request_percentage".to_owned(), Some(0.001))]);
+    let altered = admin.alter_client_quotas(&BTreeMap::from([(spender, quota)]), false).await;
+    altered.unwrap().into_values().for_each(|answer| answer.unwrap());
+    let options = ConnectionOptions { client_id: "spender".to_owned(), ..Default::default() };
+    let address = cluster.address(other).to_string();
+    let topic =
+        message!(CreatableTopic { name: "later".into(), num_partitions: 1, replication_factor: 1 });
+    let request = message!(CreateTopicsRequest { topics: vec![topic], timeout_ms: 30_000 });
+    let connection = Connection::connect(&Env::os(), &address, options).await.unwrap();
+    let silent = connection.call(&request).await.unwrap().throttle_time_ms;
+    assert!(silent > 0, "nothing was charged");
+    let clock = Env::os().clock;
+    let told = clock.now();
+    connection.call(&MetadataRequest::default()).await.unwrap();
+    let waited = clock.now().since(told);
+    assert!(waited.as_millis() + 100 >= silent.unsigned_abs().into(), "{waited:?} of {silent} ms");
     cluster.stop_all().await;
 }
