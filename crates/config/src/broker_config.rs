@@ -78,8 +78,10 @@ pub struct NodeConfig {
     pub initial_registration_timeout: Duration,
     /// `controlled.shutdown.enable`: give up leaderships before stopping.
     pub controlled_shutdown: bool,
-    /// `request.timeout.ms` of requests between nodes.
+    /// `request.timeout.ms`: for how long something is tried that takes an answer of the active controller.
     pub request_timeout: Duration,
+    /// `controller.socket.timeout.ms` of one such request.
+    pub controller_socket_timeout: Duration,
 }
 
 /// The metadata quorum: `controller.quorum.*` and `metadata.log.*`.

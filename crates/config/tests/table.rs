@@ -8,6 +8,7 @@ use ottla_config::{
     TOPIC_KEYS, broker_key, broker_keys, client_reference, iso_duration, reference, topic_key,
     validate_topic_config,
 };
+use ottla_protocol::BrokerId;
 
 #[test]
 fn every_row_is_sound() {
@@ -56,12 +57,28 @@ fn a_topic_key_and_its_twin_agree() {
 fn every_used_topic_key_reaches_the_log() {
     let config = BrokerConfig::default();
     for key in TOPIC_KEYS.iter().filter(|key| key.used) {
-        let other = ["true", "17", "7", "0.25", "compact", "gzip", "LogAppendTime", "5000000"]
+        let values =
+            ["true", "17", "7", "0.25", "compact", "gzip", "LogAppendTime", "5000000", "0:1"];
+        let other = values
             .into_iter()
             .find(|value| key.parse(value).is_ok())
             .unwrap_or_else(|| panic!("no value for {}", key.name));
         let changed = config.log_config([(key.name, other)]).unwrap();
         assert_ne!(changed, config.log_manager.defaults, "{}={other} changes nothing", key.name);
+    }
+}
+
+#[test]
+fn throttled_replicas_are_all_or_those_that_are_listed() {
+    let config = BrokerConfig::default();
+    let throttled = |value, partition, broker| {
+        let config = config.log_config([("leader.replication.throttled.replicas", value)]).unwrap();
+        config.leader_throttled_replicas.contains(partition, BrokerId(broker))
+    };
+    assert!(throttled("*", 7, 3) && throttled("0:1, 7:3", 7, 3) && !throttled("", 0, 1));
+    assert!(!throttled("0:1,7:3", 0, 3) && !throttled("0:1,7:3", 7, 1));
+    for wrong in ["0", "0:1:2", "*,0:1", "-1:2", "a:b", "3000000000:1"] {
+        assert!(validate_topic_config("leader.replication.throttled.replicas", wrong).is_err());
     }
 }
 

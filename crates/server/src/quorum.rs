@@ -85,7 +85,7 @@ use peers::{Link, Peers};
 use quorum_state::Owner;
 use raft_config::{CommittedLeader, MetadataRaft, Proposal, Runtime, VoterId, VoterNode};
 use raft_config::{node_id_of, voter_of};
-use state_machine::{Progress, StateMachine};
+use state_machine::{Progress, SnapshotDue, StateMachine};
 use voter_changes::VoterChanges;
 
 /// Most bytes of records in one proposal, as Kafka bounds a batch of its metadata log.
@@ -186,7 +186,10 @@ impl MetadataQuorum {
         let state_machine = StateMachine::new(
             (env.clone(), dir.clone()),
             Box::new(applier),
-            options.max_bytes_between_snapshots,
+            SnapshotDue {
+                bytes: options.max_bytes_between_snapshots,
+                interval: options.max_snapshot_interval,
+            },
             Arc::clone(&progress),
             storage.clone(),
         );

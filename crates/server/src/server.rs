@@ -331,6 +331,8 @@ impl Node {
             fetch_timeout: config.quorum.fetch_timeout,
             request_timeout: config.quorum.request_timeout,
             max_bytes_between_snapshots: config.quorum.max_bytes_between_snapshots,
+            max_snapshot_interval: config.quorum.max_snapshot_interval,
+            segment_bytes: config.quorum.segment_bytes.min(alone.segment_bytes),
             ..alone
         };
         let host = ControllerHost::start(
@@ -353,7 +355,8 @@ impl Node {
     ) -> Result<RunningBroker, StartError> {
         let Self { env, config, cache, logs, .. } = self;
         let id = config.node.node_id;
-        let channel = |active| ControllerChannel::new(env, active, config.node.request_timeout);
+        let channel =
+            |active| ControllerChannel::new(env, active, config.node.controller_socket_timeout);
         let registration = self.registration(advertised);
         let (own, shared) = (channel(active.clone()), channel(active));
         let lifecycle = BrokerLifecycle::new(env, Arc::clone(config), own, registration);

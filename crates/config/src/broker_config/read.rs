@@ -121,6 +121,7 @@ impl NodeConfig {
             initial_registration_timeout: values.millis("initial.broker.registration.timeout.ms"),
             controlled_shutdown: values.boolean("controlled.shutdown.enable"),
             request_timeout: values.millis("request.timeout.ms"),
+            controller_socket_timeout: values.millis("controller.socket.timeout.ms"),
         }
     }
 }

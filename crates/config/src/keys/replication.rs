@@ -40,5 +40,5 @@ pub(super) const KEYS: &[ConfigKey] = &[
     long("follower.replication.throttled.rate", MAX_LONG, Valid::AtLeast(0), "Bytes per second that a broker fetches for its own replicas that follower.replication.throttled.replicas names and that are not in sync (KIP-73).").cluster_wide(),
     long("replica.alter.log.dirs.io.max.bytes.per.second", MAX_LONG, Valid::AtLeast(0), "Bytes per second at which each replica moves between directories.").cluster_wide(),
     int_or_null("num.replica.alter.log.dirs.threads", Valid::AtLeast(1), "Replicas that move between directories at once; as many as there are directories if not set."),
-    int("controller.socket.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a request to the controller may take.").not_yet(),
+    int("controller.socket.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a request to the controller may take."),
 ];

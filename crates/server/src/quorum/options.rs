@@ -77,6 +77,8 @@ pub(crate) struct QuorumOptions {
     pub(crate) request_timeout: Duration,
     /// `metadata.log.max.record.bytes.between.snapshots`, at least 1.
     pub(crate) max_bytes_between_snapshots: u64,
+    /// `metadata.log.max.snapshot.interval.ms`; `None` is never by time alone.
+    pub(crate) max_snapshot_interval: Option<Duration>,
     /// Entries that several voters keep behind a snapshot, so that one that was away for a short while
     /// gets those it missed rather than the whole. A lone voter keeps none.
     pub(crate) tail_entries: u64,
@@ -98,6 +100,7 @@ impl QuorumOptions {
             fetch_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(2),
             max_bytes_between_snapshots: 20 * 1024 * 1024,
+            max_snapshot_interval: Some(Duration::from_secs(3600)),
             tail_entries: 10_000,
             segment_bytes: 20 * 1024 * 1024,
         }

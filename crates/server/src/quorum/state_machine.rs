@@ -3,12 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use ottla_env::Env;
+use ottla_protocol::Monotonic;
 use tokio::sync::{Notify, watch};
 
 use super::checkpoint::{self, Checkpoint};
@@ -45,19 +47,39 @@ pub(super) struct StateMachine {
     end_offset: i64,
     timestamp: i64,
     bytes_since_snapshot: u64,
-    max_bytes_between_snapshots: u64,
+    /// When the last snapshot was asked for; the start, before the first.
+    snapshot_asked: Monotonic,
+    due: SnapshotDue,
     progress: Arc<Progress>,
     storage: LogStorage,
+}
+
+/// When a snapshot is due (KIP-630).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SnapshotDue {
+    /// `metadata.log.max.record.bytes.between.snapshots`.
+    pub(super) bytes: u64,
+    /// `metadata.log.max.snapshot.interval.ms`, if any; what is due by time comes with the next record.
+    pub(super) interval: Option<Duration>,
+}
+
+impl SnapshotDue {
+    /// Whether one is due when `bytes` were applied and `time` passed since the last.
+    fn is_due(&self, bytes: u64, time: Duration) -> bool {
+        let by_time = self.interval.is_some_and(|interval| time >= interval);
+        bytes >= self.bytes || (by_time && bytes > 0)
+    }
 }
 
 impl StateMachine {
     pub(super) fn new(
         (env, dir): (Env, PathBuf),
         applier: Box<dyn MetadataApplier>,
-        max_bytes_between_snapshots: u64,
+        due: SnapshotDue,
         progress: Arc<Progress>,
         storage: LogStorage,
     ) -> Self {
+        let snapshot_asked = env.clock.now();
         Self {
             env,
             dir,
@@ -67,7 +89,8 @@ impl StateMachine {
             end_offset: 0,
             timestamp: 0,
             bytes_since_snapshot: 0,
-            max_bytes_between_snapshots,
+            snapshot_asked,
+            due,
             progress,
             storage,
         }
@@ -118,8 +141,9 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
                 responder.send(committed);
             }
         }
-        if self.bytes_since_snapshot >= self.max_bytes_between_snapshots {
-            self.bytes_since_snapshot = 0;
+        let now = self.env.clock.now();
+        if self.due.is_due(self.bytes_since_snapshot, now.since(self.snapshot_asked)) {
+            (self.bytes_since_snapshot, self.snapshot_asked) = (0, now);
             self.progress.snapshot_due.notify_one();
         }
         Ok(())
@@ -193,5 +217,20 @@ impl RaftSnapshotBuilder<MetadataRaft> for SnapshotBuilder {
         self.env.run_blocking(move || checkpoint::write(&env, &dir, &written)).await?;
         self.storage.snapshot_taken(snapshot.end_offset);
         Ok(Snapshot { meta: snapshot.meta.clone(), snapshot })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_after_so_many_bytes_or_so_long() {
+        let hour = Duration::from_secs(3600);
+        let due = SnapshotDue { bytes: 100, interval: Some(hour) };
+        assert!(due.is_due(100, Duration::ZERO) && due.is_due(1, hour));
+        assert!(!due.is_due(99, hour - Duration::from_millis(1)));
+        assert!(!due.is_due(0, hour), "there is nothing new to keep");
+        assert!(!SnapshotDue { interval: None, ..due }.is_due(99, 100 * hour));
     }
 }

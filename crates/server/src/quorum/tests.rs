@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use super::log_storage::LogStorage;
 use super::quorum_state::Owner;
 use super::raft_config::{MetadataRaft, Runtime};
-use super::state_machine::{Progress, StateMachine};
+use super::state_machine::{Progress, SnapshotDue, StateMachine};
 use super::*;
 
 /// Keeps what it is given, in order.
@@ -337,7 +337,7 @@ impl StoreBuilder<MetadataRaft, LogStorage, StateMachine, TempDir> for Fresh {
         let state_machine = StateMachine::new(
             (env, dir.path().join(METADATA_LOG_DIR)),
             Box::new(Recorder::default()),
-            u64::MAX,
+            SnapshotDue { bytes: u64::MAX, interval: None },
             Arc::new(Progress::default()),
             storage.clone(),
         );
