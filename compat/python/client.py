@@ -62,7 +62,9 @@ def asked(ask):
         try:
             return ask()
         except KafkaException as broken:
-            if broken.args[0].code() != KafkaError._TRANSPORT or time.monotonic() > end:
+            # The second when the broker is missing from the metadata meanwhile.
+            passing = (KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER)
+            if broken.args[0].code() not in passing or time.monotonic() > end:
                 raise
             time.sleep(POLL_SECONDS)
 
