@@ -86,8 +86,14 @@ impl Keeper {
         let told = *self.announce.borrow();
         let is_told = told.leader.is_some() && epoch_of(vote) == told.epoch;
         let leads = leader == Some(me) && vote.committed && vote.leader_id.voted_for == me;
-        let now = if leads && !(is_told && self.is_obeyed(has_others)) {
-            match timeout(&*self.env.clock, self.fetch_timeout, self.catch_up()).await {
+        let silence = self.silence();
+        let now = if leads && !(is_told && silence < self.fetch_timeout) {
+            // Whoever was told that it leads hears otherwise before one and a half fetch timeouts are over.
+            let limit = match is_told {
+                true => (self.fetch_timeout * 3 / 2).saturating_sub(silence),
+                false => self.fetch_timeout,
+            };
+            match timeout(&*self.env.clock, limit, self.catch_up()).await {
                 Ok(Ok(())) => self.leadership(),
                 Ok(Err(RaftError::Fatal(fatal))) => return Err(fatal),
                 Ok(Err(RaftError::APIError(_))) | Err(_) => {
@@ -134,11 +140,15 @@ impl Keeper {
         (metrics.vote, metrics.current_leader, metrics.id)
     }
 
-    /// Whether a majority has answered this leader lately.
-    fn is_obeyed(&self, has_others: bool) -> bool {
+    /// For how long no majority has answered this leader. One that alone votes needs no answer, whoever follows it.
+    fn silence(&self) -> Duration {
+        let server = self.core.server_metrics();
+        if server.borrow_watched().membership_config.membership().voter_ids().count() < 2 {
+            return Duration::ZERO;
+        }
         let data = self.core.data_metrics();
         let acked = data.borrow_watched().last_quorum_acked;
-        !has_others || acked.is_some_and(|acked| acked.elapsed() < self.fetch_timeout * 3 / 2)
+        acked.map_or(Duration::MAX, |acked| acked.elapsed())
     }
 
     fn note_caught_up(&self) {

@@ -140,6 +140,21 @@ fn a_leader_that_is_cut_off_says_so_and_what_it_was_proposed_fails() {
 }
 
 #[test]
+fn a_leader_that_loses_its_majority_says_so_within_one_and_a_half_fetch_timeouts() {
+    for seed in 60..66 {
+        let mut cluster = three(seed);
+        let leader = cluster.wait_for_leader();
+        cluster.run_for(Duration::from_millis(1000 + cluster.rng.below(1000)));
+        THREE.iter().for_each(|id| cluster.cut_off(*id));
+        // controller.quorum.fetch.timeout.ms is 2000.
+        let took = cluster.wait("it to say so", Duration::from_millis(3050), |cluster| {
+            cluster.leaders()[&leader].leader.is_none()
+        });
+        assert!(took > Duration::from_millis(1500), "it is no hurry: {took:?}");
+    }
+}
+
+#[test]
 fn a_leader_that_loses_its_followers_for_a_while_leads_on_where_nobody_else_does() {
     let mut cluster = three(15);
     let leader = cluster.wait_for_leader();
