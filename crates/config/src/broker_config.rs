@@ -76,6 +76,8 @@ pub struct NodeConfig {
     pub session_timeout: Duration,
     /// `initial.broker.registration.timeout.ms`.
     pub initial_registration_timeout: Duration,
+    /// `server.max.startup.time.ms`; `None` is as long as it takes.
+    pub max_startup_time: Option<Duration>,
     /// `controlled.shutdown.enable`: give up leaderships before stopping.
     pub controlled_shutdown: bool,
     /// `request.timeout.ms`: for how long something is tried that takes an answer of the active controller.
@@ -84,13 +86,28 @@ pub struct NodeConfig {
     pub controller_socket_timeout: Duration,
 }
 
+impl NodeConfig {
+    /// Where other nodes reach the controller of this one: the listener of the first of
+    /// `controller.listener.names`, as `advertised.listeners` names it, or else `listeners` (KIP-853).
+    pub fn controller_listener(&self) -> Option<&ListenerAddress> {
+        let mut all = self.advertised_listeners.iter().chain(&self.listeners);
+        let name = self
+            .controller_listener_names
+            .iter()
+            .find(|name| self.listeners.iter().any(|listener| listener.name == **name))?;
+        all.find(|listener| listener.name == *name)
+    }
+}
+
 /// The metadata quorum: `controller.quorum.*` and `metadata.log.*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumConfig {
     /// `controller.quorum.voters`; empty means that this controller alone is the quorum.
     pub voters: Vec<QuorumVoter>,
-    /// `controller.quorum.bootstrap.servers`, each `host:port`.
-    pub bootstrap_servers: Vec<String>,
+    /// `controller.quorum.bootstrap.servers`: whom to ask for the quorum, in place of `voters` (KIP-853).
+    pub bootstrap_servers: Vec<ServerAddress>,
+    /// `controller.quorum.auto.join.enable`: a controller without a vote asks for one (KIP-1186).
+    pub auto_join: bool,
     /// `controller.quorum.election.timeout.ms`.
     pub election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`.
@@ -115,6 +132,25 @@ pub struct QuorumConfig {
     pub max_retention: Option<Duration>,
     /// `metadata.max.idle.interval.ms`: an idle leader appends a no-op this often; `None` is never.
     pub max_idle_interval: Option<Duration>,
+}
+
+/// Where a node is asked whose id is not known: `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerAddress {
+    /// Its host name or address; not empty.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        match host.contains(':') {
+            true => write!(f, "[{host}]:{port}"),
+            false => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// One voter of the metadata quorum: `id@host:port`.

@@ -36,8 +36,8 @@ mod values;
 pub use broker_config::{
     BrokerConfig, FetchSettings, GroupCoordinatorSettings, LogCleanerConfig, LogManagerConfig,
     NodeConfig, OffsetsSettings, QuorumConfig, QuorumVoter, QuotaSettings, QuotaWindow,
-    RebalanceConfig, ReplicaManagerConfig, ReplicationThrottle, Sendfile, SocketServerConfig,
-    TelemetrySettings, TopicDefaults,
+    RebalanceConfig, ReplicaManagerConfig, ReplicationThrottle, Sendfile, ServerAddress,
+    SocketServerConfig, TelemetrySettings, TopicDefaults,
 };
 pub use client_metrics::{
     ClientMetricsConfig, ClientMetricsProblem, DEFAULT_PUSH_INTERVAL, validate_client_metrics,

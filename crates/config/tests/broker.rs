@@ -99,6 +99,40 @@ fn keys_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn a_quorum_that_may_change_is_found_by_servers() {
+    let servers = "node.id=2\nprocess.roles=broker,controller\ncontroller.listener.names=CONTROLLER\n\
+                   controller.quorum.bootstrap.servers=a:9093,[::1]:9094\n";
+    let listeners = "listeners=PLAINTEXT://b:9092,CONTROLLER://:9093\n";
+    let (config, warnings) = parse(&format!(
+        "{servers}{listeners}advertised.listeners=PLAINTEXT://b:9092,CONTROLLER://c:9099\n\
+         controller.quorum.auto.join.enable=true\n"
+    ));
+    assert_eq!(warnings, [] as [String; 0]);
+    let found: Vec<_> = config.quorum.bootstrap_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["a:9093", "[::1]:9094"]);
+    assert_eq!(config.node.controller_listener().unwrap().to_string(), "CONTROLLER://c:9099");
+    refused(
+        &format!("{servers}{listeners}controller.quorum.voters=2@b:9093\n"),
+        expect![[r#"
+            controller.quorum.voters and controller.quorum.bootstrap.servers are both set: keep the first where the voters stay as they are for ever, the second where they may change
+            CONTROLLER://:9093 does not tell other controllers where this one is: name a host in listeners, or add CONTROLLER://<host name>:9093 to advertised.listeners"#]],
+    );
+    refused(
+        "controller.quorum.auto.join.enable=true\n",
+        expect![
+            "controller.quorum.auto.join.enable is for controllers that find the quorum by controller.quorum.bootstrap.servers: set that, or remove it"
+        ],
+    );
+    refused(
+        "process.roles=broker\nnode.id=3\ncontroller.listener.names=C\ncontroller.quorum.bootstrap.servers=a,:9093\n",
+        expect![[r#"
+            controller.quorum.bootstrap.servers=a: must be a list of host:port
+            controller.quorum.bootstrap.servers=:9093: must be a list of host:port
+            process.roles=broker needs controller.quorum.voters or controller.quorum.bootstrap.servers to find its controllers"#]],
+    );
+}
+
+#[test]
 fn listeners_that_cannot_be_served_are_refused() {
     refused(
         "listeners=SSL://:9093\nsecurity.inter.broker.protocol=SSL\n",

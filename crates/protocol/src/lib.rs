@@ -33,6 +33,7 @@ mod error_code;
 pub mod fetch;
 mod ids;
 mod leader;
+pub mod newcomer;
 pub mod produce;
 pub mod record_batch;
 mod request;

@@ -30,8 +30,8 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(50);
 pub(crate) struct ActiveController {
     /// The leader of the quorum, as this node knows it.
     pub(crate) leader: watch::Receiver<LeaderAndEpoch>,
-    /// Where controllers listen.
-    pub(crate) voters: Arc<[Voter]>,
+    /// Where controllers listen, as configured or as the quorum told.
+    pub(crate) voters: watch::Receiver<Arc<[Voter]>>,
     /// The controller of this node, if it has that role.
     pub(crate) here: Option<Arc<ControllerHost>>,
 }
@@ -41,7 +41,8 @@ impl ActiveController {
     fn address(&self, id: i32) -> Option<String> {
         let known = self.here.as_ref().map(|host| host.quorum().describe().addresses);
         let known = known.unwrap_or_default();
-        let mut voters = known.iter().chain(&*self.voters);
+        let told = self.voters.borrow();
+        let mut voters = known.iter().chain(&**told);
         voters.find(|voter| voter.node_id == id).map(Voter::address)
     }
 

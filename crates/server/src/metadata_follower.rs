@@ -24,7 +24,8 @@ pub(crate) struct FollowerOptions {
     pub(crate) directory_id: Uuid,
     /// The cluster that the log has to belong to.
     pub(crate) cluster_id: Uuid,
-    /// `controller.quorum.voters` or `controller.quorum.bootstrap.servers`: whom to ask first.
+    /// `controller.quorum.voters`, or with ids that are not known `controller.quorum.bootstrap.servers`: whom to ask
+    /// first.
     pub(crate) voters: Vec<Voter>,
     /// `controller.quorum.request.timeout.ms`.
     pub(crate) request_timeout: Duration,
@@ -53,6 +54,7 @@ impl FollowerProgress {
 /// Follows until it is dropped.
 pub(crate) struct MetadataFollower {
     leader: watch::Receiver<LeaderAndEpoch>,
+    voters: watch::Receiver<Arc<[Voter]>>,
     progress: watch::Receiver<FollowerProgress>,
     failure: Arc<Mutex<Option<String>>>,
     vanished: Arc<Notify>,
@@ -69,13 +71,16 @@ impl MetadataFollower {
     ) -> Self {
         let (told, leader) = watch::channel(LeaderAndEpoch::default());
         let (reached, progress) = watch::channel(FollowerProgress::default());
+        let known = Voters::new(options.voters);
+        let (places, voters) = watch::channel(known.by_id());
         let (failure, vanished) = (Arc::default(), Arc::new(Notify::new()));
         let me = (options.node_id, options.directory_id);
         let pulling = Pulling {
             env: env.clone(),
             puller: Puller::new(me, options.cluster_id, options.request_timeout, transport),
             applier: Box::new(applier),
-            voters: Voters::new(options.voters),
+            voters: known,
+            places,
             retry_backoff: options.retry_backoff.max(Duration::from_millis(1)),
             told,
             reached,
@@ -83,7 +88,12 @@ impl MetadataFollower {
             failure: Arc::clone(&failure),
         };
         let task = env.spawn("metadata follower", pulling.run());
-        Self { leader, progress, failure, vanished, task }
+        Self { leader, voters, progress, failure, vanished, task }
+    }
+
+    /// Where controllers are, by id: as configured, or as one of them told.
+    pub(crate) fn voters(&self) -> watch::Receiver<Arc<[Voter]>> {
+        self.voters.clone()
     }
 
     /// Who leads, as far as the voters told. Closes when the follower has failed.
@@ -122,7 +132,7 @@ impl Drop for MetadataFollower {
 /// Who can be asked, and who is.
 struct Voters {
     known: Vec<Voter>,
-    /// Addresses that the voters told, by id: those of voters that were added later.
+    /// Addresses that the voters told, by id: they know who was added later, or moved.
     told: BTreeMap<i32, Voter>,
     asked: usize,
 }
@@ -142,17 +152,33 @@ impl Voters {
         self.asked = self.asked.wrapping_add(1);
     }
 
-    /// Turns to the leader.
-    fn turn_to(&mut self, leader: Voter) {
-        let position = |voters: &Self| {
-            let mut all = voters.known.iter().chain(voters.told.values());
-            all.position(|voter| *voter == leader)
-        };
-        let found = position(self).or_else(|| {
-            self.told.insert(leader.node_id, leader.clone());
-            position(self)
-        });
-        self.asked = found.unwrap_or(0);
+    /// Takes over where controllers are; whether that is news.
+    fn learn(&mut self, voters: Vec<Voter>) -> bool {
+        let told: BTreeMap<_, _> = voters.into_iter().map(|it| (it.node_id, it)).collect();
+        if told.is_empty() || told == self.told {
+            return false;
+        }
+        // Who is asked now goes on to be asked.
+        let current = self.current().cloned();
+        self.told = told;
+        let mut all = self.known.iter().chain(self.told.values());
+        let position = all.position(|voter| Some(voter) == current.as_ref());
+        self.asked = position.unwrap_or(self.asked);
+        true
+    }
+
+    /// Turns to the leader, if it is known where it is.
+    fn turn_to(&mut self, leader: i32) -> bool {
+        let mut all = self.known.iter().chain(self.told.values());
+        let found = all.position(|voter| voter.node_id == leader);
+        self.asked = found.unwrap_or(self.asked);
+        found.is_some()
+    }
+
+    /// All whose ids are known; what is configured goes first.
+    fn by_id(&self) -> Arc<[Voter]> {
+        let all = self.known.iter().chain(self.told.values());
+        all.filter(|voter| voter.node_id >= 0).cloned().collect()
     }
 }
 
@@ -161,6 +187,7 @@ struct Pulling {
     puller: Puller,
     applier: Box<dyn MetadataApplier>,
     voters: Voters,
+    places: watch::Sender<Arc<[Voter]>>,
     retry_backoff: Duration,
     told: watch::Sender<LeaderAndEpoch>,
     reached: watch::Sender<FollowerProgress>,
@@ -176,7 +203,7 @@ impl Pulling {
         loop {
             let Some(voter) = self.voters.current().cloned() else {
                 return self
-                    .fail("there is no controller to follow: controller.quorum.voters is empty");
+                    .fail("there is no controller to follow: controller.quorum.voters and controller.quorum.bootstrap.servers are empty");
             };
             let pulled = tokio::select! {
                 biased;
@@ -216,14 +243,16 @@ impl Pulling {
     fn take(&mut self, pulled: Pulled) -> Next {
         // A voter that is behind may not know that there is another leader.
         if pulled.leader.epoch >= self.told.borrow().epoch {
+            if self.voters.learn(pulled.voters) {
+                self.places.send_replace(self.voters.by_id());
+            }
             self.told
                 .send_if_modified(|told| std::mem::replace(told, pulled.leader) != pulled.leader);
         }
         match pulled.news {
             News::NotLeader => {
-                match pulled.address {
-                    Some(leader) => self.voters.turn_to(leader),
-                    None => self.voters.next(),
+                if !pulled.leader.leader.is_some_and(|leader| self.voters.turn_to(leader)) {
+                    self.voters.next();
                 }
                 return Next::AskAgain;
             }

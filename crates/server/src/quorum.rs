@@ -9,7 +9,7 @@
 //!                │ └─► peers ─► VoterTransport ─► answers (another voter)           │
 //! Committed ◄── state_machine ─► MetadataApplier::apply ◄──────────────────────────┘
 //! ```
-//! `formation` writes the first membership, `voter_changes` the next, `elections` and `keeper` see to
+//! `formation` writes the first membership, `voter_changes` the next, `joining` asks for a part in it, `elections` and `keeper` see to
 //! it that somebody leads, `observers` hands out what is committed. What voters say to each other is
 //! in `messages`; docs/adr/0009 says why.
 //!
@@ -36,6 +36,7 @@ mod entry_codec;
 mod entry_log;
 mod errors;
 mod formation;
+mod joining;
 mod keeper;
 mod log_storage;
 mod messages;
@@ -77,11 +78,12 @@ use tokio::sync::{oneshot, watch};
 
 use answers::{Answers, differ};
 use elections::Elections;
+use joining::Joining;
 use keeper::{CaughtUp, Keeper};
 use log_storage::LogStorage;
 use messages::Party;
 use observers::Observers;
-use peers::{Link, Peers};
+use peers::{Link, Peers, Places};
 use quorum_state::Owner;
 use raft_config::{CommittedLeader, MetadataRaft, Proposal, Runtime, VoterId, VoterNode};
 use raft_config::{node_id_of, voter_of};
@@ -161,7 +163,7 @@ pub(crate) struct MetadataQuorum {
     link: Arc<Link>,
     leader: watch::Receiver<LeaderAndEpoch>,
     answers: Arc<Answers>,
-    changing: Arc<tokio::sync::Mutex<()>>,
+    changes: VoterChanges,
     caught_up: CaughtUp,
     election_timeout: Duration,
     /// They hold the core, which stops when nobody holds it.
@@ -195,7 +197,12 @@ impl MetadataQuorum {
         );
         let me = Party { node_id: options.node_id, directory_id: options.directory_id };
         let (cluster_id, limit) = (options.cluster_id, options.request_timeout);
-        let link = Arc::new(Link::new(me, cluster_id, limit, &options.voters, transport));
+        let places = Places {
+            voters: options.voters.clone(),
+            servers: options.bootstrap.clone(),
+            endpoint: options.endpoint.clone(),
+        };
+        let link = Arc::new(Link::new(me, cluster_id, limit, places, transport));
         let (core, is_alone) = start_core(&env, &options, &link, &storage, state_machine).await?;
         let (announce, leader) = watch::channel(LeaderAndEpoch::default());
         let caught_up = CaughtUp::default();
@@ -212,7 +219,14 @@ impl MetadataQuorum {
         let place = (env.clone(), dir, options.node_id);
         let addresses = addresses_of(&core, &link);
         let observers = Observers::new(place, leader.clone(), Arc::clone(&progress), addresses);
-        let answers = Answers::new(&env, &core, &storage, &link, observers);
+        let changes = VoterChanges {
+            env: env.clone(),
+            core: core.clone(),
+            link: Arc::clone(&link),
+            leader: leader.clone(),
+            turn: Arc::default(),
+        };
+        let answers = Answers::new(&storage, observers, changes.clone());
         let keeper = env.spawn("metadata quorum keeper", keeper.run());
         let quorum = Self {
             core,
@@ -221,7 +235,7 @@ impl MetadataQuorum {
             link,
             leader: leader.clone(),
             answers: Arc::new(answers),
-            changing: Arc::default(),
+            changes,
             caught_up,
             election_timeout: options.election_timeout,
             tasks: Mutex::new(vec![keeper]),
@@ -235,12 +249,18 @@ impl MetadataQuorum {
         } else {
             quorum.find_others(&options);
         }
+        if !options.bootstrap.is_empty() {
+            quorum.run("metadata quorum joining", quorum.joining(&options).run());
+        }
         Ok(quorum)
     }
 
     /// Forms a quorum with the other voters, or looks whether it has a leader.
     fn find_others(&self, options: &QuorumOptions) {
         if self.storage.last().is_none() {
+            if options.voters.is_empty() {
+                return;
+            }
             let (env, core, link) = (self.env.clone(), self.core.clone(), Arc::clone(&self.link));
             self.run("metadata quorum formation", formation::form(env, core, link));
             return;
@@ -258,6 +278,14 @@ impl MetadataQuorum {
         let mut tasks = self.tasks.lock();
         tasks.retain(|task| !task.is_finished());
         tasks.push(self.env.spawn(name, task));
+    }
+
+    fn joining(&self, options: &QuorumOptions) -> Joining {
+        Joining {
+            changes: self.changes.clone(),
+            auto_join: options.auto_join,
+            patience: options.fetch_timeout,
+        }
     }
 
     fn elections(&self) -> Elections {
@@ -370,7 +398,7 @@ impl MetadataQuorum {
         voter: Voter,
         directory_id: Uuid,
     ) -> Result<(), ChangeVotersError> {
-        self.change_voters(self.voter_changes().add(voter, directory_id)).await
+        self.change_voters(self.changes.clone().add(voter, directory_id)).await
     }
 
     /// Takes the vote from a voter (KIP-853). A leader that is removed leads until that is
@@ -382,17 +410,7 @@ impl MetadataQuorum {
         node_id: i32,
         directory_id: Uuid,
     ) -> Result<(), ChangeVotersError> {
-        self.change_voters(self.voter_changes().remove(node_id, directory_id)).await
-    }
-
-    fn voter_changes(&self) -> VoterChanges {
-        VoterChanges {
-            env: self.env.clone(),
-            core: self.core.clone(),
-            link: Arc::clone(&self.link),
-            leader: self.leader.clone(),
-            turn: Arc::clone(&self.changing),
-        }
+        self.change_voters(self.changes.clone().remove(node_id, directory_id)).await
     }
 
     async fn change_voters(
@@ -551,13 +569,17 @@ async fn start_core(
 }
 
 /// Tells where voters are, now and later.
-fn addresses_of(core: &Core, link: &Arc<Link>) -> impl Fn(i32) -> Option<Voter> + use<> {
+fn addresses_of(core: &Core, link: &Arc<Link>) -> impl Fn() -> Vec<Voter> + use<> {
     // Not the core itself: what asks is held by what holds it.
     let (server, link) = (core.server_metrics(), Arc::clone(link));
-    move |node_id| {
+    move || {
         let metrics = server.borrow_watched();
-        let node = metrics.membership_config.membership().get_node(&voter_of(node_id).ok()?)?;
-        Some(link.address(node_id, node))
+        let nodes = metrics.membership_config.membership().nodes();
+        let addresses = nodes.filter_map(|(voter, node)| {
+            let node_id = node_id_of(*voter).ok()?;
+            Some(link.address(node_id, node))
+        });
+        addresses.collect()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::{BrokerConfig, ListenerAddress, SecurityProtocol};
-use ottla_env::{BoxFuture, Env, TaskHandle};
+use ottla_env::{BoxFuture, Env, TaskHandle, timeout};
 use ottla_metadata::controller::{SUPPORTED_FEATURES, SupportedFeature};
 use ottla_metadata::{BrokerEpoch, ControllerConfig};
 use ottla_protocol::messages::BrokerRegistrationRequest;
@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::broker_lifecycle::{BrokerLifecycle, RegisterError};
-use crate::cluster_identity::agree_on_cluster_id;
+use crate::cluster_identity::{agree_on_cluster_id, find_cluster_id, newcomer};
 use crate::cold_reads::ColdReads;
 use crate::controller_channel::{ActiveController, ControllerChannel, watch_leader};
 use crate::controller_host::{ControllerHost, ControllerStartError};
@@ -88,6 +88,11 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
+    /// It took too long.
+    #[error(
+        "the node did not start within server.max.startup.time.ms={0}: its log says what it waited for"
+    )]
+    TooSlow(u128),
     /// The id in `meta.properties` is none.
     #[error(
         "cluster.id {0:?} in meta.properties is not a cluster id: restore the file, \
@@ -109,14 +114,22 @@ impl From<ControllerStartError> for StartError {
 }
 
 impl Server {
-    /// Starts a node and returns when it serves requests.
+    /// Starts a node and returns when it serves requests, or `server.max.startup.time.ms` is over.
     pub async fn start(env: Env, config: BrokerConfig) -> Result<Self, StartError> {
+        let (limit, clock) = (config.node.max_startup_time, Arc::clone(&env.clock));
+        let starting = Box::pin(Self::start_in_time(env, config));
+        let Some(limit) = limit else { return starting.await };
+        let started = timeout(&*clock, limit, starting).await;
+        started.unwrap_or(Err(StartError::TooSlow(limit.as_millis())))
+    }
+
+    async fn start_in_time(env: Env, config: BrokerConfig) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let cold_reads = Arc::new(ColdReads::new(&env, config.fetch.cold_read_threads));
         let (nodes, clients) = listeners_of(&config);
         let nodes = BoundSockets::bind(&env, &nodes, &config.socket_server).await?;
         let mut addresses = nodes.addresses();
-        let listener = Arc::new(ControllerListener::default());
+        let listener = Arc::new(ControllerListener::new(newcomer(&env, &config)));
         let controller_sockets = serve_nodes(&env, &config, nodes, &listener, &cold_reads);
         let cluster_id = known_cluster_id(&env, &config, &listener).await;
         let logs = Arc::new(open_logs(&env, &config, cluster_id).await?);
@@ -136,7 +149,8 @@ impl Server {
         let quotas = follow_quotas(&config, &cache);
         let node = Node { env, config, cluster_id, logs, cache, quotas, cold_reads };
         let (tell_failure, failure) = watch::channel(None);
-        let metadata = node.follow_metadata(&listener, &tell_failure).await?;
+        let endpoint = controller_endpoint(&node.config, &addresses);
+        let metadata = node.follow_metadata(&listener, &tell_failure, endpoint).await?;
         let MetadataLog { controller, follower, active, background } = metadata;
         let broker = match node.config.node.is_broker {
             true => {
@@ -262,12 +276,12 @@ impl Node {
         &self,
         listener: &ControllerListener,
         failure: &watch::Sender<Option<String>>,
+        endpoint: Option<Voter>,
     ) -> Result<MetadataLog, StartError> {
         let Self { env, config, .. } = self;
-        let voters: Arc<[Voter]> = voters_of(config).into();
         if !config.node.is_controller {
             let follower = self.start_follower()?;
-            let leader = follower.leader();
+            let (leader, voters) = (follower.leader(), follower.voters());
             let active = ActiveController { leader, voters, here: None };
             let background = vec![
                 env.spawn("quorum leader watch", watch_leader(env, &active, follower.vanished())),
@@ -280,7 +294,8 @@ impl Node {
                 background,
             });
         }
-        let controller = self.start_controller().await?;
+        let controller = self.start_controller(endpoint).await?;
+        let (_configured, voters) = watch::channel(voters_of(config).into());
         listener.host.get_or_init(|| Arc::clone(&controller));
         let (leader, here) = (controller.quorum().leader(), Some(Arc::clone(&controller)));
         let active = ActiveController { leader, voters, here };
@@ -300,7 +315,7 @@ impl Node {
             node_id: config.node.node_id.0,
             directory_id: self.metadata_dir_id(),
             cluster_id: self.parsed_cluster_id()?,
-            voters: voters_of(config),
+            voters: voters_of(config).into_iter().chain(servers_of(config)).collect(),
             request_timeout: config.quorum.request_timeout,
             retry_backoff: config.quorum.retry_backoff,
         };
@@ -319,14 +334,21 @@ impl Node {
         found.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO)
     }
 
-    async fn start_controller(&self) -> Result<Arc<ControllerHost>, StartError> {
+    /// Starts the controller, which others reach at `endpoint`.
+    async fn start_controller(
+        &self,
+        endpoint: Option<Voter>,
+    ) -> Result<Arc<ControllerHost>, StartError> {
         let Self { env, config, logs, cache, quotas, .. } = self;
         let dir = config.node.metadata_log_dir.clone();
         let alone = QuorumOptions::new(config.node.node_id.0, self.parsed_cluster_id()?, dir);
-        let voters = voters_of(config);
+        let (voters, bootstrap) = (voters_of(config), servers_of(config));
         let options = QuorumOptions {
             directory_id: self.metadata_dir_id(),
-            voters: if voters.is_empty() { alone.voters } else { voters },
+            voters: if voters.is_empty() && bootstrap.is_empty() { alone.voters } else { voters },
+            bootstrap,
+            endpoint,
+            auto_join: config.quorum.auto_join,
             election_timeout: config.quorum.election_timeout,
             fetch_timeout: config.quorum.fetch_timeout,
             request_timeout: config.quorum.request_timeout,
@@ -460,6 +482,9 @@ async fn known_cluster_id(
     let known = env.run_blocking(move || ottla_storage::known_cluster_id(&*disk, &dirs)).await;
     let id = match known {
         Some(id) => id,
+        None if !config.quorum.bootstrap_servers.is_empty() => {
+            find_cluster_id(env, config, &listener.newcomer).await
+        }
         None if config.quorum.voters.len() > 1 || !config.node.is_controller => {
             agree_on_cluster_id(env, config).await
         }
@@ -473,6 +498,27 @@ async fn known_cluster_id(
 fn voters_of(config: &BrokerConfig) -> Vec<Voter> {
     let voters = config.quorum.voters.iter();
     voters.map(|it| Voter { node_id: it.node_id.0, host: it.host.clone(), port: it.port }).collect()
+}
+
+/// `controller.quorum.bootstrap.servers`, whose ids are not known.
+fn servers_of(config: &BrokerConfig) -> Vec<Voter> {
+    let servers = config.quorum.bootstrap_servers.iter();
+    servers.map(|it| Voter { node_id: -1, host: it.host.clone(), port: it.port }).collect()
+}
+
+/// Where others reach the controller of this node, if it has one and can tell.
+fn controller_endpoint(config: &BrokerConfig, bound: &[(Arc<str>, SocketAddr)]) -> Option<Voter> {
+    let listener = config.node.controller_listener().filter(|_| config.node.is_controller)?;
+    let port = bound_port(listener, bound);
+    Some(Voter { node_id: config.node.node_id.0, host: listener.host.clone(), port })
+}
+
+/// The port of a listener; the one that the system chose where it is configured as 0.
+fn bound_port(listener: &ListenerAddress, bound: &[(Arc<str>, SocketAddr)]) -> u16 {
+    match listener.port {
+        0 => bound.iter().find(|(name, _)| **name == *listener.name).map_or(0, |it| it.1.port()),
+        port => port,
+    }
 }
 
 async fn bind_metrics(
@@ -518,17 +564,15 @@ async fn open_logs(
 
 /// Where clients are told to connect: as configured, with the port that the system chose where the configured one is 0.
 fn advertised(config: &BrokerConfig, bound: &[(Arc<str>, SocketAddr)]) -> Vec<Listener> {
-    let port_of = |listener: &ListenerAddress| match listener.port {
-        0 => bound.iter().find(|(name, _)| **name == *listener.name).map_or(0, |it| it.1.port()),
-        port => port,
-    };
-    let advertised = config.node.advertised_listeners.iter();
+    let is_for_clients =
+        |it: &&ListenerAddress| !config.node.controller_listener_names.contains(&it.name);
+    let advertised = config.node.advertised_listeners.iter().filter(is_for_clients);
     advertised
         .map(|listener| {
             message!(Listener {
                 name: StrBytes::from(listener.name.as_str()),
                 host: StrBytes::from(listener.host.as_str()),
-                port: port_of(listener),
+                port: bound_port(listener, bound),
                 security_protocol: match listener.protocol {
                     SecurityProtocol::Plaintext => 0,
                     SecurityProtocol::Ssl => 1,

@@ -13,6 +13,9 @@ use crate::settings::{Findings, Settings, read_properties};
 use crate::values::Values;
 use crate::{ConfigError, ConfigProblem, ConfigWarning};
 
+/// Longer than any start takes.
+const ENDLESS: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 impl BrokerConfig {
     /// What a start without a configuration file is given: one node, only for this machine.
     pub const STANDALONE: &str = "\
@@ -119,6 +122,8 @@ impl NodeConfig {
             heartbeat_interval: values.millis("broker.heartbeat.interval.ms"),
             session_timeout: values.millis("broker.session.timeout.ms"),
             initial_registration_timeout: values.millis("initial.broker.registration.timeout.ms"),
+            max_startup_time: Some(values.millis("server.max.startup.time.ms"))
+                .filter(|limit| *limit < ENDLESS),
             controlled_shutdown: values.boolean("controlled.shutdown.enable"),
             request_timeout: values.millis("request.timeout.ms"),
             controller_socket_timeout: values.millis("controller.socket.timeout.ms"),
@@ -144,7 +149,8 @@ impl QuorumConfig {
         let idle = values.millis("metadata.max.idle.interval.ms");
         Self {
             voters,
-            bootstrap_servers: values.list("controller.quorum.bootstrap.servers"),
+            bootstrap_servers: bootstrap_servers(values, problems),
+            auto_join: values.boolean("controller.quorum.auto.join.enable"),
             election_timeout: values.millis("controller.quorum.election.timeout.ms"),
             fetch_timeout: values.millis("controller.quorum.fetch.timeout.ms"),
             election_backoff_max: values.millis("controller.quorum.election.backoff.max.ms"),
@@ -160,6 +166,22 @@ impl QuorumConfig {
             max_idle_interval: Some(idle).filter(|idle| !idle.is_zero()),
         }
     }
+}
+
+fn bootstrap_servers(values: &Settings, problems: &mut Vec<ConfigProblem>) -> Vec<ServerAddress> {
+    const SERVERS: &str = "controller.quorum.bootstrap.servers";
+    let mut servers = Vec::new();
+    for text in values.list(SERVERS) {
+        match parse_host_port(&text).filter(|(host, port)| !host.is_empty() && *port > 0) {
+            Some((host, port)) => servers.push(ServerAddress { host, port }),
+            None => problems.push(ConfigProblem::InvalidValue {
+                key: SERVERS.to_owned(),
+                value: text,
+                accepted: "a list of host:port".to_owned(),
+            }),
+        }
+    }
+    servers
 }
 
 fn parse_voter(text: &str) -> Option<QuorumVoter> {
@@ -411,6 +433,10 @@ fn check_roles(
     if node.is_broker && !node.is_controller && !in_cluster {
         conflict("process.roles=broker needs controller.quorum.voters or controller.quorum.bootstrap.servers to find its controllers".to_owned());
     }
+    if !quorum.voters.is_empty() && !quorum.bootstrap_servers.is_empty() {
+        conflict("controller.quorum.voters and controller.quorum.bootstrap.servers are both set: keep the first where the voters stay as they are for ever, the second where they may change".to_owned());
+    }
+    check_joining(node, quorum, &mut conflict);
     let is_controllers =
         |listener: &ListenerAddress| node.controller_listener_names.contains(&listener.name);
     let listens_as_controller = node.listeners.iter().any(is_controllers);
@@ -432,6 +458,25 @@ fn check_roles(
                 "node {id} is among controller.quorum.voters but process.roles has no controller"
             ),
         });
+    }
+}
+
+/// Whether a controller can say where it is reached, which one that is added has to.
+fn check_joining(node: &NodeConfig, quorum: &QuorumConfig, conflict: &mut impl FnMut(String)) {
+    let can_join = node.is_controller && !quorum.bootstrap_servers.is_empty();
+    if quorum.auto_join && !can_join {
+        conflict("controller.quorum.auto.join.enable is for controllers that find the quorum by controller.quorum.bootstrap.servers: set that, or remove it".to_owned());
+    }
+    if !can_join {
+        return;
+    }
+    if let Some(listener) = node.controller_listener()
+        && (listener.host.is_empty() || listener.host == "0.0.0.0" || listener.host == "::")
+    {
+        conflict(format!(
+            "{listener} does not tell other controllers where this one is: name a host in listeners, or add {}://<host name>:{} to advertised.listeners",
+            listener.name, listener.port
+        ));
     }
 }
 

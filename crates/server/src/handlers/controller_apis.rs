@@ -14,6 +14,7 @@ use ottla_protocol::messages::{
     DescribeClusterResponse, EnvelopeRequest, EnvelopeResponse,
     describe_cluster_response::DescribeClusterBroker,
 };
+use ottla_protocol::newcomer::Newcomer;
 use ottla_protocol::{
     ApiKey, BrokerId, ErrorCode, Frame, ListenerType, Part, Request, RequestHeader, StrBytes,
     controller_apis, encode_opaque_response, envelope, message, unsupported_api_versions_response,
@@ -56,8 +57,9 @@ pub(super) fn is_for_the_controller(api: ApiKey) -> bool {
 
 /// What answers on the listeners of a controller. They are open before the controller is there: the voters of a new cluster
 /// have to find each other first.
-#[derive(Default)]
 pub(crate) struct ControllerListener {
+    /// Who this node is as long as it belongs to no cluster.
+    pub(crate) newcomer: Newcomer,
     /// The cluster, as soon as this node belongs to one.
     pub(crate) cluster_id: OnceLock<String>,
     /// The controller, as soon as its log is open.
@@ -65,6 +67,10 @@ pub(crate) struct ControllerListener {
 }
 
 impl ControllerListener {
+    pub(crate) fn new(newcomer: Newcomer) -> Self {
+        Self { newcomer, cluster_id: OnceLock::new(), host: OnceLock::new() }
+    }
+
     /// Answers one request frame.
     pub(crate) fn dispatch(&self, connection: &ConnectionContext, frame: Bytes) -> Reply {
         use ottla_protocol::RequestHeaderError::UnsupportedVersion;
@@ -139,13 +145,17 @@ impl ControllerListener {
                 port: i32::from(voter.port),
             })
         });
-        message!(DescribeClusterResponse {
+        let mut response = message!(DescribeClusterResponse {
             endpoint_type: CONTROLLERS,
             cluster_id: StrBytes::from(self.cluster_id.get().map_or("", String::as_str)),
             controller_id: leader.unwrap_or(-1),
             brokers: brokers.collect(),
             cluster_authorized_operations: authorized_operations::NOT_ASKED,
-        })
+        });
+        if response.cluster_id.is_empty() {
+            self.newcomer.write(&mut response);
+        }
+        response
     }
 }
 

@@ -16,13 +16,15 @@ use parking_lot::Mutex;
 
 use super::batch::corrupt;
 use super::checkpoint::Checkpoint;
+use super::errors::ChangeVotersError;
 use super::log_storage::LogStorage;
 use super::messages::{
-    Ballot, Envelope, Party, Reply, Request, Response, SnapshotAnswer, SnapshotPiece,
+    Ballot, Envelope, Join, Joined, Party, Reply, Request, Response, SnapshotAnswer, SnapshotPiece,
 };
 use super::observers::Observers;
 use super::peers::Link;
 use super::raft_config::{MetadataRaft, Vote, VoterId, voter_of};
+use super::voter_changes::VoterChanges;
 use super::{Core, METADATA_LOG_DIR};
 
 /// A larger snapshot is refused: it would have to fit into memory, twice.
@@ -35,6 +37,7 @@ pub(super) struct Answers {
     pub(super) storage: LogStorage,
     pub(super) link: Arc<Link>,
     pub(super) observers: Observers,
+    pub(super) changes: VoterChanges,
     /// The snapshot that a leader is sending.
     incoming: Mutex<Option<Incoming>>,
 }
@@ -48,19 +51,14 @@ struct Incoming {
 }
 
 impl Answers {
-    pub(super) fn new(
-        env: &Env,
-        core: &Core,
-        storage: &LogStorage,
-        link: &Arc<Link>,
-        observers: Observers,
-    ) -> Self {
+    pub(super) fn new(storage: &LogStorage, observers: Observers, changes: VoterChanges) -> Self {
         Self {
-            env: env.clone(),
-            core: core.clone(),
+            env: changes.env.clone(),
+            core: changes.core.clone(),
             storage: storage.clone(),
-            link: Arc::clone(link),
+            link: Arc::clone(&changes.link),
             observers,
+            changes,
             incoming: Mutex::default(),
         }
     }
@@ -80,9 +78,10 @@ impl Answers {
             return Response::Refused(why);
         }
         let responded = match envelope.request {
-            Request::Hello { .. } => Ok(Response::Hello {
+            Request::Hello => Ok(Response::Hello {
                 is_empty: self.storage.last().is_none(),
-                voters: self.link.configured().map(|voter| voter.node_id).collect(),
+                founders: self.link.founders(),
+                endpoint: self.link.endpoint().cloned(),
             }),
             Request::Append(append) => self.append(from, append).await,
             Request::Vote(ballot) => self.vote(from, ballot, false).await,
@@ -93,6 +92,7 @@ impl Answers {
                 let pulled = self.observers.pull(from, &pull, &self.storage).await;
                 pulled.map(Response::Pull)
             }
+            Request::Join(join) => self.join(from, &join).await,
         };
         responded.unwrap_or_else(|error| Response::Refused(error.to_string()))
     }
@@ -116,8 +116,9 @@ impl Answers {
             self.link.complain(me.node_id, &why);
             return Err(why);
         }
-        // An observer has no directory that matters, and a stranger says so by asking who this is.
-        if matches!(envelope.request, Request::Hello { .. } | Request::Pull(_)) {
+        // An observer has no directory that matters, a stranger says so by asking who this is, and one that
+        // joins may have another than it had.
+        if matches!(envelope.request, Request::Hello | Request::Pull(_) | Request::Join(_)) {
             return Ok(());
         }
         match self.known_directory(from.node_id) {
@@ -175,6 +176,7 @@ impl Answers {
         if vote.leader_id.voted_for != leader || from.node_id == self.link.me.node_id {
             return Err(corrupt(format!("node {} does not lead with vote {vote}", from.node_id)));
         }
+        self.link.hear_leader(self.env.clock.now());
         Ok(())
     }
 
@@ -207,6 +209,17 @@ impl Answers {
         self.check_leader(from, transfer.from_leader())?;
         let taken = self.core.handle_transfer_leader(transfer).await.map_err(io::Error::other)?;
         Ok(Response::Transfer(taken.is_ok()))
+    }
+
+    async fn join(&self, from: Party, join: &Join) -> io::Result<Response> {
+        let is_done = match self.changes.join(from, join).await {
+            Ok(()) => true,
+            // In its turn, when it asks again.
+            Err(ChangeVotersError::NotLeader { .. } | ChangeVotersError::InProgress) => false,
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        };
+        let (leader, voters) = (self.observers.leader(), self.observers.addresses());
+        Ok(Response::Join(Joined { is_done, leader, voters }))
     }
 
     async fn take_snapshot_piece(&self, from: Party, piece: SnapshotPiece) -> io::Result<Response> {

@@ -23,7 +23,7 @@ use super::options::Voter;
 use super::raft_config::{MetadataRaft, Vote};
 use fields::Fields;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A node, and the directory in which it keeps its log (KIP-853).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +46,25 @@ pub(super) struct Envelope {
 /// What is said.
 #[derive(Clone, Debug)]
 pub(super) enum Request {
-    /// Who are you, and may we form a quorum of these voters?
-    Hello {
-        /// The sender's `controller.quorum.voters`.
-        voters: Vec<i32>,
-    },
+    /// Who are you, and do you have a log?
+    Hello,
     Append(AppendEntriesRequest<MetadataRaft>),
     Vote(Ballot),
     PreVote(Ballot),
     Transfer(TransferLeaderRequest<MetadataRaft>),
     Snapshot(SnapshotPiece),
     Pull(Pull),
+    /// A controller asks the leader to be replicated to.
+    Join(Join),
+}
+
+/// A request for a part in the quorum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Join {
+    /// Where the node that asks is reached.
+    pub(super) endpoint: Voter,
+    /// Whether it wants to vote, too.
+    pub(super) wants_vote: bool,
 }
 
 /// A request for a vote.
@@ -112,8 +120,11 @@ pub(super) enum Response {
     Hello {
         /// Whether its log has no entry.
         is_empty: bool,
-        /// Its own `controller.quorum.voters`.
-        voters: Vec<i32>,
+        /// Of whom it would form a quorum: ids of `controller.quorum.voters`, or
+        /// `controller.quorum.bootstrap.servers`, in order.
+        founders: Vec<String>,
+        /// Where it is reached, if it can tell.
+        endpoint: Option<Voter>,
     },
     Append(AppendEntriesResponse<MetadataRaft>),
     Vote(VoteResponse<MetadataRaft>),
@@ -121,6 +132,17 @@ pub(super) enum Response {
     Transfer(bool),
     Snapshot(SnapshotAnswer),
     Pull(Pulled),
+    Join(Joined),
+}
+
+/// What became of a request to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Joined {
+    /// It takes part as it wanted; else the leader is to be asked.
+    pub(super) is_done: bool,
+    pub(super) leader: LeaderAndEpoch,
+    /// Where controllers are, as far as known.
+    pub(super) voters: Vec<Voter>,
 }
 
 /// What became of a piece of a snapshot.
@@ -136,8 +158,8 @@ pub(super) enum SnapshotAnswer {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pulled {
     pub(super) leader: LeaderAndEpoch,
-    /// Where the leader is, if it is known.
-    pub(super) address: Option<Voter>,
+    /// Where controllers are, as far as known.
+    pub(super) voters: Vec<Voter>,
     /// Offset of the first record not known to be committed.
     pub(super) high_watermark: i64,
     pub(super) data: PulledData,

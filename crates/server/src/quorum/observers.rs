@@ -59,7 +59,7 @@ struct Shared {
     node_id: i32,
     leader: watch::Receiver<LeaderAndEpoch>,
     progress: Arc<Progress>,
-    addresses: Box<dyn Fn(i32) -> Option<Voter> + Send + Sync>,
+    addresses: Box<dyn Fn() -> Vec<Voter> + Send + Sync>,
     known: Mutex<BTreeMap<i32, ReplicaState>>,
     /// The snapshot of which pieces are being fetched.
     snapshot: Mutex<Option<(i64, i32, Bytes)>>,
@@ -70,7 +70,7 @@ impl Observers {
         (env, dir, node_id): (Env, PathBuf, i32),
         leader: watch::Receiver<LeaderAndEpoch>,
         progress: Arc<Progress>,
-        addresses: impl Fn(i32) -> Option<Voter> + Send + Sync + 'static,
+        addresses: impl Fn() -> Vec<Voter> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Shared {
             env,
@@ -82,6 +82,16 @@ impl Observers {
             known: Mutex::default(),
             snapshot: Mutex::default(),
         }))
+    }
+
+    /// Where controllers are, as far as this node knows.
+    pub(super) fn addresses(&self) -> Vec<Voter> {
+        (self.0.addresses)()
+    }
+
+    /// Who leads.
+    pub(super) fn leader(&self) -> LeaderAndEpoch {
+        *self.0.leader.borrow()
     }
 
     /// Who pulled lately, by id.
@@ -153,7 +163,7 @@ impl Observers {
         };
         Ok(Pulled {
             leader: told,
-            address: told.leader.and_then(|leader| (self.0.addresses)(leader)),
+            voters: (self.0.addresses)(),
             high_watermark: *self.0.progress.applied.borrow(),
             data,
         })

@@ -21,20 +21,22 @@ pub(crate) struct Voter {
 }
 
 impl Voter {
-    /// `host:port`.
+    /// `host:port`, an IPv6 host in brackets.
     pub(crate) fn address(&self) -> String {
         let Self { host, port, .. } = self;
-        format!("{host}:{port}")
+        match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
     }
 }
 
 impl fmt::Display for Voter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node_id, host, port } = self;
-        if *node_id < 0 {
-            return write!(f, "{host}:{port}");
+        match self.node_id {
+            ..0 => f.write_str(&self.address()),
+            node_id => write!(f, "{node_id}@{}", self.address()),
         }
-        write!(f, "{node_id}@{host}:{port}")
     }
 }
 
@@ -66,8 +68,16 @@ pub(crate) struct QuorumOptions {
     /// `metadata.log.dir`: the log lives in [`super::METADATA_LOG_DIR`] inside it.
     pub(crate) dir: PathBuf,
     /// `controller.quorum.voters`: who forms a new quorum, and where voters are. A node that is not
-    /// among them waits until it is added ([`super::MetadataQuorum::add_voter`]).
+    /// among them waits until it is added ([`super::MetadataQuorum::add_voter`]). Empty where
+    /// `bootstrap` is not.
     pub(crate) voters: Vec<Voter>,
+    /// `controller.quorum.bootstrap.servers`, in place of `voters`: whom to ask for the quorum. New
+    /// nodes that list each other form one; a node that has no part in it follows it.
+    pub(crate) bootstrap: Vec<Voter>,
+    /// Where others reach the controller listener of this node, if it can tell.
+    pub(crate) endpoint: Option<Voter>,
+    /// `controller.quorum.auto.join.enable`: a node that follows asks for a vote (KIP-1186).
+    pub(crate) auto_join: bool,
     /// `controller.quorum.election.timeout.ms`; a lone voter never waits for it.
     pub(crate) election_timeout: Duration,
     /// `controller.quorum.fetch.timeout.ms`: how long a voter bears silence from its leader, and a
@@ -96,6 +106,9 @@ impl QuorumOptions {
             directory_id: Uuid::ZERO,
             dir,
             voters: vec![Voter { node_id, host: String::new(), port: 0 }],
+            bootstrap: Vec::new(),
+            endpoint: None,
+            auto_join: false,
             election_timeout: Duration::from_secs(1),
             fetch_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(2),

@@ -12,7 +12,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use ottla_protocol::Uuid;
+use ottla_protocol::{Monotonic, Uuid};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -37,11 +37,30 @@ pub(super) struct Link {
     transport: Arc<dyn VoterTransport>,
     /// `controller.quorum.voters`: goes before what the membership says of a voter's address.
     configured: BTreeMap<i32, Voter>,
+    /// `controller.quorum.bootstrap.servers`.
+    servers: Vec<Voter>,
+    /// Where this node is reached, if it can tell.
+    endpoint: Option<Voter>,
+    /// Where voters were last known to be: one that moves is found there by those who speak to it already.
+    known: Mutex<BTreeMap<i32, Voter>>,
     /// The leadership whose process is known to be dead.
     vanished: Mutex<Option<Vote>>,
     vanishing: Notify,
+    /// When a leader last spoke to this node.
+    leader_heard: Mutex<Option<Monotonic>>,
     /// What was last logged about whom, so that it is logged once.
     complaints: Mutex<BTreeMap<i32, String>>,
+}
+
+/// Where nodes are, as far as the configuration says.
+#[derive(Default)]
+pub(super) struct Places {
+    /// `controller.quorum.voters`.
+    pub(super) voters: Vec<Voter>,
+    /// `controller.quorum.bootstrap.servers`.
+    pub(super) servers: Vec<Voter>,
+    /// Where this node is reached, if it can tell.
+    pub(super) endpoint: Option<Voter>,
 }
 
 impl Link {
@@ -49,20 +68,34 @@ impl Link {
         me: Party,
         cluster_id: Uuid,
         request_timeout: Duration,
-        voters: &[Voter],
+        places: Places,
         transport: Arc<dyn VoterTransport>,
     ) -> Self {
-        let configured = voters.iter().map(|voter| (voter.node_id, voter.clone()));
+        let configured = places.voters.into_iter().map(|voter| (voter.node_id, voter));
         Self {
             me,
             cluster_id,
             request_timeout,
             transport,
             configured: configured.collect(),
+            servers: places.servers,
+            endpoint: places.endpoint,
+            known: Mutex::default(),
             vanished: Mutex::default(),
             vanishing: Notify::new(),
+            leader_heard: Mutex::default(),
             complaints: Mutex::default(),
         }
+    }
+
+    /// Notes that a leader spoke to this node.
+    pub(super) fn hear_leader(&self, now: Monotonic) {
+        *self.leader_heard.lock() = Some(now);
+    }
+
+    /// When a leader last spoke to this node.
+    pub(super) fn leader_heard(&self) -> Option<Monotonic> {
+        *self.leader_heard.lock()
     }
 
     /// Where a voter is: as configured, or as the voters agreed.
@@ -74,6 +107,30 @@ impl Link {
     /// The configured voters, by id.
     pub(super) fn configured(&self) -> impl Iterator<Item = &Voter> {
         self.configured.values()
+    }
+
+    /// Whom to ask for the quorum, where no voters are configured.
+    pub(super) fn servers(&self) -> &[Voter] {
+        &self.servers
+    }
+
+    /// Where this node is reached, if it can tell.
+    pub(super) fn endpoint(&self) -> Option<&Voter> {
+        self.endpoint.as_ref()
+    }
+
+    /// Of whom this node would form a quorum, in a form that others compare with theirs.
+    pub(super) fn founders(&self) -> Vec<String> {
+        let ids = self.configured.keys().map(i32::to_string);
+        let mut servers: Vec<_> = self.servers.iter().map(Voter::address).collect();
+        servers.sort();
+        servers.dedup();
+        ids.chain(servers).collect()
+    }
+
+    /// Remembers where a voter is, for those who speak to it already.
+    pub(super) fn set_known(&self, voter: Voter) {
+        self.known.lock().insert(voter.node_id, voter);
     }
 
     /// Remembers that the process of the leader that `vote` made is dead.
@@ -106,7 +163,7 @@ impl Link {
         let answer = self.transport.call(to, message, limit).await?;
         let reply = Reply::decode(answer)?;
         if let Response::Refused(why) = &reply.response {
-            self.complain(to.node_id, why);
+            self.complain(reply.from.node_id, why);
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why.clone()));
         }
         Ok(reply)
@@ -146,7 +203,9 @@ impl Peer {
         request: Request,
         limit: Duration,
     ) -> Result<Response, Unreachable<MetadataRaft>> {
-        let reply = self.link.call(&self.voter, self.directory_id, request, limit).await;
+        let known = self.link.known.lock().get(&self.voter.node_id).cloned();
+        let voter = known.as_ref().unwrap_or(&self.voter);
+        let reply = self.link.call(voter, self.directory_id, request, limit).await;
         reply.map(|reply| reply.response).map_err(|error| unreachable(&error))
     }
 
@@ -202,6 +261,7 @@ impl RaftNetworkFactory<MetadataRaft> for Peers {
     async fn new_client(&mut self, target: VoterId, node: &VoterNode) -> Peer {
         // Ids come from memberships, which hold no others.
         let voter = self.0.address(node_id_of(target).unwrap_or(-1), node);
+        self.0.set_known(voter.clone());
         Peer { link: Arc::clone(&self.0), voter, directory_id: node.directory_id }
     }
 }

@@ -11,7 +11,7 @@ use super::batch::{corrupt, read_batch, values};
 use super::checkpoint::Checkpoint;
 use super::messages::{Pull, PulledData, Request, Response};
 use super::options::{Voter, VoterTransport};
-use super::peers::Link;
+use super::peers::{Link, Places};
 use super::{CommittedBatch, LeaderAndEpoch};
 
 /// Bytes of batches that are asked for at once.
@@ -34,8 +34,8 @@ pub(crate) struct Puller {
 pub(crate) struct Pulled {
     /// Who leads, as that voter knows it.
     pub(crate) leader: LeaderAndEpoch,
-    /// Where the leader is.
-    pub(crate) address: Option<Voter>,
+    /// Where controllers are, as far as that voter knows.
+    pub(crate) voters: Vec<Voter>,
     /// Offset of the first record that is not known to be committed.
     pub(crate) high_watermark: i64,
     /// What is new.
@@ -72,7 +72,8 @@ impl Puller {
         transport: Arc<dyn VoterTransport>,
     ) -> Self {
         let me = super::messages::Party { node_id, directory_id };
-        let link = Arc::new(Link::new(me, cluster_id, request_timeout, &[], transport));
+        let link = Link::new(me, cluster_id, request_timeout, Places::default(), transport);
+        let link = Arc::new(link);
         Self { link, next: (0, 0), snapshot: None }
     }
 
@@ -109,8 +110,8 @@ impl Puller {
                 self.take_piece((end_offset, epoch), (position, total), &bytes)?
             }
         };
-        let (leader, address) = (pulled.leader, pulled.address);
-        Ok(Pulled { leader, address, high_watermark: pulled.high_watermark, news })
+        let (leader, voters) = (pulled.leader, pulled.voters);
+        Ok(Pulled { leader, voters, high_watermark: pulled.high_watermark, news })
     }
 
     fn take_batches(&mut self, mut bytes: Bytes) -> io::Result<Vec<CommittedBatch>> {

@@ -4,11 +4,13 @@
     reason = "tests look at and damage files behind the quorum's back"
 )]
 
+mod bootstrap;
 mod chaos;
 mod cluster;
 mod crashes;
 mod followers;
 mod foreign_bytes;
+mod older_files;
 mod several_voters;
 mod voter_changes;
 

@@ -1,4 +1,8 @@
-//! Adding and removing voters while the quorum runs (KIP-853), one at a time.
+//! Adding, moving and removing voters while the quorum runs (KIP-853), one at a time.
+//!
+//! A node first follows, as a learner, and votes once it has the log. Where controllers find the quorum
+//! by `controller.quorum.bootstrap.servers` those without a vote follow, too: they ask for it
+//! ([`VoterChanges::join`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use tokio::sync::watch;
 use super::answers::differ;
 use super::errors::ChangeVotersError;
 use super::formation::greet;
+use super::messages::{Join, Party};
 use super::options::Voter;
 use super::peers::Link;
 use super::raft_config::{Membership, MetadataRaft, VoterId, VoterNode, node_id_of, voter_of};
@@ -39,36 +44,114 @@ impl VoterChanges {
     pub(super) async fn add(self, voter: Voter, directory: Uuid) -> Result<(), ChangeVotersError> {
         let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
         self.check_leads()?;
-        let node_id = voter.node_id;
-        let id =
-            voter_of(node_id).map_err(|error| ChangeVotersError::Invalid(error.to_string()))?;
-        if directory == Uuid::ZERO {
-            let why = format!("the directory id of node {node_id} is missing");
-            return Err(ChangeVotersError::Invalid(why));
-        }
-        let membership = self.membership();
-        let known = membership.get_node(&id).cloned();
-        if membership.voter_ids().any(|voter| voter == id) {
-            let directory_id = known.unwrap_or_default().directory_id;
+        let id = checked_id(voter.node_id, directory)?;
+        if self.votes(id) {
+            let directory_id = self.known(id).unwrap_or_default().directory_id;
+            let node_id = voter.node_id;
             return Err(ChangeVotersError::DuplicateVoter { node_id, directory_id });
         }
         self.check_is_there(&voter, directory).await?;
-        let node = VoterNode { directory_id: directory, host: voter.host, port: voter.port };
+        self.give_vote(id, &voter, directory).await
+    }
+
+    /// Has a node take part as it asks for: it follows, or votes, at the place that it names. One that votes with
+    /// another directory loses that vote, if it wants another in its place (KIP-1186).
+    pub(super) async fn join(&self, who: Party, join: &Join) -> Result<(), ChangeVotersError> {
+        self.check_leads()?;
+        let (node_id, directory_id) = (who.node_id, who.directory_id);
+        let id = checked_id(node_id, directory_id)?;
+        let voter = Voter { node_id, ..join.endpoint.clone() };
+        let known = self.known(id);
+        let is_known = known.as_ref() == Some(&node_at(&voter, directory_id));
+        if is_known && (self.votes(id) || !join.wants_vote) {
+            return Ok(());
+        }
+        let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
+        self.check_is_there(&voter, directory_id).await?;
+        if self.votes(id) {
+            let voted_with = known.unwrap_or_default().directory_id;
+            if !differ(voted_with, directory_id) {
+                return self.move_voter(id, voter, directory_id).await;
+            }
+            if !join.wants_vote {
+                return Err(ChangeVotersError::DuplicateVoter {
+                    node_id,
+                    directory_id: voted_with,
+                });
+            }
+            self.take_vote(id, node_id).await?;
+        }
+        match join.wants_vote {
+            true => self.give_vote(id, &voter, directory_id).await,
+            false => self.follow(id, &voter, directory_id).await,
+        }
+    }
+
+    /// Notes that a voter is reached elsewhere, for which Kafka has UpdateRaftVoter. Who votes stays as it is.
+    async fn move_voter(
+        &self,
+        id: VoterId,
+        voter: Voter,
+        directory: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        let node = node_at(&voter, directory);
+        // Before it is written: a majority may need the voter that moved.
+        self.link.set_known(voter);
+        self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, node)])), true).await
+    }
+
+    /// Has a node follow that does not vote.
+    async fn follow(
+        &self,
+        id: VoterId,
+        voter: &Voter,
+        directory: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        let node = node_at(voter, directory);
+        let known = self.known(id);
         if known.is_some_and(|known| known != node) {
-            // What a change that was given up left behind.
+            // It moved, or lost its disk, or a change that was given up left it behind.
             self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await?;
         }
-        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true).await?;
-        let caught_up = self.wait_until_caught_up(id, node_id).await;
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true).await
+    }
+
+    /// Has a node follow, waits until it has the log, and gives it a vote.
+    async fn give_vote(
+        &self,
+        id: VoterId,
+        voter: &Voter,
+        directory: Uuid,
+    ) -> Result<(), ChangeVotersError> {
+        let followed = self.known(id).as_ref() == Some(&node_at(voter, directory));
+        self.follow(id, voter, directory).await?;
+        let caught_up = self.wait_until_caught_up(id, voter.node_id).await;
         let added = match caught_up {
             Ok(()) => self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id])), true).await,
             Err(error) => Err(error),
         };
-        if added.is_err() && !self.membership().voter_ids().any(|voter| voter == id) {
+        if added.is_err() && !followed && !self.votes(id) {
             // If that fails too, the next attempt to add it cleans up.
-            let _left = self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await;
+            let _left = self.forget(id).await;
         }
         added
+    }
+
+    /// Replicates no more to a node that only follows.
+    async fn forget(&self, id: VoterId) -> Result<(), ChangeVotersError> {
+        self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await
+    }
+
+    /// [`VoterChanges::forget`] nodes that follow no more, unless another change is under way.
+    pub(super) async fn forget_silent(
+        &self,
+        silent: Vec<VoterId>,
+    ) -> Result<(), ChangeVotersError> {
+        let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
+        for id in silent.into_iter().filter(|id| !self.votes(*id)) {
+            self.forget(id).await?;
+        }
+        Ok(())
     }
 
     /// Takes the vote from a node. If that is this one, it leads until it is committed.
@@ -83,14 +166,26 @@ impl VoterChanges {
         let Ok(id) = voter_of(node_id) else { return Err(missing) };
         let membership = self.membership();
         let Some(node) = membership.get_node(&id) else { return Err(missing) };
-        let voters: Vec<_> = membership.voter_ids().collect();
-        if !voters.contains(&id) || differ(node.directory_id, directory) {
+        if !self.votes(id) || differ(node.directory_id, directory) {
             return Err(missing);
         }
-        if voters.len() == 1 {
+        self.take_vote(id, node_id).await
+    }
+
+    async fn take_vote(&self, id: VoterId, node_id: i32) -> Result<(), ChangeVotersError> {
+        if self.membership().voter_ids().count() == 1 {
             return Err(ChangeVotersError::LastVoter { node_id });
         }
         self.change(ChangeMembers::RemoveVoters(BTreeSet::from([id])), false).await
+    }
+
+    fn votes(&self, id: VoterId) -> bool {
+        self.membership().voter_ids().any(|voter| voter == id)
+    }
+
+    /// What the membership says of a node.
+    fn known(&self, id: VoterId) -> Option<VoterNode> {
+        self.membership().get_node(&id).cloned()
     }
 
     fn check_leads(&self) -> Result<(), ChangeVotersError> {
@@ -111,6 +206,9 @@ impl VoterChanges {
         voter: &Voter,
         directory: Uuid,
     ) -> Result<(), ChangeVotersError> {
+        if voter.node_id == self.link.me.node_id {
+            return Ok(());
+        }
         let greeted = greet(&self.link, voter, Uuid::ZERO).await.map_err(|error| {
             ChangeVotersError::TimedOut(format!("voter {voter} does not answer: {error}"))
         })?;
@@ -176,6 +274,20 @@ impl VoterChanges {
             ))),
         }
     }
+}
+
+fn node_at(voter: &Voter, directory_id: Uuid) -> VoterNode {
+    VoterNode { directory_id, host: voter.host.clone(), port: voter.port }
+}
+
+/// The id of a node that is to take part, which has to name its directory.
+fn checked_id(node_id: i32, directory: Uuid) -> Result<VoterId, ChangeVotersError> {
+    let id = voter_of(node_id).map_err(|error| ChangeVotersError::Invalid(error.to_string()))?;
+    if directory == Uuid::ZERO {
+        let why = format!("the directory id of node {node_id} is missing");
+        return Err(ChangeVotersError::Invalid(why));
+    }
+    Ok(id)
 }
 
 type Refused = RaftError<MetadataRaft, ClientWriteError<MetadataRaft>>;

@@ -108,3 +108,65 @@ async fn controllers_that_are_no_brokers_decide_for_those_that_are() {
     cluster.start_node(active).await;
     cluster.stop_all().await;
 }
+
+/// Who votes, and where.
+async fn voters(cluster: &Cluster) -> Option<Vec<(i32, u16)>> {
+    let told = cluster.admin().await.describe_quorum().await.ok()?;
+    let port = |id| told.nodes.get(id)?.first().map(|(_, _, port)| *port);
+    told.voters.iter().map(|voter| Some((voter.id.0, port(&voter.id)?))).collect()
+}
+
+async fn wait_for_voters(cluster: &Cluster, due: &[i32]) {
+    let due: Vec<_> = due.iter().map(|id| (*id, cluster.controller_port(*id))).collect();
+    until("the voters", async || (voters(cluster).await? == due).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_cluster_grows_from_one_node_that_the_others_ask() {
+    // Node 1 founds the cluster, 2 and 3 give themselves votes, 4 is a broker.
+    let join = "controller.quorum.auto.join.enable=true\n";
+    let mut cluster = Cluster::found_by_servers(&[1], (3, 3), join).await;
+    cluster.start_all().await;
+    wait_for_voters(&cluster, &[1, 2, 3]).await;
+    cluster.wait_in_service(&[1, 2, 3]).await;
+    assert_eq!(cluster.cluster_id(1), cluster.cluster_id(3));
+    cluster.admin().await.create_topic(topic("before", 3)).await.unwrap();
+    // The first is gone for a while: those that are asked know the others.
+    cluster.kill(1).await;
+    let admin = cluster.admin().await;
+    until("a decision", async || admin.create_topic(topic("after", 2)).await.ok()).await;
+    cluster.set_servers(&[2, 3]);
+    cluster.stop(3).await;
+    cluster.move_controller(3).await;
+    cluster.start_all().await;
+    wait_for_voters(&cluster, &[1, 2, 3]).await;
+    cluster.wait_in_service(&[1, 2, 3]).await;
+    let listed = cluster.admin().await.list_topics().await.unwrap();
+    assert!(listed.contains_key("before") && listed.contains_key("after"));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn new_controllers_that_ask_each_other_become_one_cluster_that_brokers_find() {
+    let mut cluster = Cluster::found_by_servers(&[2, 3, 1], (3, 5), "").await;
+    cluster.start_all().await;
+    wait_for_voters(&cluster, &[1, 2, 3]).await;
+    cluster.wait_in_service(&[1, 2, 3, 4, 5]).await;
+    let admin = cluster.admin().await;
+    admin.create_topic(topic("made", 3)).await.unwrap();
+    let active = cluster.active_controller().await;
+    cluster.kill(active).await;
+    cluster.kill(5).await;
+    cluster.start_node(5).await;
+    let admin = ottla_client::Admin::new(cluster.client_of(&[5]).await, Duration::from_secs(20));
+    until("a decision", async || admin.create_topic(topic("later", 2)).await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_takes_in_says_so_in_time() {
+    let limit = "server.max.startup.time.ms=200\n";
+    let cluster = Cluster::found_by_servers(&[1], (2, 2), limit).await;
+    // Node 2 is not among those that found a cluster, and node 1 is not there.
+    let refused = cluster.refusal(2).await;
+    assert!(refused.contains("did not start within server.max.startup.time.ms=200"), "{refused}");
+}

@@ -39,6 +39,8 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 pub(crate) struct Cluster {
     voters: usize,
     voters_alone: bool,
+    /// With `controller.quorum.bootstrap.servers` in place of `controller.quorum.voters`: the nodes that all ask.
+    servers: Vec<usize>,
     dirs: Vec<TempDir>,
     ports: Vec<[u16; 2]>,
     properties: String,
@@ -70,6 +72,17 @@ impl Cluster {
         cluster
     }
 
+    /// Nodes that find the quorum by asking the nodes `servers`. None runs yet.
+    pub(crate) async fn found_by_servers(
+        servers: &[usize],
+        (voters, count): (usize, usize),
+        properties: &str,
+    ) -> Self {
+        let mut cluster = Self::of((voters, count), Vec::new(), properties).await;
+        cluster.servers = servers.to_vec();
+        cluster
+    }
+
     /// Starts a node in each of `racks`.
     pub(crate) async fn start_in_racks(racks: &[&str], properties: &str) -> Self {
         let named = racks.iter().map(|rack| (*rack).to_owned()).collect();
@@ -87,6 +100,7 @@ impl Cluster {
         Self {
             voters,
             voters_alone: false,
+            servers: Vec::new(),
             racks,
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             ports: free_ports(count).await,
@@ -113,14 +127,36 @@ impl Cluster {
         self.nodes[id as usize - 1] = Some(Running { runtime, server });
     }
 
+    /// Why the node `id` does not start.
+    pub(crate) async fn refusal(&self, id: i32) -> String {
+        let config = self.config(id as usize);
+        let starting = Box::pin(Server::start(Env::os(), config));
+        match in_time("the end of a start", starting).await {
+            Ok(_) => panic!("it started"),
+            Err(error) => error.to_string(),
+        }
+    }
+
     fn begin(&self, id: usize) -> (Runtime, tokio::task::JoinHandle<Server>) {
-        let voters: Vec<_> = self
-            .ports
-            .iter()
-            .take(self.voters)
-            .enumerate()
-            .map(|(index, [_, controller])| format!("{}@127.0.0.1:{controller}", index + 1))
-            .collect();
+        let config = self.config(id);
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let started = runtime.spawn(async move { Server::start(Env::os(), config).await.unwrap() });
+        (runtime, started)
+    }
+
+    fn config(&self, id: usize) -> BrokerConfig {
+        let at = |id: usize| format!("127.0.0.1:{}", self.ports[id - 1][1]);
+        let quorum = match self.servers.is_empty() {
+            true => {
+                let voters: Vec<_> =
+                    (1..=self.voters).map(|id| format!("{id}@{}", at(id))).collect();
+                format!("voters={}", voters.join(","))
+            }
+            false => {
+                let servers: Vec<_> = self.servers.iter().map(|id| at(*id)).collect();
+                format!("bootstrap.servers={}", servers.join(","))
+            }
+        };
         let [broker, controller] = self.ports[id - 1];
         let clients = format!("PLAINTEXT://127.0.0.1:{broker}");
         let nodes = format!("CONTROLLER://127.0.0.1:{controller}");
@@ -134,19 +170,16 @@ impl Cluster {
              node.id={id}\n\
              listeners={listeners}\n\
              controller.listener.names=CONTROLLER\n\
-             controller.quorum.voters={}\n\
+             controller.quorum.{quorum}\n\
              log.dirs={}\n\
              offsets.topic.num.partitions=2\n\
              group.initial.rebalance.delay.ms=0\n",
-            voters.join(","),
             self.dirs[id - 1].path().display(),
         );
         let rack = self.racks.get(id - 1).map(|rack| format!("broker.rack={rack}\n"));
         let texts = [base.as_str(), &self.properties, rack.as_deref().unwrap_or_default()];
         let (config, _) = BrokerConfig::parse(&texts, &[]).unwrap();
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let started = runtime.spawn(async move { Server::start(Env::os(), config).await.unwrap() });
-        (runtime, started)
+        config
     }
 
     /// Where clients reach the node `id`.
@@ -162,6 +195,21 @@ impl Cluster {
     /// The ids of nodes that run.
     pub(crate) fn running(&self) -> Vec<i32> {
         (1..=self.nodes.len() as i32).filter(|id| self.nodes[*id as usize - 1].is_some()).collect()
+    }
+
+    /// Has all nodes ask others for the quorum when they start next.
+    pub(crate) fn set_servers(&mut self, servers: &[usize]) {
+        self.servers = servers.to_vec();
+    }
+
+    /// Has the controller of a node listen elsewhere when it starts next.
+    pub(crate) async fn move_controller(&mut self, id: i32) {
+        self.ports[id as usize - 1][1] = free_ports(1).await[0][1];
+    }
+
+    /// Where the controller of a node listens.
+    pub(crate) fn controller_port(&self, id: i32) -> u16 {
+        self.ports[id as usize - 1][1]
     }
 
     /// The cluster that the node `id` belongs to.

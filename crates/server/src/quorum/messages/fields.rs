@@ -14,7 +14,7 @@ use crate::quorum::voter_sets::{get_string, get_uuid, put_string};
 
 /// Indexes beyond it would overflow in sums, and no log gets there.
 const MAX_INDEX: u64 = 1 << 62;
-/// Of ids in a list, and of characters in a text.
+/// Of elements in a list, and of characters in a text.
 const MAX_LEN: usize = 1 << 16;
 
 /// What is left of a message that is being read.
@@ -101,12 +101,16 @@ impl Fields {
         Ok(Party { node_id: self.i32()?, directory_id: self.uuid()? })
     }
 
-    pub(super) fn ids(&mut self) -> io::Result<Vec<i32>> {
+    /// A list, each element of which takes at least a byte.
+    pub(super) fn list<T>(
+        &mut self,
+        read: impl Fn(&mut Self) -> io::Result<T>,
+    ) -> io::Result<Vec<T>> {
         let count = self.u32()? as usize;
-        if count > MAX_LEN {
-            return Err(corrupt(format!("{count} ids are too many")));
+        if count > MAX_LEN || count > self.0.len() {
+            return Err(corrupt(format!("{count} elements are too many")));
         }
-        (0..count).map(|_| self.i32()).collect()
+        (0..count).map(|_| read(self)).collect()
     }
 
     fn term(&mut self) -> io::Result<u64> {
@@ -146,12 +150,10 @@ impl Fields {
         Ok(LeaderAndEpoch { leader: self.maybe(Self::i32)?, epoch: self.epoch()? })
     }
 
-    pub(super) fn address(&mut self) -> io::Result<Option<Voter>> {
-        self.maybe(|fields| {
-            let (node_id, host) = (fields.i32()?, fields.text()?);
-            let port = fields.0.try_get_u16().map_err(corrupt)?;
-            Ok(Voter { node_id, host, port })
-        })
+    pub(super) fn address(&mut self) -> io::Result<Voter> {
+        let (node_id, host) = (self.i32()?, self.text()?);
+        let port = self.0.try_get_u16().map_err(corrupt)?;
+        Ok(Voter { node_id, host, port })
     }
 }
 
@@ -160,9 +162,11 @@ pub(super) fn put_party(out: &mut BytesMut, party: Party) {
     out.put_slice(party.directory_id.as_bytes());
 }
 
-pub(super) fn put_ids(out: &mut BytesMut, ids: &[i32]) {
-    out.put_u32(ids.len() as u32);
-    ids.iter().for_each(|id| out.put_i32(*id));
+/// Writes as much of a list as [`Fields::list`] accepts.
+pub(super) fn put_list<T>(out: &mut BytesMut, list: &[T], put: impl Fn(&mut BytesMut, &T)) {
+    let count = list.len().min(MAX_LEN);
+    out.put_u32(count as u32);
+    list.iter().take(count).for_each(|element| put(out, element));
 }
 
 /// Writes as much of `text` as [`Fields::text`] accepts.
@@ -201,10 +205,8 @@ pub(super) fn put_leader(out: &mut BytesMut, leader: LeaderAndEpoch) {
     out.put_i32(leader.epoch);
 }
 
-pub(super) fn put_address(out: &mut BytesMut, address: Option<&Voter>) {
-    put_maybe(out, address, |out, address| {
-        out.put_i32(address.node_id);
-        put_text(out, &address.host);
-        out.put_u16(address.port);
-    });
+pub(super) fn put_address(out: &mut BytesMut, address: &Voter) {
+    out.put_i32(address.node_id);
+    put_text(out, &address.host);
+    out.put_u16(address.port);
 }

@@ -5,8 +5,8 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 
-use super::fields::{Fields, put_ids, put_log_id, put_maybe, put_vote};
-use super::{Ballot, Pull, Request, SnapshotPiece, unknown};
+use super::fields::{Fields, put_address, put_log_id, put_maybe, put_vote};
+use super::{Ballot, Join, Pull, Request, SnapshotPiece, unknown};
 use crate::quorum::batch::corrupt;
 use crate::quorum::entry_codec::decode_entry;
 use crate::quorum::raft_config::{LogEntry, LogId, MetadataRaft, Vote};
@@ -18,23 +18,25 @@ const PRE_VOTE: u8 = 4;
 const TRANSFER: u8 = 5;
 const SNAPSHOT: u8 = 6;
 const PULL: u8 = 7;
+const JOIN: u8 = 8;
 
 impl Request {
     pub(super) fn kind(&self) -> u8 {
         match self {
-            Self::Hello { .. } => HELLO,
+            Self::Hello => HELLO,
             Self::Append(_) => APPEND,
             Self::Vote(_) => VOTE,
             Self::PreVote(_) => PRE_VOTE,
             Self::Transfer(_) => TRANSFER,
             Self::Snapshot(_) => SNAPSHOT,
             Self::Pull(_) => PULL,
+            Self::Join(_) => JOIN,
         }
     }
 
     pub(super) fn encode(&self, out: &mut BytesMut) {
         match self {
-            Self::Hello { voters } => put_ids(out, voters),
+            Self::Hello => {}
             Self::Append(append) => {
                 put_vote(out, &append.vote);
                 put_log_id(out, append.prev_log_id);
@@ -73,12 +75,16 @@ impl Request {
                     out.put_u64(position);
                 });
             }
+            Self::Join(join) => {
+                put_address(out, &join.endpoint);
+                out.put_u8(u8::from(join.wants_vote));
+            }
         }
     }
 
     pub(super) fn decode(kind: u8, fields: &mut Fields) -> io::Result<Self> {
         Ok(match kind {
-            HELLO => Self::Hello { voters: fields.ids()? },
+            HELLO => Self::Hello,
             APPEND => Self::Append(decode_append(fields)?),
             VOTE => Self::Vote(decode_ballot(fields)?),
             PRE_VOTE => Self::PreVote(decode_ballot(fields)?),
@@ -105,6 +111,7 @@ impl Request {
                 snapshot: fields
                     .maybe(|fields| Ok((fields.offset()?, fields.epoch()?, fields.u64()?)))?,
             }),
+            JOIN => Self::Join(Join { endpoint: fields.address()?, wants_vote: fields.flag()? }),
             other => return Err(unknown(other)),
         })
     }

@@ -5,8 +5,10 @@ use std::io;
 use bytes::{BufMut, BytesMut};
 use openraft::raft::{AppendEntriesResponse, VoteResponse};
 
-use super::fields::{Fields, put_address, put_ids, put_leader, put_log_id, put_text, put_vote};
-use super::{Pulled, PulledData, Response, SnapshotAnswer, unknown};
+use super::fields::{
+    Fields, put_address, put_leader, put_list, put_log_id, put_maybe, put_text, put_vote,
+};
+use super::{Joined, Pulled, PulledData, Response, SnapshotAnswer, unknown};
 
 const REFUSED: u8 = 0;
 const HELLO: u8 = 1;
@@ -15,6 +17,7 @@ const VOTE: u8 = 3;
 const TRANSFER: u8 = 5;
 const SNAPSHOT: u8 = 6;
 const PULL: u8 = 7;
+const JOIN: u8 = 8;
 
 const SUCCESS: u8 = 0;
 const PARTIAL_SUCCESS: u8 = 1;
@@ -36,15 +39,17 @@ impl Response {
             Self::Transfer(_) => TRANSFER,
             Self::Snapshot(_) => SNAPSHOT,
             Self::Pull(_) => PULL,
+            Self::Join(_) => JOIN,
         }
     }
 
     pub(super) fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Refused(why) => put_text(out, why),
-            Self::Hello { is_empty, voters } => {
+            Self::Hello { is_empty, founders, endpoint } => {
                 out.put_u8(u8::from(*is_empty));
-                put_ids(out, voters);
+                put_list(out, founders, |out, founder| put_text(out, founder));
+                put_maybe(out, endpoint.as_ref(), put_address);
             }
             Self::Append(AppendEntriesResponse::Success) => out.put_u8(SUCCESS),
             Self::Append(AppendEntriesResponse::PartialSuccess(upto)) => {
@@ -71,13 +76,22 @@ impl Response {
                 put_vote(out, vote);
             }
             Self::Pull(pulled) => encode_pulled(pulled, out),
+            Self::Join(joined) => {
+                out.put_u8(u8::from(joined.is_done));
+                put_leader(out, joined.leader);
+                put_list(out, &joined.voters, put_address);
+            }
         }
     }
 
     pub(super) fn decode(kind: u8, fields: &mut Fields) -> io::Result<Self> {
         Ok(match kind {
             REFUSED => Self::Refused(fields.text()?),
-            HELLO => Self::Hello { is_empty: fields.flag()?, voters: fields.ids()? },
+            HELLO => Self::Hello {
+                is_empty: fields.flag()?,
+                founders: fields.list(Fields::text)?,
+                endpoint: fields.maybe(Fields::address)?,
+            },
             APPEND => Self::Append(match fields.u8()? {
                 SUCCESS => AppendEntriesResponse::Success,
                 PARTIAL_SUCCESS => AppendEntriesResponse::PartialSuccess(fields.log_id()?),
@@ -96,6 +110,11 @@ impl Response {
                 true => SnapshotAnswer::Done(fields.vote()?),
             }),
             PULL => Self::Pull(decode_pulled(fields)?),
+            JOIN => Self::Join(Joined {
+                is_done: fields.flag()?,
+                leader: fields.leader()?,
+                voters: fields.list(Fields::address)?,
+            }),
             other => return Err(unknown(other)),
         })
     }
@@ -103,7 +122,7 @@ impl Response {
 
 fn encode_pulled(pulled: &Pulled, out: &mut BytesMut) {
     put_leader(out, pulled.leader);
-    put_address(out, pulled.address.as_ref());
+    put_list(out, &pulled.voters, put_address);
     out.put_i64(pulled.high_watermark);
     match &pulled.data {
         PulledData::NotLeader => out.put_u8(NOT_LEADER),
@@ -124,7 +143,7 @@ fn encode_pulled(pulled: &Pulled, out: &mut BytesMut) {
 }
 
 fn decode_pulled(fields: &mut Fields) -> io::Result<Pulled> {
-    let (leader, address) = (fields.leader()?, fields.address()?);
+    let (leader, voters) = (fields.leader()?, fields.list(Fields::address)?);
     let high_watermark = fields.offset()?;
     let data = match fields.u8()? {
         NOT_LEADER => PulledData::NotLeader,
@@ -139,5 +158,5 @@ fn decode_pulled(fields: &mut Fields) -> io::Result<Pulled> {
         DIVERGED => PulledData::Diverged,
         other => return Err(unknown(other)),
     };
-    Ok(Pulled { leader, address, high_watermark, data })
+    Ok(Pulled { leader, voters, high_watermark, data })
 }

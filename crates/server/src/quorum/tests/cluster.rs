@@ -67,6 +67,8 @@ pub(super) struct Board {
     pub(super) followers: BTreeMap<i32, Arc<MetadataFollower>>,
     /// Directories of nodes: the number of their disk.
     disks: BTreeMap<i32, u8>,
+    /// Where nodes listen that have moved.
+    ports: BTreeMap<i32, u16>,
     /// Messages that passed, if somebody wants to see them.
     tap: Option<Arc<Mutex<Vec<Bytes>>>>,
     /// Why nodes did not start.
@@ -89,6 +91,16 @@ enum Fate {
 }
 
 impl Board {
+    /// The node at an address; none has the id -1.
+    fn who_is_at(&self, place: &Voter) -> i32 {
+        let id = place.host.strip_prefix("node-").and_then(|id| id.parse().ok());
+        id.filter(|id| self.port_of(*id) == place.port).unwrap_or(-1)
+    }
+
+    fn port_of(&self, id: i32) -> u16 {
+        self.ports.get(&id).copied().unwrap_or(voter(id).port)
+    }
+
     fn fate(&self, from: i32, to: i32) -> Fate {
         if self.cut.contains(&(from, to)) || self.rng.chance(self.weather.lost) {
             return Fate::Lost;
@@ -104,7 +116,8 @@ impl VoterTransport for Wire {
         request: Bytes,
         limit: Duration,
     ) -> BoxFuture<'static, io::Result<Bytes>> {
-        let (env, me, board, to) = (self.env.clone(), self.me, Arc::clone(&self.board), to.node_id);
+        let (env, me, board) = (self.env.clone(), self.me, Arc::clone(&self.board));
+        let to = board.lock().who_is_at(to);
         let clock = Arc::clone(&env.clock);
         let travel = move |from, to, board: Shared| {
             let fate = board.lock().fate(from, to);
@@ -190,6 +203,7 @@ impl Cluster {
             applied: BTreeMap::new(),
             followers: BTreeMap::new(),
             disks: ids.iter().map(|id| (*id, 1)).collect(),
+            ports: BTreeMap::new(),
             tap: None,
             refusals: BTreeMap::new(),
         }));
@@ -213,6 +227,8 @@ impl Cluster {
                         ..QuorumOptions::new(id, CLUSTER, dir)
                     };
                     adjust(&mut options);
+                    let port = board.lock().port_of(id);
+                    options.endpoint.iter_mut().for_each(|endpoint| endpoint.port = port);
                     match id < FIRST_FOLLOWER {
                         true => live(env, id, options, board).await,
                         false => follow(env, id, options, board).await,
@@ -363,6 +379,11 @@ impl Cluster {
         self.board.lock().disks.insert(id, disk);
     }
 
+    /// Has a node listen elsewhere when it starts next.
+    pub(super) fn move_to(&mut self, id: i32, port: u16) {
+        self.board.lock().ports.insert(id, port);
+    }
+
     /// Where messages are kept from now on.
     pub(super) fn tap(&mut self) -> Arc<Mutex<Vec<Bytes>>> {
         let tap = Arc::default();
@@ -410,7 +431,7 @@ async fn follow(env: Env, id: i32, options: QuorumOptions, board: Shared) -> any
         node_id: id,
         directory_id: options.directory_id,
         cluster_id: options.cluster_id,
-        voters: options.voters,
+        voters: options.voters.into_iter().chain(options.bootstrap).collect(),
         request_timeout: options.request_timeout,
         retry_backoff: Duration::from_millis(20),
     };
