@@ -130,11 +130,12 @@ impl Cluster {
     /// Why the node `id` does not start.
     pub(crate) async fn refusal(&self, id: i32) -> String {
         let config = self.config(id as usize);
-        let starting = Box::pin(Server::start(Env::os(), config));
-        match in_time("the end of a start", starting).await {
-            Ok(_) => panic!("it started"),
-            Err(error) => error.to_string(),
-        }
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let started =
+            runtime.spawn(async move { Server::start(Env::os(), config).await.map(drop) });
+        let started = in_time("the end of a start", started).await.unwrap();
+        end(runtime).await;
+        started.expect_err("it started").to_string()
     }
 
     fn begin(&self, id: usize) -> (Runtime, tokio::task::JoinHandle<Server>) {

@@ -1,4 +1,9 @@
 //! Everything at once: messages lost, late and doubled, voters cut off and killed, seeds for all of it.
+//!
+//! A seed decides what happens to whom, but not every order of events: tokio draws the seed of each runtime from a hasher
+//! with random keys and a count of the process, and its `watch` wakes those who wait in an order that follows from that.
+//! Only a process of its own with another `getrandom`, as `ottla-sim` gives each of its runs, replays bit for bit. Here
+//! that cannot be had: the replacement stops the clock of every test that runs in real time.
 
 use std::time::Duration;
 
