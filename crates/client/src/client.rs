@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_env::Env;
-use ottla_protocol::messages::MetadataRequest;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use ottla_env::{BoxFuture, Env};
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
+use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
 use ottla_protocol::{
     ApiKey, BrokerId, ErrorCode, LeaderEpoch, StrBytes, TopicId, TopicPartition, TopicRef, message,
 };
@@ -16,6 +18,9 @@ use crate::{ClientError, ClusterMetadata, Connection, ConnectionOptions, Coordin
 
 /// How long to wait before a failed request is tried again: `retry.backoff.ms`.
 pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Who has not answered for so long may stand still, or be cut off: others are asked about it. A connection says nothing of that.
+pub(crate) const SILENCE: Duration = Duration::from_millis(500);
 
 /// What a connection is for: answers come in the order of the requests, so one that is held back
 /// must not have others behind it.
@@ -128,7 +133,7 @@ impl Client {
             topics: topics.map(|topics| topics.iter().map(row).collect()),
             allow_auto_topic_creation: may_create,
         });
-        let response = self.any_broker().await?.call(&request).await?;
+        let response = self.ask_someone(&request).await?;
         let mut metadata = self.0.metadata.lock();
         if topics.is_none() {
             Arc::make_mut(&mut metadata).topics.clear();
@@ -186,6 +191,32 @@ impl Client {
         Err(last)
     }
 
+    /// Asks any broker, and one more after the other while all are silent. The first answer counts.
+    async fn ask_someone(
+        &self,
+        request: &MetadataRequest,
+    ) -> Result<MetadataResponse, ClientError> {
+        let known = self.metadata();
+        let mut others = known.brokers.values();
+        let mut asked: FuturesUnordered<BoxFuture<'_, _>> = FuturesUnordered::new();
+        asked.push(Box::pin(async { self.any_broker().await?.call(request).await }));
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = asked.next() => match answer {
+                    Err(_) if !asked.is_empty() => {}
+                    answer => return answer,
+                },
+                () = self.0.env.clock.sleep(SILENCE) => {
+                    let Some(address) = others.next() else { continue };
+                    asked.push(Box::pin(async move {
+                        self.connection_for(address, Purpose::Requests).await?.call(request).await
+                    }));
+                }
+            }
+        }
+    }
+
     /// The leader of `partition`, from what is known, else asked for.
     pub async fn leader(&self, partition: &TopicPartition) -> Result<Leader, ClientError> {
         if let Some(leader) = self.known_leader(partition)? {
@@ -218,7 +249,9 @@ impl Client {
             self.forget_topic(&partition.topic);
             return Err(ClientError::refused(ErrorCode::UnknownTopicOrPartition));
         };
-        let leader = found.leader.map(|leader| (leader, found.leader_epoch, topic.topic_id));
+        // A leader that is no broker any more has a successor, or will have one.
+        let leader = found.leader.filter(|leader| metadata.brokers.contains_key(leader));
+        let leader = leader.map(|leader| (leader, found.leader_epoch, topic.topic_id));
         if leader.is_none() {
             self.forget_topic(&partition.topic);
         }

@@ -400,7 +400,8 @@ pub(super) fn known_leader(
         leader_epoch: known.leader_epoch,
         max_bytes: 0,
     };
-    Some((known.leader?, wanted))
+    // A leader that is no broker any more has a successor, or will have one.
+    Some((known.leader.filter(|leader| metadata.brokers.contains_key(leader))?, wanted))
 }
 
 async fn fetch(

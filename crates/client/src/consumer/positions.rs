@@ -335,10 +335,14 @@ impl Consumer {
         for (partition, answer) in answers {
             let known = known_leader(&self.client.metadata(), &partition);
             let Some(state) = self.partitions.map.get_mut(&partition) else { continue };
-            if state.phase != Phase::Validating || asked.get(&partition) != Some(&state.position) {
+            if state.phase != Phase::Validating {
                 continue;
             }
             state.asked = false;
+            if asked.get(&partition) != Some(&state.position) {
+                // What was buffered has been handed out meanwhile: the question is asked again, for where that ends.
+                continue;
+            }
             match answer {
                 Ok(end) if end.offset < state.position.offset => {
                     truncated(state, end, policy);

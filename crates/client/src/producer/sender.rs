@@ -18,12 +18,13 @@ use ottla_protocol::{
     ApiKey, BrokerId, ErrorCode, Monotonic, Offset, ProducerEpoch, ProducerId, StrBytes, Timestamp,
     TopicRef, message,
 };
+use tokio::sync::oneshot;
 
 use super::Shared;
 use super::accumulator::{Failure, Step};
 use super::batch::{Batch, Identity};
-use super::delivery::Stored;
-use crate::client::FIRST_VERSION_BY_ID;
+use super::delivery::{Outcome, Stored};
+use crate::client::{FIRST_VERSION_BY_ID, SILENCE};
 use crate::{ClientError, ClusterMetadata, Connection};
 
 pub(super) struct Sender {
@@ -31,6 +32,9 @@ pub(super) struct Sender {
     connections: BTreeMap<BrokerId, Connection>,
     compressor: Compressor,
     doing: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Requests that were sent and not answered, in the order in which they were.
+    unanswered: BTreeMap<u64, Unanswered>,
+    next_request: u64,
     /// Topics to ask for, and from when on.
     refresh: BTreeSet<Arc<str>>,
     refreshing: bool,
@@ -39,8 +43,21 @@ pub(super) struct Sender {
     refresh_failures: u32,
 }
 
+/// A request that waits for its answer.
+struct Unanswered {
+    broker: BrokerId,
+    /// When it was sent, or when leaders were last asked for because of it.
+    since: Monotonic,
+    /// Whether leaders were asked for.
+    silent: bool,
+    partitions: Vec<Arc<Outcome>>,
+    /// Has it wait no longer.
+    give_up: oneshot::Sender<()>,
+}
+
 /// A request that was sent.
 struct Sent {
+    number: u64,
     broker: BrokerId,
     at: Monotonic,
     batches: Vec<Batch>,
@@ -66,6 +83,8 @@ impl Sender {
             connections: BTreeMap::new(),
             compressor,
             doing: FuturesUnordered::new(),
+            unanswered: BTreeMap::new(),
+            next_request: 0,
             refresh: BTreeSet::new(),
             refreshing: false,
             refresh_from: now,
@@ -119,7 +138,8 @@ impl Sender {
         }
         for (broker, batches) in step.requests {
             let metadata = self.shared.client.metadata();
-            self.send(Sent { broker, at: now, batches, metadata });
+            self.next_request += 1;
+            self.send(Sent { number: self.next_request, broker, at: now, batches, metadata });
         }
         if step.ask_identity {
             let shared = self.shared.clone();
@@ -131,7 +151,8 @@ impl Sender {
             self.refreshed = now;
             self.refresh.extend(self.shared.accumulator.lock().topic_names());
         }
-        let mut wake_at = step.wake_at;
+        let silent_at = self.ask_about_the_silent(now);
+        let mut wake_at = step.wake_at.into_iter().chain(silent_at).min();
         if !self.refreshing && !self.refresh.is_empty() {
             if self.refresh_from <= now {
                 self.start_refresh();
@@ -140,6 +161,37 @@ impl Sender {
             }
         }
         wake_at
+    }
+
+    /// Asks who leads what a broker is silent about; answers when the next may be too silent.
+    fn ask_about_the_silent(&mut self, now: Monotonic) -> Option<Monotonic> {
+        for request in self.unanswered.values_mut() {
+            if now.since(request.since) >= SILENCE {
+                (request.since, request.silent) = (now, true);
+                let topics = request.partitions.iter().map(|it| it.partition().topic.clone());
+                self.refresh.extend(topics);
+            }
+        }
+        self.unanswered.values().map(|request| request.since + SILENCE).min()
+    }
+
+    /// Waits no longer for brokers that have lost what they were asked to store.
+    fn give_up_on_the_silent(&mut self, metadata: &ClusterMetadata) {
+        let has_lost_all = |request: &Unanswered| {
+            let leaders = request.partitions.iter().map(|outcome| {
+                let partition = outcome.partition();
+                let topic = metadata.topics.get(&*partition.topic)?;
+                topic.partitions.get(&partition.partition)?.leader
+            });
+            let leaders: Vec<_> = leaders.collect();
+            !leaders.contains(&Some(request.broker)) && leaders.iter().any(Option::is_some)
+        };
+        let silent = self.unanswered.iter().filter(|(_, it)| it.silent && has_lost_all(it));
+        for number in silent.map(|(number, _)| *number).collect::<Vec<_>>() {
+            if let Some(request) = self.unanswered.remove(&number) {
+                let _answered_meanwhile = request.give_up.send(());
+            }
+        }
     }
 
     fn start_refresh(&mut self) {
@@ -162,9 +214,23 @@ impl Sender {
             let request = self.request(&connection, &sent, records)?;
             Ok((connection, request))
         });
+        let (give_up, given_up) = oneshot::channel();
+        let partitions = sent.batches.iter().map(|batch| batch.outcome.clone()).collect();
+        let (broker, since, silent) = (sent.broker, sent.at, false);
+        let unanswered = Unanswered { broker, since, silent, partitions, give_up };
+        self.unanswered.insert(sent.number, unanswered);
         self.doing.push(Box::pin(async move {
             let response = match request {
-                Ok((connection, request)) => connection.produce(&request).await,
+                Ok((connection, request)) => tokio::select! {
+                    biased;
+                    response = connection.produce(&request) => response,
+                    // Whether it was stored is as little known as after any other time without an answer.
+                    Ok(()) = given_up => Err(ClientError::TimedOut {
+                        address: connection.address().into(),
+                        api: ApiKey::Produce,
+                        limit: SILENCE,
+                    }),
+                },
                 Err(error) => Err(error),
             };
             Event::Answered(sent, response)
@@ -225,6 +291,7 @@ impl Sender {
                 self.refresh_failures = 0;
                 self.refresh_from = now + self.shared.config.common.retry_backoff;
                 self.shared.learn(&metadata);
+                self.give_up_on_the_silent(&metadata);
             }
             Event::Refreshed(Err(_)) => {
                 self.refreshing = false;
@@ -245,9 +312,10 @@ impl Sender {
     fn take_answer(
         &mut self,
         now: Monotonic,
-        Sent { broker, at, batches, metadata }: Sent,
+        Sent { number, broker, at, batches, metadata }: Sent,
         response: Result<Option<ProduceResponse>, ClientError>,
     ) {
+        self.unanswered.remove(&number);
         let mut answers = match response {
             Ok(Some(response)) => Answers::Said(response),
             Ok(None) => Answers::NotAsked,
