@@ -112,6 +112,14 @@ impl Controller {
         }
     }
 
+    /// Notes that a broker has been silent since `since`: the node that led the quorum before, whose silence was the reason for
+    /// another election. Its session does not begin anew.
+    pub fn silent_since(&mut self, id: BrokerId, since: Monotonic) {
+        if let Some(broker) = self.image.broker(id).filter(|broker| !broker.fenced) {
+            self.sessions.heard(id, broker.epoch, since);
+        }
+    }
+
     /// What the cluster knows.
     pub fn image(&self) -> &MetadataImage {
         &self.image

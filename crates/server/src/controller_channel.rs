@@ -162,9 +162,21 @@ impl ControllerChannel {
             let answer = controller_apis::answer_own(host, request.clone().into()).await;
             return R::Response::try_from(answer).map_err(ChannelError::Nonsense);
         }
-        let (id, connection) = self.connect().await?;
-        let called = connection.call(request).await;
-        called.map_err(|reason| ChannelError::Unreachable { id, reason })
+        let asked = self.leader().ok_or(ChannelError::NoController)?;
+        let mut leader = self.leader_changes();
+        let call = async {
+            let (id, connection) = self.connect().await?;
+            let called = connection.call(request).await;
+            called.map_err(|reason| ChannelError::Unreachable { id, reason })
+        };
+        tokio::select! {
+            biased;
+            called = call => called,
+            // Who stands still or is cut off does not answer, and a successor wants to hear from everybody.
+            Ok(_) = leader.wait_for(|it| it.leader.is_some_and(|it| it != asked)) => {
+                Err(ChannelError::NoController)
+            }
+        }
     }
 
     async fn connect(&self) -> Result<(i32, Connection), ChannelError> {

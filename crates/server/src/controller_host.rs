@@ -61,6 +61,8 @@ pub(crate) struct ControllerHost {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// The epoch of the quorum in which this node has taken over, and may decide.
     active_in: AtomicI32,
+    /// Who led the quorum last, if that was another node.
+    led_before: AtomicI32,
     /// Brokers whose connection broke.
     suspects: Mutex<BTreeSet<BrokerId>>,
     suspected: Notify,
@@ -137,6 +139,7 @@ impl ControllerHost {
             logs,
             turn: Arc::default(),
             active_in: AtomicI32::new(NOT_ACTIVE),
+            led_before: AtomicI32::new(NOT_ACTIVE),
             suspects: Mutex::default(),
             suspected: Notify::new(),
         });
@@ -154,7 +157,16 @@ impl ControllerHost {
 
     /// Becomes the active controller in `epoch`: decides on all that was committed before it, and nothing else.
     async fn take_over(&self, epoch: i32) -> Result<(), ControllerError> {
-        self.cache.controller().activate(self.env.clock.now());
+        let now = self.env.clock.now();
+        // Voters choose another leader when the one there was has been silent for this long. If it gave the lead away instead,
+        // it will be heard in time.
+        let silent_since = now - self.config.quorum.fetch_timeout;
+        let led_before = BrokerId(self.led_before.load(Ordering::Acquire));
+        {
+            let mut controller = self.cache.controller();
+            controller.activate(now);
+            controller.silent_since(led_before, silent_since);
+        }
         self.active_in.store(epoch, Ordering::Release);
         info!(epoch, "this node is the active controller");
         self.decide(|controller, _| controller.bootstrap()).await
@@ -172,6 +184,9 @@ impl ControllerHost {
                     }
                 } else {
                     self.active_in.store(NOT_ACTIVE, Ordering::Release);
+                    if let Some(other) = now.leader {
+                        self.led_before.store(other, Ordering::Release);
+                    }
                     if leader.changed().await.is_err() {
                         return;
                     }

@@ -26,6 +26,7 @@
 //! reassigning [a-0 …]                                            the moves under way
 //! producer-ids 1
 //! failover [key=value …]                                         another node is the controller, configured so
+//! silent id for=ms                                             that node led the quorum, and had been silent for so long
 //! topics, brokers, configs                                       what the image says
 //! ```
 
@@ -177,6 +178,12 @@ impl Cluster {
             "reassign" => self.reassign(rest),
             "reassigning" => self.reassigning(rest),
             "failover" => self.failover(rest),
+            "silent" => {
+                let id = BrokerId(rest[0].parse().unwrap());
+                let since = self.now - Duration::from_millis(number(rest, "for").unwrap());
+                self.controller.silent_since(id, since);
+                Vec::new()
+            }
             "topics" => show::topics(self.controller.image()),
             "brokers" => show::brokers(self.controller.image()),
             "configs" => show::configs(self.controller.image()),
