@@ -1,9 +1,10 @@
 //! What cargo itself checks.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::tally::Tally;
 
@@ -47,6 +48,13 @@ pub(crate) fn test(tally: &mut Tally) -> Result<()> {
         tally.fail("cargo test", "it did not compile, or a test ended the process");
     }
     Ok(())
+}
+
+/// Builds a program of the workspace that tests use; answers where it is.
+pub(crate) fn program(package: &str) -> Result<PathBuf> {
+    let status = cargo(&["build", "--quiet", "--package", package]).status()?;
+    ensure!(status.success(), "{package} does not compile");
+    Ok(crate::root().join("target/debug").join(package))
 }
 
 /// Reads `test result: ok. 3 passed; 0 failed; 1 ignored; …`.

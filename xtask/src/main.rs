@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test|compat|interop|kill9|fuzz|bench|tidy`.
+//! The project's own commands: `cargo xtask test|compat|interop|kill9|faults|fuzz|bench|tidy`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -9,6 +9,7 @@
 mod cluster;
 mod compat;
 mod compile;
+mod faults;
 mod fuzz;
 mod interop;
 mod kill9;
@@ -38,6 +39,8 @@ cargo xtask compat [CLIENT...] [ROUNDS] --faults
                                       producers and groups that go on while nodes are killed, held and restarted
 cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
+cargo xtask faults [ARGUMENT...]      three real nodes under load, killed, paused, cut off and restarted; histories are checked:
+                                      --seconds N, --seed S, --layout together|apart, --slack FACTOR
 cargo xtask fuzz [TARGET [SECONDS]]   one fuzz target, or all in turn
 cargo xtask bench [ARGUMENT...]       `ottla bench` against a fresh release node; without arguments every load
 
@@ -67,6 +70,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
         "compat" => &["--require-all", "--table", "--kafka", "--cluster", "--faults"],
         "interop" => &["--require-all"],
         "bench" => return bench(&arguments[1..]),
+        "faults" => return faults(&arguments[1..]),
         _ => &[],
     };
     if let Some(flag) = flags.iter().find(|flag| !known.contains(flag)) {
@@ -141,6 +145,14 @@ fn test(tally: &mut Tally) -> Result<()> {
     compat::through_faults(tally, &WITH_CLUSTER, (1, true))?;
     interop::run(tally, false)?;
     kill9::run(tally, kill9::ROUNDS)
+}
+
+/// Faults as given.
+fn faults(arguments: &[String]) -> Result<bool> {
+    let mut tally = Tally::new(true);
+    faults::run(&mut tally, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    println!("{tally}");
+    Ok(tally.is_well())
 }
 
 /// One load as given, or each of them as it is by default, one after the other on the same node.

@@ -34,7 +34,6 @@
 //! of a power loss: here they hear it at once.
 #![allow(clippy::disallowed_methods, reason = "this crate is the other world behind the fence")]
 
-mod checker;
 mod clock;
 mod disk;
 mod event_log;
@@ -49,7 +48,8 @@ mod scenario;
 mod simulation;
 mod spawn;
 
-pub use checker::{History, Promise, RecordId, Violation};
+use ottla_history as checker;
+
 pub use clock::EPOCH;
 pub use disk::DiskFaults;
 pub use event_log::EventLog;

@@ -62,7 +62,13 @@ pub enum Violation {
 impl History {
     /// Notes that a record is about to be sent, for the first time or once more.
     pub fn sending(&mut self, id: &str) {
-        *self.sent.entry(id.to_owned()).or_default() += 1;
+        let sent = self.sent.entry(id.to_owned()).or_default();
+        *sent = sent.saturating_add(1);
+    }
+
+    /// Notes that a record is sent by a client that tries again of itself, nobody knows how often.
+    pub fn sending_until_acknowledged(&mut self, id: &str) {
+        self.sent.insert(id.to_owned(), u32::MAX);
     }
 
     /// Notes that a record will surely not be stored.
