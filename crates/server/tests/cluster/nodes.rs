@@ -208,11 +208,6 @@ impl Cluster {
         self.ports[id as usize - 1][1] = free_ports(1).await[0][1];
     }
 
-    /// Where the controller of a node listens.
-    pub(crate) fn controller_port(&self, id: i32) -> u16 {
-        self.ports[id as usize - 1][1]
-    }
-
     /// The cluster that the node `id` belongs to.
     pub(crate) fn cluster_id(&self, id: i32) -> &str {
         self.nodes[id as usize - 1].as_ref().unwrap().server.cluster_id()
