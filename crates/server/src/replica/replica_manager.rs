@@ -360,6 +360,10 @@ impl ReplicaManager {
         let assigned = registration.directory(self.local);
         let is_new = self.started.load(Ordering::Relaxed);
         let offline = self.logs.offline_dirs();
+        // With all of this node's directories at work, one that is none of them was replaced: what it held is gone, the
+        // controller knows, and the leader has it (Kafka's `LogManager.getOrCreateLog`).
+        let is_gone = |dir: &Uuid| offline.is_empty() && !self.logs.online_dirs().contains(dir);
+        let assigned = assigned.filter(|dir| !is_gone(dir));
         let claimed = match (assigned, offline.first()) {
             // It may lie in the directory that nobody can look into.
             (None, Some(dir)) if !is_new && self.logs.log(name).is_none() => {

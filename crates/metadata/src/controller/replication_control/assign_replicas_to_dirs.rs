@@ -62,12 +62,19 @@ impl Controller {
         let place = partition.replicas.iter().position(|replica| *replica == broker);
         let place = place.ok_or(ErrorCode::NotLeaderOrFollower)?;
         let mut directories = partition.directories.clone();
-        match directories.get_mut(place) {
-            Some(known) if *known != dir => *known = dir,
+        let before = match directories.get_mut(place) {
+            Some(known) if *known != dir => std::mem::replace(known, dir),
             Some(_) | None => return Ok(None),
-        }
+        };
         let mut change = PartitionChangeRecord::new(topic.id, number);
-        let has_disk = self.image.broker(broker).is_some_and(|it| it.log_dirs.contains(&dir));
+        let has =
+            |dir: &Uuid| self.image.broker(broker).is_some_and(|it| it.log_dirs.contains(dir));
+        let has_disk = has(&dir);
+        if !is_reserved_directory(&before) && !has(&before) && partition.last_known_elr == [broker]
+        {
+            // The directory was replaced and the log is a new one: whoever led last does not have most any more.
+            change.last_known_elr = Some(Vec::new());
+        }
         if !has_disk && !is_reserved_directory(&dir) {
             let mut target = self.target(topic, number, partition);
             target.isr.retain(|member| *member != broker);
@@ -75,7 +82,8 @@ impl Controller {
             let may_lead = |id: BrokerId| {
                 id != broker && self.is_active(id) && self.has_disk(id, partition, &[])
             };
-            change = target.change(may_lead, |id| self.default_directory(id)).unwrap_or(change);
+            let moved = target.change(may_lead, |id| self.default_directory(id));
+            change = moved.unwrap_or(change);
         }
         change.directories = Some(directories);
         Ok(Some(change))
