@@ -83,7 +83,7 @@ use keeper::{CaughtUp, Keeper};
 use log_storage::LogStorage;
 use messages::Party;
 use observers::Observers;
-use peers::{Link, Peers, Places};
+use peers::{Link, Peers};
 use quorum_state::Owner;
 use raft_config::{CommittedLeader, MetadataRaft, Proposal, Runtime, VoterId, VoterNode};
 use raft_config::{node_id_of, voter_of};
@@ -197,12 +197,7 @@ impl MetadataQuorum {
         );
         let me = Party { node_id: options.node_id, directory_id: options.directory_id };
         let (cluster_id, limit) = (options.cluster_id, options.request_timeout);
-        let places = Places {
-            voters: options.voters.clone(),
-            servers: options.bootstrap.clone(),
-            endpoint: options.endpoint.clone(),
-        };
-        let link = Arc::new(Link::new(me, cluster_id, limit, places, transport));
+        let link = Arc::new(Link::new(me, cluster_id, limit, options.places(), transport));
         let (core, is_alone) = start_core(&env, &options, &link, &storage, state_machine).await?;
         let (announce, leader) = watch::channel(LeaderAndEpoch::default());
         let caught_up = CaughtUp::default();

@@ -179,6 +179,9 @@ fn cannot_start(error: &StartError) -> Failure {
         StartError::Metadata(_) | StartError::Registration { .. } => {
             "see what came before: OTTLA_LOG=debug ottla start …"
         }
+        StartError::TooSlow(_) => {
+            "see in the log what it waited for, or allow it more: server.max.startup.time.ms"
+        }
     };
     let why = error.to_string();
     Failure { what: "the node did not start".to_owned(), why, next: next.to_owned() }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ottla_protocol::Uuid;
 
+use super::peers::Places;
+
 /// A voter, and where its controller listener is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Voter {
@@ -97,6 +99,15 @@ pub(crate) struct QuorumOptions {
 }
 
 impl QuorumOptions {
+    /// Where voters are, before the log says so.
+    pub(super) fn places(&self) -> Places {
+        Places {
+            voters: self.voters.clone(),
+            servers: self.bootstrap.clone(),
+            endpoint: self.endpoint.clone(),
+        }
+    }
+
     /// A lone voter with Kafka's defaults. Segments are as large as the gap between snapshots, so
     /// that each snapshot frees one.
     pub(crate) fn new(node_id: i32, cluster_id: Uuid, dir: PathBuf) -> Self {
