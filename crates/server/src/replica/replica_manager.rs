@@ -13,7 +13,6 @@ use ottla_env::Env;
 use ottla_metadata::{
     ConfigResource, MetadataDelta, MetadataImage, PartitionRegistration, TopicImage,
 };
-use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{BrokerEpoch, BrokerId, TopicId, TopicPartition, TopicRef, Uuid};
 use ottla_replication::Replicas;
 use ottla_storage::{CreateLogError, Log, LogDir, LogManager};
@@ -283,10 +282,8 @@ impl ReplicaManager {
             let epoch_before = known.as_ref().map(|partition| partition.leader_epoch());
             let opened = match (known, here.missing.get(&index)) {
                 (Some(known), _) => Ok(known),
-                (None, Some(Missing::Offline)) => continue,
-                (None, Some(Missing::NotMade) | None) => {
-                    self.open(topic, index, registration, &config)
-                }
+                (None, Some(Missing::Offline)) if !self.is_replaced(registration) => continue,
+                (None, _) => self.open(topic, index, registration, &config),
             };
             let partition = match opened {
                 Ok(partition) => partition,
@@ -340,9 +337,6 @@ impl ReplicaManager {
         config: &LogConfig,
     ) -> Result<Arc<Partition>, CreateLogError> {
         let name = TopicPartition::new(Arc::clone(&topic.name), index);
-        if config.cleanup_policy.compact && index == 0 && !is_internal(&topic.name) {
-            warn!(topic = %topic.name, "cleanup.policy asks for compaction, which is not served yet: everything is kept");
-        }
         let log = self.claim_log(&name, topic.id, registration, config)?;
         let replicas = replicas_of(registration);
         Ok(Arc::new(Partition::new((name, topic.id), log, replicas, &self.context)))
@@ -357,13 +351,10 @@ impl ReplicaManager {
         config: &LogConfig,
     ) -> Result<Arc<Log>, CreateLogError> {
         let create = |dir| self.logs.create_log_in(dir, name, topic, config.clone());
-        let assigned = registration.directory(self.local);
+        let assigned =
+            registration.directory(self.local).filter(|_| !self.is_replaced(registration));
         let is_new = self.started.load(Ordering::Relaxed);
         let offline = self.logs.offline_dirs();
-        // With all of this node's directories at work, one that is none of them was replaced: what it held is gone, the
-        // controller knows, and the leader has it (Kafka's `LogManager.getOrCreateLog`).
-        let is_gone = |dir: &Uuid| offline.is_empty() && !self.logs.online_dirs().contains(dir);
-        let assigned = assigned.filter(|dir| !is_gone(dir));
         let claimed = match (assigned, offline.first()) {
             // It may lie in the directory that nobody can look into.
             (None, Some(dir)) if !is_new && self.logs.log(name).is_none() => {
@@ -383,6 +374,16 @@ impl ReplicaManager {
             }
             claimed => claimed,
         }
+    }
+
+    /// Whether the directory that held a replica was replaced: all of this node's are at work, and it is none of them. What it
+    /// held is gone, and a leader elsewhere has it (Kafka's `LogManager.getOrCreateLog`). Where nobody else leads it stays
+    /// away: an empty log would look as if nothing was lost.
+    fn is_replaced(&self, registration: &PartitionRegistration) -> bool {
+        let dir = registration.directory(self.local);
+        registration.leader.is_some_and(|leader| leader != self.local)
+            && self.logs.offline_dirs().is_empty()
+            && dir.is_some_and(|dir| !self.logs.online_dirs().contains(&dir))
     }
 
     /// What the controller does not know yet of where a log lies.

@@ -16,12 +16,20 @@ const TOPIC: &str = "orders";
 /// A cluster with the topic on all three nodes, of which two suffice.
 async fn cluster_and_topic() -> (Cluster, Admin) {
     let cluster = Cluster::start(3, "min.insync.replicas=2\n").await;
-    cluster.wait_in_service(&[1, 2, 3]).await;
-    let admin = cluster.admin().await;
-    let topic =
-        NewTopic { partitions: Some(1), replication_factor: Some(3), ..NewTopic::new(TOPIC) };
-    admin.create_topic(topic).await.unwrap();
+    let admin = topic_on(&cluster, &[1, 2, 3]).await;
     (cluster, admin)
+}
+
+async fn topic_on(cluster: &Cluster, ids: &[i32]) -> Admin {
+    cluster.wait_in_service(ids).await;
+    let admin = cluster.admin().await;
+    let topic = NewTopic {
+        partitions: Some(1),
+        replication_factor: Some(ids.len() as i16),
+        ..NewTopic::new(TOPIC)
+    };
+    admin.create_topic(topic).await.unwrap();
+    admin
 }
 
 async fn leader(admin: &Admin) -> i32 {
@@ -121,6 +129,21 @@ async fn what_was_acknowledged_survives_the_death_of_its_leader() {
     wait_in_sync(&admin, &[1, 2, 3]).await;
     sender.send(50).await;
     assert_eq!(read(&cluster, 250).await, numbers(250));
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_was_replaced_fetches_what_it_held() {
+    let mut cluster = Cluster::start_with_voters(3, 4).await;
+    let admin = topic_on(&cluster, &[1, 2, 3, 4]).await;
+    let mut sender = Sender::of(&cluster).await;
+    sender.send(100).await;
+    cluster.kill(4).await;
+    wait_in_sync(&admin, &[1, 2, 3]).await;
+    cluster.replace_disk(4);
+    cluster.start_node(4).await;
+    wait_in_sync(&admin, &[1, 2, 3, 4]).await;
+    assert_eq!(read(&cluster, 100).await, numbers(100));
     cluster.stop_all().await;
 }
 

@@ -220,6 +220,11 @@ impl Cluster {
         drop(server);
     }
 
+    /// A node that does not run has an empty disk.
+    pub(crate) fn replace_disk(&mut self, id: i32) {
+        self.dirs[id as usize - 1] = TempDir::new().unwrap();
+    }
+
     /// The node stops in order.
     pub(crate) async fn stop(&mut self, id: i32) {
         let Running { runtime, server } = self.nodes[id as usize - 1].take().unwrap();
