@@ -3,6 +3,7 @@
 
 mod commands;
 mod failure;
+mod replication_throttle;
 mod scripts;
 
 use std::process::ExitCode;

@@ -24,7 +24,8 @@ pub(crate) enum Task {
     #[command(
         long_about = "Moves every replica from a broker to the others, a few at once, and says why each goes where.\n\n\
         The broker's cluster.rebalance.weight becomes 0, so that nothing comes back: no new topic, and nothing that\n\
-        the controller moves by itself. --undo gives it its share again. Interrupted, it may be run again."
+        the controller moves by itself. --undo gives it its share again. Interrupted, it may be run again.\n\
+        Brokers copy no faster than cluster.rebalance.throttled.rate bytes per second."
     )]
     Drain {
         /// The broker.

@@ -56,7 +56,8 @@ pub(crate) enum OfCluster {
     /// Give every broker its share of replicas, leaders and bytes.
     #[command(
         long_about = "Gives every broker its share of replicas, leaders and bytes: a new one gets some, the fullest give\n\
-        some, racks are respected, as little as possible is copied. Each move says why. Interrupted, it may be run again."
+        some, racks are respected, as little as possible is copied. Each move says why. Interrupted, it may be run again.\n\
+        Brokers copy no faster than cluster.rebalance.throttled.rate bytes per second."
     )]
     Rebalance {
         /// By how many percent of its share a broker may have more or less.

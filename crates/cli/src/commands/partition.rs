@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let format = options.format;
     session::with(&options.target, async |session| match &options.task {
         Task::ElectLeaders(elect) => elect_leaders(&session, format, elect).await,
-        Task::Reassign(wanted) => reassign::begin(&session, format, wanted).await,
+        Task::Reassign(wanted) => reassign::run(&session, format, wanted).await,
         Task::Reassignments { topics } => reassign::list(&session, format, topics).await,
         Task::CancelReassignments(cancel) => reassign::cancel(&session, format, cancel).await,
         Task::MoveLog(wanted) => move_log::run(&session, format, wanted).await,

@@ -8,9 +8,7 @@ mod throttle;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ottla_client::{
-    Admin, Answers, ClientError, ConfigChange, ConfigResource, ConfigResourceType, TopicDescription,
-};
+use ottla_client::{Admin, Answers, ClientError, ConfigResourceType, TopicDescription};
 use ottla_env::Env;
 use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
 use serde_json::json;
@@ -18,6 +16,7 @@ use serde_json::json;
 use self::plan::{ANY_DIR, Plan};
 use super::options::{COMMAND_CONFIG, CONTROLLERS, Grammar, Options, SERVERS, flag, value};
 use super::{Outcome, Stop, java, joined, say, target};
+use crate::replication_throttle::{RATES, REPLICAS, unset};
 
 static GRAMMAR: Grammar = Grammar {
     about: "This tool helps to move topic partitions between replicas.",
@@ -381,27 +380,12 @@ async fn clear_throttles(admin: &Admin, plan: &Plan) -> Outcome {
     brokers.extend(plan.brokers());
     let list = joined(&brokers);
     say(format!("Clearing broker-level throttles on broker{} {list}", plural(brokers.len())))?;
-    let brokers = brokers.iter().map(BrokerId::to_string);
-    let [leaders, followers] = throttle::RATES;
+    let [leaders, followers] = RATES;
     let rates = [leaders, followers, throttle::LOG_DIRS_RATE];
-    unset(admin, ConfigResourceType::Broker, brokers, &rates).await?;
+    throttle::make(admin, &unset(ConfigResourceType::Broker, &brokers, &rates)).await?;
     let mut topics = plan.topics();
     java::order_by_hash(&mut topics, java::CAPACITY, |topic| java::hash_of(topic));
     let list = joined(&topics);
     say(format!("Clearing topic-level throttles on topic{} {list}", plural(topics.len())))?;
-    unset(admin, ConfigResourceType::Topic, topics.into_iter(), &throttle::REPLICAS).await
-}
-
-async fn unset(
-    admin: &Admin,
-    kind: ConfigResourceType,
-    names: impl Iterator<Item = impl Into<String>>,
-    keys: &[&str],
-) -> Outcome {
-    let changes = names.map(|name| {
-        let keys = keys.iter().map(|key| ((*key).to_owned(), ConfigChange::Delete)).collect();
-        (ConfigResource::new(kind, name), keys)
-    });
-    let answers = admin.incremental_alter_configs(&changes.collect(), false).await;
-    answers.and_then(target::all_done).map_err(failed)
+    throttle::make(admin, &unset(ConfigResourceType::Topic, topics, &REPLICAS)).await
 }

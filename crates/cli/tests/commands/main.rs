@@ -481,6 +481,19 @@ fn leaders_are_elected_and_replicas_reassigned() {
         assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
         assert!(stderr(&refused).contains("ottla cluster describe"), "{}", stderr(&refused));
     }
+    let throttles = || {
+        let of = |what: &str| node.ottla(&["config", "describe", what, "--search", "throttled"]);
+        let both = stdout(&of("broker/1")) + &stdout(&of("topic/orders"));
+        both.lines().filter(|line| line.contains("4321") || line.contains("0:1,1:1")).count()
+    };
+    let throttled = ["reassign", "orders", "--replicas", "1", "--throttle", "4321", "--yes"];
+    assert_eq!(code(&partition(&throttled)), 0);
+    assert_eq!(throttles(), 3, "two rates, and the leaders");
+    let verified = partition(&["reassign", "orders", "--replicas", "1", "--verify"]);
+    assert_eq!(code(&verified), 0, "{}", stderr(&verified));
+    assert_eq!(stdout(&verified).matches("completed").count(), 2, "{}", stdout(&verified));
+    assert_eq!(throttles(), 0);
+
     let listed = partition(&["reassignments"]);
     assert!(stdout(&listed).contains("no reassignment is under way"), "{}", stdout(&listed));
     assert_eq!(stdout(&partition(&["reassignments", "orders", "--format", "json"])), "");

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use clap::Args;
-use ottla_client::Answers;
+use ottla_client::{Answers, ConfigResourceType};
 use ottla_protocol::{BrokerId, TopicPartition};
 use serde_json::{Value, json};
 
 use super::super::confirm::Confirmation;
 use super::super::output::Format;
-use super::super::session::{Session, explained};
+use super::super::session::{Session, explain, explained};
 use super::super::{row, text};
 use super::Scope;
 use crate::failure::Failure;
+use crate::replication_throttle::{self, Changes, RATES, REPLICAS, unset};
 
 #[derive(Args)]
 pub(crate) struct Reassign {
@@ -24,9 +25,16 @@ pub(crate) struct Reassign {
     #[arg(long, short, required = true, value_delimiter = ',', value_name = "ID,ID",
         value_parser = clap::value_parser!(i32).range(0..))]
     replicas: Vec<i32>,
+    /// Bytes per second that each broker sends and fetches for it; --verify ends that. Without it,
+    /// cluster.rebalance.throttled.rate holds.
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(i64).range(0..))]
+    throttle: Option<i64>,
     /// Do it, and do not only show it.
     #[arg(long, short = 'y', visible_alias = "execute")]
     yes: bool,
+    /// Show how far it is, and end throttles when no reassignment is under way any more.
+    #[arg(long, conflicts_with_all = ["yes", "throttle"])]
+    verify: bool,
 }
 
 #[derive(Args)]
@@ -41,7 +49,14 @@ fn ids(brokers: &[BrokerId]) -> Vec<i32> {
     brokers.iter().map(|broker| broker.0).collect()
 }
 
-pub(super) async fn begin(session: &Session, format: Format, wanted: &Reassign) -> Result<()> {
+pub(super) async fn run(session: &Session, format: Format, wanted: &Reassign) -> Result<()> {
+    match wanted.verify {
+        true => verify(session, format, wanted).await,
+        false => begin(session, format, wanted).await,
+    }
+}
+
+async fn begin(session: &Session, format: Format, wanted: &Reassign) -> Result<()> {
     let partitions = session.chosen_partitions(&wanted.topics).await?;
     let replicas: Vec<BrokerId> = wanted.replicas.iter().copied().map(BrokerId).collect();
     check_brokers(session, &replicas).await?;
@@ -62,17 +77,68 @@ pub(super) async fn begin(session: &Session, format: Format, wanted: &Reassign) 
         })
         .collect();
     if wanted.yes {
+        if let Some(rate) = wanted.throttle {
+            let under_way = session.admin.list_reassignments(None).await.map_err(explained)?;
+            let targets = partitions.iter().map(|it| (it.clone(), replicas.clone()));
+            let moves = replication_throttle::moves(targets, &now, &under_way);
+            throttle(session, &replication_throttle::named(&moves)).await?;
+            throttle(session, &replication_throttle::limited(&moves, rate)).await?;
+        }
         let targets = partitions.iter().map(|it| (it.clone(), Some(replicas.clone()))).collect();
         let answers = session.admin.alter_reassignments(&targets).await.map_err(explained)?;
         all_done("not reassigned", answers)?;
     }
     format.rows(&columns, &rows)?;
-    match wanted.yes {
-        true => {
-            format.remark("begun; ottla partition reassignments shows those that are under way")
+    format.remark(match (wanted.yes, wanted.throttle) {
+        (true, None) => "begun; ottla partition reassignments shows those that are under way",
+        (true, Some(_)) => {
+            "begun; the same command with --verify, and without --yes and --throttle, shows how far it is, and \
+             ends the throttle when it is done"
         }
-        false => format.remark("nothing was changed; add --yes to do this"),
+        (false, _) => "nothing was changed; add --yes to do this",
+    })
+}
+
+async fn throttle(session: &Session, changes: &Changes) -> Result<()> {
+    let failed = |error| explain("the throttles are not all as they should be", &error);
+    let answers = replication_throttle::make(&session.admin, changes).await.map_err(failed)?;
+    answers.into_values().try_for_each(|answer| answer.map_err(failed))
+}
+
+/// Shows how far reassignments are. When none is under way any more, throttles are ended, as Kafka's tool does it: those of
+/// all brokers, and of these topics.
+async fn verify(session: &Session, format: Format, wanted: &Reassign) -> Result<()> {
+    let partitions = session.chosen_partitions(&wanted.topics).await?;
+    let under_way = session.admin.list_reassignments(None).await.map_err(explained)?;
+    let now = replicas_of(session, &partitions).await?;
+    let rows: Vec<Value> = now
+        .iter()
+        .map(|(partition, now)| {
+            let state = match (under_way.contains_key(partition), ids(now) == wanted.replicas) {
+                (true, _) => "in progress",
+                (false, true) => "completed",
+                (false, false) => "elsewhere",
+            };
+            row(partition, json!({ "replicas": ids(now), "state": state }))
+        })
+        .collect();
+    let columns = [
+        ("TOPIC", "topic"),
+        ("PARTITION", "partition"),
+        ("REPLICAS", "replicas"),
+        ("STATE", "state"),
+    ];
+    format.rows(&columns, &rows)?;
+    if !under_way.is_empty() {
+        let count = text::count(under_way.len() as u64, "reassignment is", "reassignments are");
+        return format.remark(&format!("{count} under way: throttles stay as they are"));
     }
+    let cluster = session.admin.describe_cluster(false).await.map_err(explained)?;
+    let brokers = cluster.brokers.iter().map(|node| node.id);
+    throttle(session, &unset(ConfigResourceType::Broker, brokers, &RATES)).await?;
+    let topics: BTreeSet<&str> = partitions.iter().map(|it| &*it.topic).collect();
+    throttle(session, &unset(ConfigResourceType::Topic, topics, &REPLICAS)).await?;
+    format.remark("no reassignment is under way: throttles are ended")
 }
 
 /// Each broker once, and such as are there.
