@@ -6,7 +6,7 @@
     bench/cluster.py partitions [COUNT [PROGRAM]]      COUNT partitions with three replicas: CPU of each idle node, and how
                                                        long the partitions of a killed broker are without a leader
 
-Defaults: 5 rounds, 10,000 partitions, target/release/ottla. The nodes run with default settings, the replication factor apart.
+Set DIR to a directory with 12 GB free for throughput. Defaults: 5 rounds, 10,000 partitions, target/release/ottla. The nodes run with default settings, the replication factor apart.
 """
 import json
 import os
@@ -123,7 +123,7 @@ def partitions(three):
     topics = {f"many-{first}": min(PARTITIONS_OF_A_TOPIC, count - first)
               for first in range(0, count, PARTITIONS_OF_A_TOPIC)}
     for topic, of_it in topics.items():
-        three.ask("topic", "create", topic, "--partitions", str(of_it))
+        three.ask("topic", "create", topic, "--if-not-exists", "--timeout", "120", "--partitions", str(of_it))
     until(lambda: is_led_without(three, topics, None), three.process)
     print(f"{count} partitions with three replicas made in {time.monotonic() - began:.1f} s", flush=True)
     settle(three)
