@@ -70,21 +70,9 @@ impl Trouble {
     }
 
     async fn commit(&mut self, fault: Fault) -> Result<()> {
+        let id = self.victim(fault).await?;
         match fault {
-            Fault::KillAny => {
-                let id = self.any();
-                self.kill(id).await
-            }
-            Fault::KillLeader => {
-                let id = self.a_leader().await?;
-                self.kill(id).await
-            }
-            Fault::KillController => {
-                let id = self.active_controller().await?;
-                self.kill(id).await
-            }
-            Fault::KillCoordinator => {
-                let id = self.coordinator().await?;
+            Fault::KillAny | Fault::KillLeader | Fault::KillController | Fault::KillCoordinator => {
                 self.kill(id).await
             }
             Fault::KillAll => {
@@ -93,39 +81,19 @@ impl Trouble {
                 }
                 self.cluster.start_all().await
             }
-            Fault::PauseLeader => {
-                let id = self.a_leader().await?;
-                self.pause(id).await
-            }
-            Fault::PauseController => {
-                let id = self.active_controller().await?;
-                self.pause(id).await
-            }
-            Fault::CutLeader => {
-                let id = self.a_leader().await?;
-                self.isolate(id, true).await
-            }
-            Fault::CutLeaderFromNodes => {
-                let id = self.a_leader().await?;
-                self.isolate(id, false).await
-            }
-            Fault::CutController => {
-                let id = self.active_controller().await?;
-                self.isolate(id, true).await
-            }
+            Fault::PauseLeader | Fault::PauseController => self.pause(id).await,
+            Fault::CutLeader | Fault::CutController => self.isolate(id, true).await,
+            Fault::CutLeaderFromNodes => self.isolate(id, false).await,
             Fault::CutOneWay => {
-                let (one, other) = self.pair();
+                let (one, other) = self.pair(id);
                 self.cut(&[(one, other)]).await
             }
             Fault::CutTwoWays => {
-                let (one, other) = self.pair();
+                let (one, other) = self.pair(id);
                 self.cut(&[(one, other), (other, one)]).await
             }
-            Fault::Delay => self.delay().await,
-            Fault::Restart => {
-                let id = self.any();
-                self.restart(id).await
-            }
+            Fault::Delay => self.delay(id).await,
+            Fault::Restart => self.restart(id).await,
             Fault::RollingRestart => {
                 for &id in self.cluster.layout.nodes() {
                     self.restart(id).await?;
@@ -133,6 +101,27 @@ impl Trouble {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// The node that a fault happens to, or begins with.
+    async fn victim(&mut self, fault: Fault) -> Result<i32> {
+        match fault {
+            Fault::KillLeader
+            | Fault::PauseLeader
+            | Fault::CutLeader
+            | Fault::CutLeaderFromNodes => self.a_leader().await,
+            Fault::KillController | Fault::PauseController | Fault::CutController => {
+                self.active_controller().await
+            }
+            Fault::KillCoordinator => self.coordinator().await,
+            Fault::KillAny
+            | Fault::KillAll
+            | Fault::CutOneWay
+            | Fault::CutTwoWays
+            | Fault::Delay
+            | Fault::Restart
+            | Fault::RollingRestart => Ok(self.any()),
         }
     }
 
@@ -190,8 +179,7 @@ impl Trouble {
         Ok(())
     }
 
-    async fn delay(&mut self) -> Result<()> {
-        let id = self.any();
+    async fn delay(&mut self, id: i32) -> Result<()> {
         let delay = Duration::from_millis(10 + self.below(200));
         let id = (Place::Node(id), self.cluster.others(id));
         let ways = id.1.iter().flat_map(|it| [(id.0, *it), (*it, id.0)]);
@@ -201,12 +189,12 @@ impl Trouble {
         Ok(())
     }
 
-    /// Two different nodes.
-    fn pair(&mut self) -> (Place, Place) {
-        let nodes = self.cluster.layout.nodes();
-        let one = self.below(nodes.len() as u64) as usize;
-        let other = (one + 1 + self.below(nodes.len() as u64 - 1) as usize) % nodes.len();
-        (Place::Node(nodes[one]), Place::Node(nodes[other]))
+    /// A node, and another.
+    fn pair(&mut self, id: i32) -> (Place, Place) {
+        let mut others = self.cluster.layout.nodes().to_vec();
+        others.retain(|other| *other != id);
+        let other = others[self.below(others.len() as u64) as usize];
+        (Place::Node(id), Place::Node(other))
     }
 
     async fn a_leader(&mut self) -> Result<i32> {

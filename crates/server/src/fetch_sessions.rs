@@ -11,8 +11,8 @@
 //! names, that grew, whose watermarks moved or that changed hands, and those of the answer before that may have more.
 //!
 //! # Invariants
-//! - At most `max.incremental.fetch.session.cache.slots` sessions; a new one never evicts a session that was used within
-//!   the last two minutes: its client is served without a session instead.
+//! - At most `max.incremental.fetch.session.cache.slots` sessions; that of a consumer never evicts one that was used within
+//!   the last two minutes: its client is served without a session instead. That of a follower takes a consumer's place.
 //! - A partition with an error, with records, or whose watermarks moved is always part of the answer.
 
 use std::collections::{BTreeMap, BTreeSet};

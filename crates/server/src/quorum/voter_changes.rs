@@ -111,7 +111,7 @@ impl VoterChanges {
         let known = self.known(id);
         if known.is_some_and(|known| known != node) {
             // It moved, or lost its disk, or a change that was given up left it behind.
-            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([id])), false).await?;
+            self.forget(id).await?;
         }
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(id, node)])), true).await
     }
