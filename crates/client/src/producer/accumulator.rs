@@ -440,7 +440,7 @@ impl Accumulator {
         let urgent = self.urgent();
         for at in self.active.clone() {
             let queue = &self.topics[at.0].queues[at.1];
-            let due = queue.due(urgent, self.config.linger);
+            let due = queue.due(urgent, &self.config);
             let Some(due) = due else { continue };
             if due > now {
                 wake_by(step, due);
@@ -524,7 +524,7 @@ impl Accumulator {
                     broker.next = *at;
                     break;
                 }
-                let due = queue.due(urgent, self.config.linger).is_some_and(|due| due <= now);
+                let due = queue.due(urgent, &self.config).is_some_and(|due| due <= now);
                 let Some(batch) = due.then(|| queue.take(self.identity.known())).flatten() else {
                     continue;
                 };

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ottla_protocol::record_batch::{NewRecord, increment_sequence};
 use ottla_protocol::{BrokerId, Monotonic, TopicPartition};
 
+use super::super::ProducerConfig;
 use super::super::batch::{Batch, Identity, Order, size_alone};
 use super::super::delivery::Outcome;
 
@@ -75,14 +75,18 @@ impl Queue {
     }
 
     /// When the first batch is to be sent; `None` if there is none, or others must come back first.
-    pub(super) fn due(&self, urgent: bool, linger: Duration) -> Option<Monotonic> {
+    pub(super) fn due(&self, urgent: bool, config: &ProducerConfig) -> Option<Monotonic> {
         let head = self.batches.front()?;
-        let behind = head.attempts > 0 && self.wire.iter().any(|sent| sent.order < head.order);
+        // One request in flight promises order without idempotence, also where the leader changes while a broker has not
+        // answered yet (Kafka's `guaranteeMessageOrder`).
+        let one_at_a_time = config.max_in_flight == 1 && !self.wire.is_empty();
+        let behind = one_at_a_time
+            || head.attempts > 0 && self.wire.iter().any(|sent| sent.order < head.order);
         if self.reset || behind {
             return None;
         }
         let at_once = urgent || head.full || head.attempts > 0 || self.batches.len() > 1;
-        let lingered = if at_once { Monotonic::default() } else { head.created + linger };
+        let lingered = if at_once { Monotonic::default() } else { head.created + config.linger };
         Some(lingered.max(self.retry_at))
     }
 

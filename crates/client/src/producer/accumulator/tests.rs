@@ -243,6 +243,28 @@ fn a_broker_that_wants_silence_is_sent_nothing_until_it_is_over() {
 }
 
 #[test]
+fn one_request_in_flight_keeps_order_when_the_leader_changes() {
+    let mut world = World::new(1);
+    let config = ProducerConfig {
+        idempotence: false,
+        max_in_flight: 1,
+        linger: Duration::ZERO,
+        ..ProducerConfig::default()
+    };
+    world.accumulator = Accumulator::new(config, 1, false);
+    let other = BrokerId(BROKER.0 + 1);
+    world.accumulator.set_topic("t", &[Some(BROKER)]);
+    for broker in [BROKER, other] {
+        world.accumulator.connected(broker);
+    }
+    world.send(0);
+    assert_eq!(world.accumulator.poll(world.now).requests.len(), 1);
+    world.accumulator.set_topic("t", &[Some(other)]);
+    world.send(2);
+    assert!(world.accumulator.poll(world.now).requests.is_empty(), "the first has no answer yet");
+}
+
+#[test]
 fn a_record_that_nobody_takes_expires() {
     let mut world = World::new(1);
     world.send(0);
