@@ -17,7 +17,7 @@ mod txn_index_check;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -63,6 +63,8 @@ pub struct Log {
     /// First offset of the oldest open transaction; `i64::MAX` if there is none.
     first_unstable_offset: AtomicI64,
     last_flush: AtomicI64,
+    /// See [`is_settled`](Self::is_settled).
+    settled: AtomicBool,
     writer: Mutex<Writer>,
     cleaning: CleaningState,
     /// Taken before `writer` by those who take both. Whoever waits for it finds its work done.

@@ -176,6 +176,11 @@ impl LogManager {
         self.logs.read().values().cloned().collect()
     }
 
+    /// The logs of which something may not be on the disk yet.
+    fn unsettled_logs(&self) -> Vec<Arc<Log>> {
+        self.logs.read().values().filter(|log| !log.is_settled()).cloned().collect()
+    }
+
     /// The logs whose topics' configuration is in force: those that may be cleaned.
     pub fn claimed_logs(&self) -> Vec<Arc<Log>> {
         let unclaimed = self.unclaimed.lock();
@@ -330,7 +335,10 @@ impl LogManager {
                 let _told = log.retain(now, expiration);
             }
         }
-        let logs = self.logs();
+        let checkpoints =
+            due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval);
+        // Now and then all: a reader who finds an index damaged leaves it to the next flush.
+        let logs = if checkpoints { self.logs() } else { self.unsettled_logs() };
         for dir in self.dirs() {
             let mut due = Due::default();
             for log in logs.iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir)) {
@@ -339,9 +347,8 @@ impl LogManager {
             let _told = dir.flush_together(&due);
         }
         // What a full disk kept from being written is written when it is next due.
-        let checkpoints =
-            due(&mut schedule.recovery_points, config.flush_offset_checkpoint_interval);
         self.make_checkpoints(&logs, checkpoints);
+        logs.iter().for_each(|log| log.settle());
         if checkpoints {
             let _told = self.dirs().try_for_each(|dir| self.forget_stale(dir));
         }

@@ -293,6 +293,7 @@ impl Log {
     fn publish(&self, active: &LogSegment, log_end: Offset, size: u64) {
         self.log_end_offset.store(log_end.0, Ordering::Release);
         active.publish(size);
+        self.unsettle();
     }
 
     fn append_info(
@@ -396,6 +397,7 @@ impl Log {
         }
         segments.push(active.clone());
         self.segments.store(Arc::new(segments));
+        self.unsettle();
         writer.active = Some(active);
         writer.roll_jitter = jitter(config.segment_jitter_ms, self.dir.random());
         writer.unsynced_names = true;

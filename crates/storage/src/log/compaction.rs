@@ -79,6 +79,7 @@ impl Log {
             let mut segments = self.segments.load().to_vec();
             segments.splice(at..at + old.len(), [cleaned.segment.clone()]);
             self.segments.store(Arc::new(segments));
+            self.unsettle();
         }
         disk.sync_dir(&self.path)?;
         Ok(true)

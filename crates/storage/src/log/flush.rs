@@ -93,6 +93,28 @@ impl Log {
         segments.last().map(|active| active.base_offset())
     }
 
+    /// Whether neither a flush nor a checkpoint had anything left to do when somebody last looked, and
+    /// nothing was written since. Costs one load: most logs of a node are at rest, and all are asked each second.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Looks whether there is anything left to do.
+    pub(crate) fn settle(&self) {
+        // Before the look, which sees all that was written by then; what is written later unsettles it again.
+        self.settled.swap(true, Ordering::AcqRel);
+        let unsynced = self.synced_end() < self.log_end_offset();
+        let unsaved = first_unsaved(sealed(&self.segments.load())).is_some();
+        if unsynced || unsaved || self.unchecked_bytes() > 0 {
+            self.unsettle();
+        }
+    }
+
+    /// For who changed what a flush or a checkpoint looks at.
+    pub(super) fn unsettle(&self) {
+        self.settled.store(false, Ordering::Release);
+    }
+
     /// Syncs the sealed segments, and takes their indexes from memory to the disk.
     pub(crate) fn flush_sealed(&self) -> Result<(), LogDirFailure> {
         let _flushing = self.flushing.lock();

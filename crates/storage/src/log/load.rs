@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -123,6 +123,7 @@ impl Log {
             checkpointed,
             first_unstable_offset: AtomicI64::new(unstable),
             last_flush: AtomicI64::new(dir.now().0),
+            settled: AtomicBool::new(false),
             writer: Mutex::new(writer),
             cleaning: CleaningState::new(options.first_dirty_offset),
             flushing: Mutex::default(),

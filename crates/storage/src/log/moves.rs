@@ -26,6 +26,7 @@ impl Log {
             // Only a name can say so.
             self.roll(&mut writer, end, &self.config.load_full())?;
             self.log_end_offset.store(end.0, Ordering::Release);
+            self.unsettle();
         }
         Ok(())
     }

@@ -161,6 +161,7 @@ impl Log {
         self.synced_end.fetch_min(log_end.0, Ordering::AcqRel);
         // No snapshot has what the log ends with now.
         self.checkpointed.offset.store(0, Ordering::Release);
+        self.unsettle();
         self.cleaning.truncated(log_end);
         writer.active = Some(active);
         writer.unsynced_names = true;

@@ -262,6 +262,39 @@ async fn housekeeping_writes_the_checkpoints_when_they_are_due() {
 }
 
 #[tokio::test]
+async fn a_log_at_rest_is_looked_after_again_once_something_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let orders = TopicPartition::new("orders", 0);
+    let manager = open(dir.path()).await;
+    let config = LogConfig { segment_bytes: 200, ..LogConfig::default() };
+    let flushing = LogConfig { flush_ms: Some(Duration::from_secs(1)), ..config.clone() };
+    let log = manager.create_log(&orders, TOPIC, flushing).unwrap();
+    let started = Env::os().clock.wall().0;
+    let mut seconds = 0;
+    let mut is_synced_up_to = |offset| {
+        // Once more: at rest nothing is done, and nothing is lost.
+        for _ in 0..2 {
+            seconds += 2;
+            manager.housekeeping(Timestamp(started + seconds * 1000));
+            assert_eq!(log.recovery_point(), Offset(offset));
+        }
+    };
+    is_synced_up_to(0);
+    append(&manager, &orders, &["a"]);
+    is_synced_up_to(1);
+    append(&manager, &orders, &["b", "c"]);
+    is_synced_up_to(3);
+    manager.truncate_to(&log, Offset(1)).unwrap();
+    append(&manager, &orders, &["d"]);
+    is_synced_up_to(2);
+    log.update_config(config);
+    append(&manager, &orders, &[&"e".repeat(100)]);
+    append(&manager, &orders, &["f"]);
+    // Without `flush.ms` only what is sealed.
+    is_synced_up_to(3);
+}
+
+#[tokio::test]
 async fn new_logs_go_where_the_fewest_are() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut both = options(dirs[0].path());
