@@ -37,6 +37,7 @@ use ottla_env::process::shutdown_signal;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::cluster::{Cluster, Layout};
+use crate::fault::Fault;
 use crate::load::{STREAMS, Shared, administrator, group, producer};
 use crate::report::Report;
 use crate::trouble::Trouble;
@@ -60,6 +61,9 @@ struct Arguments {
     /// Only this layout.
     #[arg(long)]
     layout: Option<Layout>,
+    /// Only these faults, parted by commas.
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',')]
+    only: Vec<Fault>,
     /// So many times what is promised may a fault take before that counts as a failure.
     #[arg(long, default_value_t = 1.0)]
     slack: f64,
@@ -134,6 +138,8 @@ async fn run_layout(
     let mut cluster = Cluster::new(&arguments.node, &std::path::absolute(dir)?, layout)?;
     let shared = Arc::new(Shared::new(cluster.bootstrap()));
     cluster.start_all().await?;
+    let mut trouble = Trouble::new(cluster, shared.clone(), &arguments.only, seed);
+    trouble.wait_in_service().await.context("at the start")?;
     administrator::make_streams(&shared).await.context("making topics")?;
     let mut writing = JoinSet::new();
     for stream in STREAMS {
@@ -149,7 +155,6 @@ async fn run_layout(
     for number in 0..2 {
         reading.spawn_local(group::run(shared.clone(), number));
     }
-    let mut trouble = Trouble::new(cluster, shared.clone(), seed);
     let end = Instant::now() + share;
     while Instant::now() < end {
         let record = tokio::select! {

@@ -30,18 +30,32 @@ pub(crate) struct Record {
     pub(crate) seen: Seen,
 }
 
+/// What the cluster is waited for to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    InService,
+    Whole,
+}
+
 pub(crate) struct Trouble {
     pub(crate) cluster: Cluster,
     shared: Arc<Shared>,
     rng: ChaCha8Rng,
+    /// What may come.
+    faults: Vec<Fault>,
     /// Faults that are still to come before any comes again.
     deck: Vec<Fault>,
 }
 
 impl Trouble {
-    pub(crate) fn new(cluster: Cluster, shared: Arc<Shared>, seed: u64) -> Self {
+    /// Only these `faults` come; all if there are none.
+    pub(crate) fn new(cluster: Cluster, shared: Arc<Shared>, faults: &[Fault], seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Self { cluster, shared, rng, deck: Vec::new() }
+        let faults = match faults {
+            [] => Fault::ALL.to_vec(),
+            some => some.to_vec(),
+        };
+        Self { cluster, shared, rng, faults, deck: Vec::new() }
     }
 
     /// Draws a fault, commits it, and waits until all is well again.
@@ -63,7 +77,7 @@ impl Trouble {
     /// Every fault comes before one comes again.
     fn draw(&mut self) -> Fault {
         if self.deck.is_empty() {
-            self.deck = Fault::ALL.to_vec();
+            self.deck.clone_from(&self.faults);
         }
         let at = self.below(self.deck.len() as u64) as usize;
         self.deck.swap_remove(at)
@@ -219,13 +233,22 @@ impl Trouble {
         admin(&self.shared.bootstrap).await
     }
 
+    /// Waits until all nodes are in service: only then can a topic have a replica on each.
+    pub(crate) async fn wait_in_service(&mut self) -> Result<()> {
+        self.wait_for(Wish::InService).await
+    }
+
     /// Waits until all nodes are in service and all replicas in sync.
     pub(crate) async fn wait_whole(&mut self) -> Result<()> {
+        self.wait_for(Wish::Whole).await
+    }
+
+    async fn wait_for(&mut self, wish: Wish) -> Result<()> {
         let give_up = Instant::now() + RECOVERY;
         let mut admin = None;
         loop {
             self.cluster.check_running()?;
-            let problem = match self.problem(&mut admin).await {
+            let problem = match self.problem(&mut admin, wish).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(problem)) => problem,
                 Err(error) => {
@@ -239,7 +262,7 @@ impl Trouble {
     }
 
     /// What is not as it should be.
-    async fn problem(&self, admin: &mut Option<Admin>) -> Result<Option<String>> {
+    async fn problem(&self, admin: &mut Option<Admin>, wish: Wish) -> Result<Option<String>> {
         let admin = match admin {
             Some(admin) => admin,
             None => admin.insert(self.admin().await?),
@@ -249,6 +272,9 @@ impl Trouble {
             cluster.brokers.iter().filter(|it| !it.is_fenced).map(|it| it.id.0).collect();
         if ready != self.cluster.layout.brokers() {
             return Ok(Some(format!("in service are {ready:?}")));
+        }
+        if wish == Wish::InService {
+            return Ok(None);
         }
         let topics = admin.describe_all_topics().await?;
         for stream in STREAMS {
