@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -10,7 +11,8 @@ use ottla_env::{BoxFuture, Env};
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::messages::{MetadataRequest, MetadataResponse};
 use ottla_protocol::{
-    ApiKey, BrokerId, ErrorCode, LeaderEpoch, StrBytes, TopicId, TopicPartition, TopicRef, message,
+    ApiKey, BrokerId, ErrorCode, LeaderEpoch, LeaderIdAndEpoch, NodeEndpoint, StrBytes, TopicId,
+    TopicPartition, TopicRef, message,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -22,6 +24,9 @@ pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// Who has not answered for so long may stand still, or be cut off: others are asked about it. A connection says nothing of that.
 pub(crate) const SILENCE: Duration = Duration::from_millis(500);
 
+/// How soon others are asked again about who is still silent: so much later than they do, at most, is it known who leads instead.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
+
 /// What a connection is for: answers come in the order of the requests, so one that is held back
 /// must not have others behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +37,8 @@ pub(crate) enum Purpose {
     Fetch,
     /// JoinGroup, which the broker holds back until the others have joined.
     Coordinator,
+    /// Who leads, while an answer is due that others wait behind: a leader owes it until all replicas have the records.
+    Questions,
 }
 
 /// From this version on Produce and Fetch name topics by id (KIP-516).
@@ -49,6 +56,8 @@ struct Shared {
     /// How often in a row a connection could not be made.
     failures: Mutex<BTreeMap<String, u32>>,
     metadata: Mutex<Arc<ClusterMetadata>>,
+    /// How often it was asked for.
+    questions: AtomicUsize,
     coordinators: Mutex<BTreeMap<CoordinatorKey, (BrokerId, String)>>,
 }
 
@@ -85,6 +94,7 @@ impl Client {
             connections: Mutex::default(),
             failures: Mutex::default(),
             metadata: Mutex::default(),
+            questions: AtomicUsize::new(0),
             coordinators: Mutex::default(),
         }));
         client.refresh_metadata(&[]).await?;
@@ -152,6 +162,7 @@ impl Client {
             connections: Mutex::default(),
             failures: Mutex::default(),
             metadata: Mutex::new(self.metadata()),
+            questions: AtomicUsize::new(0),
             coordinators: Mutex::default(),
         }))
     }
@@ -173,17 +184,9 @@ impl Client {
 
     /// A connection to any broker: one that is open, else the first that can be reached.
     pub async fn any_broker(&self) -> Result<Connection, ClientError> {
-        let open = |((purpose, _), it): &(&(Purpose, String), &Connection)| {
-            *purpose == Purpose::Requests && !it.is_closed()
-        };
-        if let Some((_, open)) = self.0.connections.lock().iter().find(open) {
-            return Ok(open.clone());
-        }
-        let metadata = self.metadata();
         let mut last = ClientError::refused(ErrorCode::BrokerNotAvailable);
-        let Shared { bootstrap_servers, options, .. } = &*self.0;
-        for address in to_try(&metadata.brokers, bootstrap_servers, options.rebootstrap) {
-            match self.connection_for(address, Purpose::Requests).await {
+        for Prospect { purpose, address, .. } in self.by_prospect(&[Purpose::Requests]) {
+            match self.connection_for(&address, purpose).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -191,29 +194,61 @@ impl Client {
         Err(last)
     }
 
-    /// Asks any broker, and one more after the other while all are silent. The first answer counts.
+    /// Where somebody may answer, on a connection for one of these `purposes`: first where one is open, last where all are and
+    /// have been silent.
+    fn by_prospect(&self, purposes: &[Purpose]) -> Vec<Prospect> {
+        let metadata = self.metadata();
+        let Shared { bootstrap_servers, options, .. } = &*self.0;
+        let connections = self.0.connections.lock();
+        let open = connections.iter().filter(|(_, connection)| !connection.is_closed());
+        let open: BTreeMap<_, _> = open.map(|(key, it)| (key.clone(), it.silence())).collect();
+        let connected = open.keys().filter(|(purpose, _)| purposes.contains(purpose));
+        let mut addresses: Vec<&str> = connected.map(|(_, address)| &**address).collect();
+        addresses.extend(to_try(&metadata.brokers, bootstrap_servers, options.rebootstrap));
+        let mut found: Vec<Prospect> = Vec::new();
+        for address in addresses {
+            let prospects = purposes.iter().map(|purpose| {
+                let silence = open.get(&(*purpose, address.to_owned()));
+                let hope = silence.map_or(Hope::New, |silence| Hope::of(*silence));
+                Prospect { hope, purpose: *purpose, address: address.to_owned() }
+            });
+            if !found.iter().any(|it| it.address == address) {
+                found.extend(prospects.min());
+            }
+        }
+        found.sort_by_key(|prospect| prospect.hope);
+        found
+    }
+
+    /// Asks any broker, and one more after the other while all are silent or fail. The first answer counts.
     async fn ask_someone(
         &self,
         request: &MetadataRequest,
     ) -> Result<MetadataResponse, ClientError> {
-        let known = self.metadata();
-        let mut others = known.brokers.values();
-        let mut asked: FuturesUnordered<BoxFuture<'_, _>> = FuturesUnordered::new();
-        asked.push(Box::pin(async { self.any_broker().await?.call(request).await }));
+        let ask = |Prospect { purpose, address, .. }: Prospect| -> BoxFuture<'_, _> {
+            Box::pin(
+                async move { self.connection_for(&address, purpose).await?.call(request).await },
+            )
+        };
+        // What one broker tells may be old: the next time it is another's turn.
+        let mut others = self.by_prospect(&[Purpose::Requests, Purpose::Questions]);
+        let good = others.partition_point(|prospect| prospect.hope == Hope::Open);
+        let turn = self.0.questions.fetch_add(1, Ordering::Relaxed);
+        others[..good].rotate_left(turn % good.max(1));
+        let mut others = others.into_iter();
+        let mut asked: FuturesUnordered<_> = others.next().map(ask).into_iter().collect();
+        let mut last = ClientError::refused(ErrorCode::BrokerNotAvailable);
         loop {
             tokio::select! {
                 biased;
-                Some(answer) = asked.next() => match answer {
-                    Err(_) if !asked.is_empty() => {}
-                    answer => return answer,
+                answer = asked.next() => match answer {
+                    Some(Ok(answer)) => return Ok(answer),
+                    Some(Err(error)) => last = error,
+                    None => return Err(last),
                 },
-                () = self.0.env.clock.sleep(SILENCE) => {
-                    let Some(address) = others.next() else { continue };
-                    asked.push(Box::pin(async move {
-                        self.connection_for(address, Purpose::Requests).await?.call(request).await
-                    }));
-                }
+                () = self.0.env.clock.sleep(SILENCE) => {}
             }
+            asked.extend(others.next().map(ask));
         }
     }
 
@@ -233,6 +268,22 @@ impl Client {
         if metadata.topics.contains_key(topic) {
             Arc::make_mut(&mut metadata).topics.remove(topic);
         }
+    }
+
+    /// Takes who leads a partition from a broker that does not, and where that is (KIP-951); whether it is new.
+    pub(crate) fn learn_leader(
+        &self,
+        partition: &TopicPartition,
+        told: LeaderIdAndEpoch,
+        endpoints: &[NodeEndpoint],
+    ) -> bool {
+        let mut metadata = self.0.metadata.lock();
+        let learned = metadata.told_leader(partition, told, endpoints);
+        let is_new = learned.is_some();
+        if let Some(learned) = learned {
+            *metadata = Arc::new(learned);
+        }
+        is_new
     }
 
     fn known_leader(
@@ -311,6 +362,28 @@ impl Client {
                 metadata.controller = None;
             }
         }
+    }
+}
+
+/// A connection that is there or may be made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Prospect {
+    hope: Hope,
+    purpose: Purpose,
+    address: String,
+}
+
+/// What is to be hoped of a connection; the best comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Hope {
+    Open,
+    New,
+    Silent,
+}
+
+impl Hope {
+    fn of(silence: Duration) -> Self {
+        if silence < SILENCE { Self::Open } else { Self::Silent }
     }
 }
 

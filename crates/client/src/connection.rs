@@ -18,7 +18,7 @@ use ottla_protocol::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use self::driver::{Driver, EndReason, Expected, Idle, Outgoing};
+use self::driver::{Driver, EndReason, Expected, Heard, Idle, Outgoing};
 use crate::ClientError;
 use crate::client::RETRY_BACKOFF;
 
@@ -106,6 +106,13 @@ impl Connection {
     /// Whether the connection has ended; calls on it fail.
     pub fn is_closed(&self) -> bool {
         self.channel.outgoing.is_closed()
+    }
+
+    /// For how long the broker has owed an answer and given none; zero if it owes none.
+    pub(crate) fn silence(&self) -> Duration {
+        let channel = &self.channel;
+        let owes = channel.in_flight.available_permits() < channel.options.max_in_flight.max(1);
+        if owes { channel.heard.ago() } else { Duration::ZERO }
     }
 
     /// The newest version of `api` in `client` that the broker speaks too.
@@ -254,6 +261,7 @@ struct Channel {
     in_flight: Arc<Semaphore>,
     outgoing: mpsc::Sender<Outgoing>,
     end_reason: EndReason,
+    heard: Heard,
     driver: TaskHandle,
 }
 
@@ -271,7 +279,9 @@ impl Channel {
         let max_in_flight = options.max_in_flight.max(1);
         let (outgoing, to_send) = mpsc::channel(max_in_flight);
         let end_reason = EndReason::default();
-        let driver = Driver::new(stream, to_send, max_in_flight, options.max_frame_bytes);
+        let heard = Heard::new(env.clock.clone());
+        let largest = options.max_frame_bytes;
+        let driver = Driver::new(stream, to_send, max_in_flight, largest, heard.clone());
         let in_flight = Arc::new(Semaphore::new(max_in_flight));
         let next_correlation_id = Arc::new(AtomicI32::new(0));
         let idle = Idle {
@@ -290,6 +300,7 @@ impl Channel {
             outgoing,
             driver: env.spawn("client connection", driver.run(idle, end_reason.clone())),
             end_reason,
+            heard,
         })
     }
 
@@ -384,7 +395,12 @@ impl Channel {
     }
 
     async fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, ClientError> {
-        self.in_flight.clone().acquire_owned().await.map_err(|_| self.closed())
+        let permit = self.in_flight.clone().acquire_owned().await.map_err(|_| self.closed())?;
+        if self.in_flight.available_permits() + 1 == self.options.max_in_flight.max(1) {
+            // It owed nothing until now.
+            self.heard.note();
+        }
+        Ok(permit)
     }
 
     /// Never waits: the queue has as many places as there are permits.

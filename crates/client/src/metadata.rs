@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use ottla_protocol::messages::MetadataResponse;
-use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, TopicId};
+use ottla_protocol::{
+    BrokerId, ErrorCode, LeaderEpoch, LeaderIdAndEpoch, NodeEndpoint, TopicId, TopicPartition,
+};
 
 use crate::client::endpoint;
 
@@ -86,6 +88,29 @@ impl ClusterMetadata {
             topics,
         }
     }
+
+    /// What is known once a broker has told who leads a partition in its place (KIP-951); `None` if that is not news.
+    pub(crate) fn told_leader(
+        &self,
+        partition: &TopicPartition,
+        told: LeaderIdAndEpoch,
+        endpoints: &[NodeEndpoint],
+    ) -> Option<Self> {
+        let known = self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)?;
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == told.leader_id);
+        let is_known = endpoint.is_some() || self.brokers.contains_key(&told.leader_id);
+        if told.leader_epoch <= known.leader_epoch || !is_known {
+            return None;
+        }
+        let mut learned = self.clone();
+        if let Some(NodeEndpoint { host, port, .. }) = endpoint {
+            learned.brokers.insert(told.leader_id, crate::client::endpoint(host.as_str(), *port));
+        }
+        let topic = learned.topics.get_mut(&*partition.topic)?;
+        let row = topic.partitions.get_mut(&partition.partition)?;
+        (row.leader, row.leader_epoch) = (Some(told.leader_id), told.leader_epoch);
+        Some(learned)
+    }
 }
 
 fn broker_id(id: i32) -> Option<BrokerId> {
@@ -111,6 +136,25 @@ mod tests {
             partitions: vec![partition],
         });
         message!(MetadataResponse { topics: vec![topic] })
+    }
+
+    #[test]
+    fn a_broker_that_does_not_lead_tells_who_does_and_where_but_not_of_the_past() {
+        let known = ClusterMetadata::default().updated_by(leads(1, 1, 5));
+        let partition = TopicPartition::new("orders", 0);
+        let told = |id, epoch| LeaderIdAndEpoch {
+            leader_id: BrokerId(id),
+            leader_epoch: LeaderEpoch(epoch),
+        };
+        let host = StrBytes::from("two");
+        let endpoints = [NodeEndpoint { node_id: BrokerId(2), host, port: 9092, rack: None }];
+        let learned = known.told_leader(&partition, told(2, 6), &endpoints).unwrap();
+        assert_eq!(leader(&learned), Some(BrokerId(2)));
+        assert_eq!(learned.brokers[&BrokerId(2)], "two:9092");
+        // Others have not heard of it yet.
+        assert_eq!(leader(&learned.updated_by(leads(1, 1, 5))), Some(BrokerId(2)));
+        assert!(known.told_leader(&partition, told(2, 5), &endpoints).is_none());
+        assert!(known.told_leader(&partition, told(3, 6), &endpoints).is_none(), "where is 3?");
     }
 
     fn leader(metadata: &ClusterMetadata) -> Option<BrokerId> {

@@ -45,6 +45,8 @@ use crate::voter_connections::{Known, wait_dead};
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// A timer that is this late says that the whole process stood still.
 const STOOD_STILL: Duration = Duration::from_secs(1);
+/// A session in terms of what it is cut short by.
+const SESSION_PER_HASTE: u32 = 18;
 /// No epoch in which this node is active.
 const NOT_ACTIVE: i32 = -1;
 
@@ -158,9 +160,10 @@ impl ControllerHost {
     /// Becomes the active controller in `epoch`: decides on all that was committed before it, and nothing else.
     async fn take_over(&self, epoch: i32) -> Result<(), ControllerError> {
         let now = self.env.clock.now();
-        // Voters choose another leader when the one there was has been silent for this long. If it gave the lead away instead,
-        // it will be heard in time.
-        let silent_since = now - self.config.quorum.fetch_timeout;
+        // Voters choose another leader when the one there was is silent. If it gave the lead away instead, it will be heard in
+        // time.
+        let heard = self.quorum.leader_heard();
+        let silent_since = heard.unwrap_or(now - self.config.quorum.fetch_timeout);
         let led_before = BrokerId(self.led_before.load(Ordering::Acquire));
         {
             let mut controller = self.cache.controller();
@@ -220,6 +223,7 @@ impl ControllerHost {
                 let controller = self.cache.controller();
                 (controller.next_session_end(), controller.next_task_due())
             };
+            let due = due.map(|end| end - self.haste());
             // What is due and yet cannot be done now is not tried without a pause.
             let task = task.map_or(Duration::MAX, |due| due.since(now).max(RETRY_BACKOFF));
             let wait = due.map_or(Duration::from_secs(60), |due| due.since(now).max(RETRY_BACKOFF));
@@ -240,10 +244,16 @@ impl ControllerHost {
         Ok(())
     }
 
-    /// Fences brokers whose session has ended.
+    /// So much before its session ends is a broker fenced: by its end others are to lead, and clients to know it
+    /// (`docs/adr/0012-sessions-end-early.md`).
+    fn haste(&self) -> Duration {
+        self.config.node.session_timeout / SESSION_PER_HASTE
+    }
+
+    /// Fences brokers whose session is about to end.
     async fn fence_the_silent(&self) {
         loop {
-            let now = self.env.clock.now();
+            let now = self.env.clock.now() + self.haste();
             match self.decide(|controller, _| controller.fence_stale_broker(now)).await {
                 Ok(Some(broker)) => {
                     warn!(%broker, "the broker is fenced: it was silent for its session timeout")

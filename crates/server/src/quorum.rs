@@ -72,7 +72,7 @@ use openraft::impls::ProgressResponder;
 use openraft::rt::WatchReceiver as _;
 use openraft::{Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy};
 use ottla_env::{Env, TaskHandle, timeout};
-use ottla_protocol::Uuid;
+use ottla_protocol::{Monotonic, Uuid};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -355,6 +355,11 @@ impl MetadataQuorum {
     /// Who leads. Closes when the quorum has stopped, however that came about.
     pub(crate) fn leader(&self) -> watch::Receiver<LeaderAndEpoch> {
         self.leader.clone()
+    }
+
+    /// When another voter that led last spoke to this node; `None` if none ever did.
+    pub(crate) fn leader_heard(&self) -> Option<Monotonic> {
+        self.link.leader_heard()
     }
 
     /// Waits until everything committed before the call is applied here, having made sure that

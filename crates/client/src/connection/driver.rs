@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_env::{Clock, ReadHalf, Stream, WriteHalf};
-use ottla_protocol::{ApiKey, Frame, Part, decode_response_header};
+use ottla_protocol::{ApiKey, Frame, Monotonic, Part, decode_response_header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -60,11 +60,12 @@ impl Driver {
         to_send: mpsc::Receiver<Outgoing>,
         max_in_flight: usize,
         max_frame_bytes: usize,
+        heard: Heard,
     ) -> Self {
         let (read, write) = stream.into_split();
         let (expect, expected) = mpsc::channel(max_in_flight);
         Self {
-            reader: Reader { read, buffer: BytesMut::new(), expected, max_frame_bytes },
+            reader: Reader { read, buffer: BytesMut::new(), expected, max_frame_bytes, heard },
             writer: Writer { write, to_send, expect },
         }
     }
@@ -79,6 +80,33 @@ impl Driver {
         let reason = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
         let _first_reason_counts = end.0.set(reason);
         // What waits is dropped with `self`, and its callers find the reason set.
+    }
+}
+
+/// When the other end last had no reason to speak, or spoke.
+#[derive(Clone)]
+pub(super) struct Heard {
+    clock: Arc<dyn Clock>,
+    /// Nanoseconds of the clock.
+    at: Arc<AtomicU64>,
+}
+
+impl Heard {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let heard = Self { clock, at: Arc::default() };
+        heard.note();
+        heard
+    }
+
+    pub(super) fn note(&self) {
+        let Monotonic(now) = self.clock.now();
+        self.at.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    pub(super) fn ago(&self) -> Duration {
+        let at = Monotonic(Duration::from_nanos(self.at.load(Ordering::Relaxed)));
+        self.clock.now().since(at)
     }
 }
 
@@ -185,6 +213,7 @@ struct Reader {
     buffer: BytesMut,
     expected: mpsc::Receiver<Expected>,
     max_frame_bytes: usize,
+    heard: Heard,
 }
 
 impl Reader {
@@ -203,6 +232,7 @@ impl Reader {
                 let text = format!("response {correlation_id} came instead of response {wanted}");
                 return Err(invalid(text));
             }
+            self.heard.note();
             let _caller_gave_up = expected.reply.send(body);
         }
     }

@@ -218,7 +218,12 @@ impl Accumulator {
             topic.queues.push(Queue::new(TopicPartition::new(topic.name.clone(), partition)));
         }
         for (number, queue) in topic.queues.iter_mut().enumerate() {
-            queue.leader = leaders.get(number).copied().flatten();
+            let leader = leaders.get(number).copied().flatten();
+            if leader.is_some() && leader != queue.leader {
+                // It has refused nothing yet (KIP-951).
+                queue.retry_at = Monotonic::default();
+            }
+            queue.leader = leader;
         }
         let led = topic.queues.iter().filter(|queue| queue.leader.is_some());
         topic.available = led.map(|queue| queue.partition.partition).collect();
@@ -229,6 +234,14 @@ impl Accumulator {
         let queue = self.topics.get_mut(topic).and_then(|topic| topic.queues.get_mut(number));
         if let Some(queue) = queue {
             queue.leader = Some(leader);
+            queue.retry_at = Monotonic::default();
+        }
+    }
+
+    /// Takes note that `asked` did not store what it was asked to. If another leads by now, that one is not waited for (KIP-951).
+    pub(super) fn not_led_by(&mut self, (topic, number): (usize, usize), asked: BrokerId) {
+        let queue = self.topics.get_mut(topic).and_then(|topic| topic.queues.get_mut(number));
+        if let Some(queue) = queue.filter(|queue| queue.leader.is_some_and(|it| it != asked)) {
             queue.retry_at = Monotonic::default();
         }
     }

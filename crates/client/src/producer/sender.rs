@@ -15,8 +15,8 @@ use ottla_protocol::produce::{
     TopicProduceData,
 };
 use ottla_protocol::{
-    ApiKey, BrokerId, ErrorCode, Monotonic, Offset, ProducerEpoch, ProducerId, StrBytes, Timestamp,
-    TopicRef, message,
+    ApiKey, BrokerId, ErrorCode, LeaderIdAndEpoch, Monotonic, NodeEndpoint, Offset, ProducerEpoch,
+    ProducerId, StrBytes, Timestamp, TopicRef, message,
 };
 use tokio::sync::oneshot;
 
@@ -24,7 +24,7 @@ use super::Shared;
 use super::accumulator::{Failure, Step};
 use super::batch::{Batch, Identity};
 use super::delivery::{Outcome, Stored};
-use crate::client::{FIRST_VERSION_BY_ID, SILENCE};
+use crate::client::{ASK_AGAIN, FIRST_VERSION_BY_ID, SILENCE};
 use crate::{ClientError, ClusterMetadata, Connection};
 
 pub(super) struct Sender {
@@ -53,6 +53,13 @@ struct Unanswered {
     partitions: Vec<Arc<Outcome>>,
     /// Has it wait no longer.
     give_up: oneshot::Sender<()>,
+}
+
+impl Unanswered {
+    /// When others are asked about its broker.
+    fn asks_at(&self) -> Monotonic {
+        self.since + if self.silent { ASK_AGAIN } else { SILENCE }
+    }
 }
 
 /// A request that was sent.
@@ -166,13 +173,13 @@ impl Sender {
     /// Asks who leads what a broker is silent about; answers when the next may be too silent.
     fn ask_about_the_silent(&mut self, now: Monotonic) -> Option<Monotonic> {
         for request in self.unanswered.values_mut() {
-            if now.since(request.since) >= SILENCE {
+            if request.asks_at() <= now {
                 (request.since, request.silent) = (now, true);
                 let topics = request.partitions.iter().map(|it| it.partition().topic.clone());
                 self.refresh.extend(topics);
             }
         }
-        self.unanswered.values().map(|request| request.since + SILENCE).min()
+        self.unanswered.values().map(Unanswered::asks_at).min()
     }
 
     /// Waits no longer for brokers that have lost what they were asked to store.
@@ -334,10 +341,14 @@ impl Sender {
         }
         for batch in batches {
             let (result, leader) = answers.of(&batch, &metadata);
-            let queue = batch.queue;
+            let (queue, partition) = (batch.queue, batch.outcome.partition().clone());
             accumulator.answered(now, batch, result);
-            if let Some(leader) = leader.filter(|leader| metadata.brokers.contains_key(leader)) {
-                accumulator.set_leader(queue, leader);
+            let client = &self.shared.client;
+            match leader {
+                Some(leader) if client.learn_leader(&partition, leader, answers.endpoints()) => {
+                    accumulator.set_leader(queue, leader.leader_id);
+                }
+                Some(_) | None => accumulator.not_led_by(queue, broker),
             }
         }
         accumulator.request_done(now, broker, lost);
@@ -377,9 +388,17 @@ enum Answers {
     Failed(Arc<ClientError>),
 }
 
-type Answer = (Result<Stored, Failure>, Option<BrokerId>);
+type Answer = (Result<Stored, Failure>, Option<LeaderIdAndEpoch>);
 
 impl Answers {
+    /// Where the leaders are that it tells of.
+    fn endpoints(&self) -> &[NodeEndpoint] {
+        match self {
+            Self::Said(response) => &response.node_endpoints,
+            Self::NotAsked | Self::Failed(_) => &[],
+        }
+    }
+
     fn of(&mut self, batch: &Batch, metadata: &ClusterMetadata) -> Answer {
         let failed = |error| Err(Failure { error, record_errors: Vec::new() });
         let response = match self {
@@ -405,8 +424,7 @@ impl Answers {
             let error = ClientError::Nonsense(format!("nothing about {partition}"));
             return (failed(Arc::new(error)), None);
         };
-        let leader = row.current_leader.map(|leader| leader.leader_id).filter(|id| id.0 >= 0);
-        (verdict(row), leader)
+        (verdict(row), row.current_leader)
     }
 }
 

@@ -1,5 +1,6 @@
-//! Two brokers that answer as a script says, and as one topic of one partition where it says nothing.
+//! Two brokers that answer as a script says, and as one topic of one partition where it says nothing; or do not answer at all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -41,7 +42,10 @@ struct State {
     script: Script,
     ports: Vec<u16>,
     caps: Vec<(ApiKey, i16)>,
-    pub(crate) epoch: i32,
+    leader: i32,
+    epoch: i32,
+    /// What a broker owes an answer to for good; what comes behind it on the same connection waits too.
+    owed: BTreeSet<(i32, ApiKey)>,
 }
 
 impl Brokers {
@@ -56,7 +60,8 @@ impl Brokers {
             listeners.push(env.net.listen("127.0.0.1:0", 8).await.unwrap());
         }
         let ports = listeners.iter().map(|it| it.local_addr().unwrap().port()).collect();
-        let state = State { script: Box::new(script), ports, caps: caps.to_vec(), epoch: 1 };
+        let (script, caps, owed) = (Box::new(script), caps.to_vec(), BTreeSet::new());
+        let state = State { script, ports, caps, leader: 1, epoch: 1, owed };
         let brokers = Self(Arc::new(Mutex::new(state)));
         for (mut listener, node) in listeners.into_iter().zip(1..) {
             let brokers = brokers.clone();
@@ -73,9 +78,25 @@ impl Brokers {
         format!("127.0.0.1:{}", self.0.lock().unwrap().ports[0])
     }
 
+    /// The ports of both.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.0.lock().unwrap().ports.clone()
+    }
+
     /// A new leader epoch, with the same leader.
     pub(crate) fn set_epoch(&self, epoch: i32) {
         self.0.lock().unwrap().epoch = epoch;
+    }
+
+    /// Another leader, in the next epoch.
+    pub(crate) fn set_leader(&self, leader: i32) {
+        let state = &mut *self.0.lock().unwrap();
+        (state.leader, state.epoch) = (leader, state.epoch + 1);
+    }
+
+    /// From now on `node` owes the answer to every such request.
+    pub(crate) fn owe(&self, node: i32, api: ApiKey) {
+        self.0.lock().unwrap().owed.insert((node, api));
     }
 
     async fn serve(self, mut stream: Box<dyn Stream>, node: i32) {
@@ -87,6 +108,9 @@ impl Brokers {
             let (header, body) = RequestHeader::decode(&frame.freeze()).unwrap();
             let request = Request::decode(&header, body).unwrap();
             let asked = Asked { node, version: header.api_version, request };
+            if self.0.lock().unwrap().owed.contains(&(node, header.api_key)) {
+                return std::future::pending().await;
+            }
             let answer = self.answer(&asked);
             if let Response::Fetch(fetch) = &answer
                 && fetch.topics.is_empty()
@@ -132,7 +156,7 @@ fn metadata(state: &State) -> MetadataResponse {
         message!(MetadataResponseBroker { node_id: node, host: host, port: i32::from(*port) })
     });
     let partition = message!(MetadataResponsePartition {
-        leader_id: 1,
+        leader_id: state.leader,
         leader_epoch: state.epoch,
         replica_nodes: vec![1, 2],
         isr_nodes: vec![1, 2],

@@ -1,7 +1,8 @@
-//! A consumer against brokers that are old, that move, that cut their logs, or that send it elsewhere.
+//! A consumer, and a producer, against brokers that are old, that move, that cut their logs, that send them elsewhere, or are silent.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod broker;
+mod silence;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

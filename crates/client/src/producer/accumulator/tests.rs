@@ -1,6 +1,7 @@
 //! Random histories against a broker that loses answers, refuses, and forgets nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_protocol::compression::{Compression, Compressor, Decompressor};
@@ -153,10 +154,7 @@ impl World {
                 } else {
                     log.append(&RecordBatch::parse(&bytes).unwrap())
                 };
-                let failure = |error| Failure {
-                    error: std::sync::Arc::new(error),
-                    record_errors: Vec::new(),
-                };
+                let failure = |error| Failure { error: Arc::new(error), record_errors: Vec::new() };
                 let closed =
                     || ClientError::Closed { address: "b".into(), reason: "lost".to_owned() };
                 let result = match result {
@@ -262,6 +260,40 @@ fn one_request_in_flight_keeps_order_when_the_leader_changes() {
     world.accumulator.set_topic("t", &[Some(other)]);
     world.send(2);
     assert!(world.accumulator.poll(world.now).requests.is_empty(), "the first has no answer yet");
+}
+
+#[test]
+fn a_leader_that_has_refused_nothing_is_not_waited_for() {
+    let other = BrokerId(BROKER.0 + 1);
+    let refuse = || {
+        let mut world = World::new(1);
+        world.accumulator.connected(other);
+        world.send(0);
+        world.now = world.now + Duration::from_millis(5);
+        (0..3).for_each(|_| world.step());
+        let batch = world.wire.remove(0).remove(0);
+        let error = Arc::new(ClientError::refused(ErrorCode::NotLeaderOrFollower));
+        let (queue, refused) = (batch.queue, Failure { error, record_errors: Vec::new() });
+        world.accumulator.answered(world.now, batch, Err(refused));
+        world.accumulator.request_done(world.now, BROKER, false);
+        (world, queue)
+    };
+    let sent_to = |world: &mut World| {
+        let step = world.accumulator.poll(world.now);
+        step.requests.into_iter().map(|(broker, _)| broker).collect::<Vec<_>>()
+    };
+    let (mut world, queue) = refuse();
+    world.accumulator.not_led_by(queue, BROKER);
+    world.accumulator.set_topic("t", &[Some(BROKER); 2]);
+    assert_eq!(sent_to(&mut world), [], "the one that refused is asked again later");
+    world.accumulator.set_topic("t", &[Some(other); 2]);
+    assert_eq!(sent_to(&mut world), [other]);
+    // It may be known before the answer comes.
+    let (mut world, queue) = refuse();
+    world.accumulator.topics[queue.0].queues[queue.1].leader = Some(other);
+    assert_eq!(sent_to(&mut world), []);
+    world.accumulator.not_led_by(queue, BROKER);
+    assert_eq!(sent_to(&mut world), [other]);
 }
 
 #[test]
