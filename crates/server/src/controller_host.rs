@@ -313,7 +313,9 @@ impl ControllerHost {
     async fn wait_dead(&self, broker: BrokerId) -> Option<BrokerEpoch> {
         let image = self.cache.image();
         let registered = image.broker(broker).filter(|broker| !broker.fenced)?;
-        let listener = registered.listener(&self.config.node.inter_broker_listener_name)?;
+        // A controller that is no broker need not know what the brokers' own listener is called.
+        let inter_broker = registered.listener(&self.config.node.inter_broker_listener_name);
+        let listener = inter_broker.or(registered.listeners.first())?;
         let address = format!("{}:{}", listener.host, listener.port);
         wait_dead(&self.env, &address, Known::WasThere).await;
         Some(registered.epoch)

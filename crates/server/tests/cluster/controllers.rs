@@ -94,7 +94,8 @@ async fn brokers_without_a_vote_follow_what_the_voters_decide() {
 
 #[tokio::test]
 async fn controllers_that_are_no_brokers_decide_for_those_that_are() {
-    let mut cluster = Cluster::start_apart(3).await;
+    // Silence is never what tells of a death here.
+    let mut cluster = Cluster::start_apart(3, "broker.session.timeout.ms=600000\n").await;
     let brokers = [4, 5, 6];
     let client = cluster.client_of(&brokers).await;
     let admin = ottla_client::Admin::new(client, Duration::from_secs(20));
@@ -106,6 +107,13 @@ async fn controllers_that_are_no_brokers_decide_for_those_that_are() {
     cluster.kill(active).await;
     until("a decision", async || admin.create_topic(topic("after", 3)).await.ok()).await;
     cluster.start_node(active).await;
+    cluster.kill(4).await;
+    until("the death of a broker", async || {
+        let known = admin.describe_cluster(false).await.ok()?;
+        (known.brokers.iter().map(|it| it.id.0).collect::<Vec<_>>() == [5, 6]).then_some(())
+    })
+    .await;
+    cluster.start_node(4).await;
     cluster.stop_all().await;
 }
 

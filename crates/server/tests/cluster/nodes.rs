@@ -64,9 +64,10 @@ impl Cluster {
         Self::start_with((voters, count), Vec::new(), "").await
     }
 
-    /// Starts `voters` nodes that are controllers alone, and as many more that are brokers alone.
-    pub(crate) async fn start_apart(voters: usize) -> Self {
-        let mut cluster = Self::of((voters, 2 * voters), Vec::new(), "").await;
+    /// Starts `voters` nodes that are controllers alone, and as many more that are brokers alone, whose listener has a name
+    /// that controllers are not told.
+    pub(crate) async fn start_apart(voters: usize, properties: &str) -> Self {
+        let mut cluster = Self::of((voters, 2 * voters), Vec::new(), properties).await;
         cluster.voters_alone = true;
         cluster.start_all().await;
         cluster
@@ -159,7 +160,14 @@ impl Cluster {
             }
         };
         let [broker, controller] = self.ports[id - 1];
-        let clients = format!("PLAINTEXT://127.0.0.1:{broker}");
+        let (name, named) = match self.voters_alone && id > self.voters {
+            true => (
+                "OWN",
+                "inter.broker.listener.name=OWN\nlistener.security.protocol.map=OWN:PLAINTEXT,CONTROLLER:PLAINTEXT\n",
+            ),
+            false => ("PLAINTEXT", ""),
+        };
+        let clients = format!("{name}://127.0.0.1:{broker}");
         let nodes = format!("CONTROLLER://127.0.0.1:{controller}");
         let (roles, listeners) = match (id <= self.voters, self.voters_alone) {
             (true, true) => ("controller", nodes),
@@ -178,7 +186,8 @@ impl Cluster {
             self.dirs[id - 1].path().display(),
         );
         let rack = self.racks.get(id - 1).map(|rack| format!("broker.rack={rack}\n"));
-        let texts = [base.as_str(), &self.properties, rack.as_deref().unwrap_or_default()];
+        let rack = rack.as_deref().unwrap_or_default();
+        let texts = [base.as_str(), named, &self.properties, rack];
         let (config, _) = BrokerConfig::parse(&texts, &[]).unwrap();
         config
     }
