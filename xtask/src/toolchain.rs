@@ -17,7 +17,7 @@ fn folder(name: &str) -> PathBuf {
     crate::root().join("compat").join(name)
 }
 
-fn ready(program: &Path) -> Toolchain {
+pub(crate) fn ready(program: &Path) -> Toolchain {
     Toolchain::Ready(vec![program.display().to_string()])
 }
 
@@ -132,12 +132,17 @@ pub(crate) fn python_driver(driver: &str) -> Result<Toolchain> {
 
 /// The driver in `compat/rust`, which is Ottla's own client.
 pub(crate) fn rust() -> Result<Toolchain> {
+    driven(&[rust_program("ottla-driver")?.display().to_string()])
+}
+
+/// A program in `compat/rust`.
+pub(crate) fn rust_program(name: &str) -> Result<PathBuf> {
     let status = Command::new("cargo")
         .args(["build", "--quiet", "--package", "ottla-compat"])
         .current_dir(crate::root())
         .status()?;
     ensure!(status.success(), "compat/rust does not compile");
-    driven(&[crate::root().join("target/debug/ottla-driver").display().to_string()])
+    Ok(crate::root().join("target/debug").join(name))
 }
 
 /// The driver in `compat/rdkafka`, which is a workspace of its own.

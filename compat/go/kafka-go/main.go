@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -97,6 +98,12 @@ func (c *client) Produce(
 		messages = append(messages, message)
 	}
 	err := writer.WriteMessages(ctx, messages...)
+	// It asks for the partitions before it sends, and only once: a broker that has just come back may not have heard of a
+	// new topic yet.
+	for ctx.Err() == nil && os.Getenv("BROKERS") != "" && err == error(kafka.UnknownTopicOrPartition) {
+		time.Sleep(50 * time.Millisecond)
+		err = writer.WriteMessages(ctx, messages...)
+	}
 	lock.Lock()
 	defer lock.Unlock()
 	return offsets, err

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +41,26 @@ func config() *sarama.Config {
 	config.Version = sarama.MaxVersion
 	config.Metadata.AllowAutoTopicCreation = false
 	return config
+}
+
+// A few tries are over before another leads where nodes are killed (BROKERS). The heartbeats of a member are tried without a
+// pause, and then it gives up all that it owns: a coordinator that is dead refuses at once.
+func patient(config *sarama.Config) {
+	if os.Getenv("BROKERS") != "" {
+		config.Metadata.Retry.Max, config.Producer.Retry.Max = 100, 100
+		config.Net.Proxy.Enable, config.Net.Proxy.Dialer = true, unhurried{&net.Dialer{Timeout: config.Net.DialTimeout}}
+	}
+}
+
+// Waits before it says that nobody is there.
+type unhurried struct{ *net.Dialer }
+
+func (u unhurried) Dial(network, address string) (net.Conn, error) {
+	connection, err := u.Dialer.Dial(network, address)
+	if err != nil {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return connection, err
 }
 
 // It stays with the controller that it knows, dead or alive.
@@ -85,6 +107,7 @@ func (c *client) Produce(
 	config.Producer.Return.Successes = true
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Partitioner = sarama.NewManualPartitioner
+	patient(config)
 	config.Producer.Compression = codecs[how.Codec]
 	if how.Idempotent {
 		config.Producer.Idempotent = true
@@ -208,6 +231,7 @@ func (c *client) Join(membership scenarios.Membership, listener scenarios.Listen
 	config.Consumer.Group.Heartbeat.Interval = membership.Heartbeat
 	config.Consumer.Group.InstanceId = membership.Instance
 	config.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategyOf(membership.Strategy)}
+	patient(config)
 	if membership.ClientID != "" {
 		config.ClientID = membership.ClientID
 	}

@@ -123,8 +123,7 @@ func configs(n *node) {
 	must(n.AlterConfig(n.ctx, Resource{Topic, topic}, "max.message.bytes", &small))
 	n.until("the new value to be described", func() bool { return entry("max.message.bytes").Value == "2000" })
 	equal("123456", entry("retention.ms").Value, "retention.ms, which nobody changed")
-	_, err := n.Produce(n.ctx, topic, Producing{}, []Record{{Value: bytes.Repeat([]byte("x"), 4_000)}})
-	n.refused(messageTooLarge, "a record over the topic's limit", err)
+	n.refusedRecord(topic, Producing{}, bytes.Repeat([]byte("x"), 4_000), "a record over the topic's limit")
 	must(n.AlterConfig(n.ctx, Resource{Topic, topic}, "retention.ms", nil))
 	n.until("the default to be back", func() bool { return entry("retention.ms").Value == "604800000" })
 	n.refusedChange(invalidConfig, Resource{Topic, topic}, "retention.ms", "soon")
@@ -194,8 +193,7 @@ func brokerConfigs(n *node) {
 		becomes("the broker's own value", one, key, Config{"2000", dynamicBrokerConfig, false})
 	}
 	becomes("the topic to follow", topic, ofTopic, Config{"2000", dynamicBrokerConfig, false})
-	_, err := n.Produce(n.ctx, topic.Name, Producing{}, []Record{{Value: bytes.Repeat([]byte("x"), 4_000)}})
-	n.refused(messageTooLarge, "a record over the broker's limit", err)
+	n.refusedRecord(topic.Name, Producing{}, bytes.Repeat([]byte("x"), 4_000), "a record over the broker's limit")
 	n.refusedChange(invalidRequest, broker, "log.dirs", "/tmp")
 	n.refusedChange(invalidRequest, broker, key, "many")
 

@@ -11,6 +11,9 @@ import (
 // NETWORK_EXCEPTION, OFFSET_NOT_AVAILABLE.
 var passing = []int16{14, 15, 16, 5, 6, 7, 8, 41, 13, 78}
 
+// UNKNOWN_TOPIC_OR_PARTITION of a topic that there is: another broker has heard of it already, and this one has not yet.
+var early = append([]int16{unknownTopicOrPartition}, passing...)
+
 // Refresher is a client that forgets what it knows of the cluster only if it is told to.
 type Refresher interface{ Refresh() }
 
@@ -19,6 +22,10 @@ type Refresher interface{ Refresh() }
 type persistent struct{ Client }
 
 func (p persistent) again(ctx context.Context, ask func() error) error {
+	return p.againAfter(ctx, passing, ask)
+}
+
+func (p persistent) againAfter(ctx context.Context, passing []int16, ask func() error) error {
 	for end := time.Now().Add(deadline); ; {
 		err := ask()
 		code := int16(0)
@@ -36,8 +43,17 @@ func (p persistent) again(ctx context.Context, ask func() error) error {
 }
 
 func asked[T any](ctx context.Context, p persistent, ask func() (T, error)) (T, error) {
+	return askedAfter(ctx, p, passing, ask)
+}
+
+// Of a topic that there is.
+func askedOfTopic[T any](ctx context.Context, p persistent, ask func() (T, error)) (T, error) {
+	return askedAfter(ctx, p, early, ask)
+}
+
+func askedAfter[T any](ctx context.Context, p persistent, passing []int16, ask func() (T, error)) (T, error) {
 	var value T
-	err := p.again(ctx, func() (err error) {
+	err := p.againAfter(ctx, passing, func() (err error) {
 		value, err = ask()
 		return err
 	})
@@ -49,7 +65,7 @@ func (p persistent) CreateTopic(ctx context.Context, topic string, partitions in
 }
 
 func (p persistent) CreatePartitions(ctx context.Context, topic string, total int32) error {
-	return p.again(ctx, func() error { return p.Client.CreatePartitions(ctx, topic, total) })
+	return p.againAfter(ctx, early, func() error { return p.Client.CreatePartitions(ctx, topic, total) })
 }
 
 func (p persistent) DeleteTopic(ctx context.Context, topic string) error {
@@ -57,11 +73,11 @@ func (p persistent) DeleteTopic(ctx context.Context, topic string) error {
 }
 
 func (p persistent) Offset(ctx context.Context, topic string, partition int32, at int64) (int64, error) {
-	return asked(ctx, p, func() (int64, error) { return p.Client.Offset(ctx, topic, partition, at) })
+	return askedOfTopic(ctx, p, func() (int64, error) { return p.Client.Offset(ctx, topic, partition, at) })
 }
 
 func (p persistent) DeleteRecords(ctx context.Context, topic string, partition int32, before int64) (int64, error) {
-	return asked(ctx, p, func() (int64, error) { return p.Client.DeleteRecords(ctx, topic, partition, before) })
+	return askedOfTopic(ctx, p, func() (int64, error) { return p.Client.DeleteRecords(ctx, topic, partition, before) })
 }
 
 func (p persistent) Groups(ctx context.Context) ([]string, error) {
@@ -85,11 +101,11 @@ func (p persistent) DeleteOffset(ctx context.Context, group, topic string, parti
 }
 
 func (p persistent) DescribeConfigs(ctx context.Context, of Resource) (map[string]Config, error) {
-	return asked(ctx, p, func() (map[string]Config, error) { return p.Client.DescribeConfigs(ctx, of) })
+	return askedOfTopic(ctx, p, func() (map[string]Config, error) { return p.Client.DescribeConfigs(ctx, of) })
 }
 
 func (p persistent) AlterConfig(ctx context.Context, of Resource, key string, value *string) error {
-	return p.again(ctx, func() error { return p.Client.AlterConfig(ctx, of, key, value) })
+	return p.againAfter(ctx, early, func() error { return p.Client.AlterConfig(ctx, of, key, value) })
 }
 
 func (p persistent) DescribeCluster(ctx context.Context) (Cluster, error) {

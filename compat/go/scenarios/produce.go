@@ -130,8 +130,7 @@ func recordAtSizeLimit(n *node) {
 func recordOverSizeLimit(n *node) {
 	topic := n.createTopic("record-over-size-limit", 1, nil)
 	value := valueOfSize(messageMaxBytes - overheadOfOneLargeRecord + 1)
-	_, err := n.Produce(n.ctx, topic, Producing{Large: true}, []Record{{Value: value}})
-	n.refused(messageTooLarge, "a record over the limit", err)
+	n.refusedRecord(topic, Producing{Large: true}, value, "a record over the limit")
 	n.produce(topic, Producing{}, []Record{{Value: []byte("small")}})
 	equal("small", string(n.readAll(topic, 0, 1)[0].Value), "what is left")
 }

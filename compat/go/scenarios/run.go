@@ -159,6 +159,18 @@ func (n *node) refused(code int16, what string, err error) {
 	}
 }
 
+// A record that is too large. Where a connection broke before anybody refused it, it is sent again: nobody keeps it.
+func (n *node) refusedRecord(topic string, how Producing, value []byte, what string) {
+	_, err := n.Produce(n.ctx, topic, how, []Record{{Value: value}})
+	if brokers > 1 && err != nil && n.Code(err) != messageTooLarge {
+		n.until("an answer of a broker", func() bool {
+			_, err = n.Produce(n.ctx, topic, how, []Record{{Value: value}})
+			return err == nil || n.Code(err) == messageTooLarge
+		})
+	}
+	n.refused(messageTooLarge, what, err)
+}
+
 // Asks again until the answer is yes.
 func (n *node) until(what string, holds func() bool) {
 	end := time.Now().Add(deadline)

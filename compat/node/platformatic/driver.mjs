@@ -10,6 +10,7 @@ import { bytes, chunks, drive, END, refusal, text } from '../driver.mjs'
 const SET = 0
 const DELETE = 1
 const UNKNOWN_TOPIC_OR_PARTITION = 3
+const KILLED = process.env.BROKERS > 1
 
 function codeOf(error) {
   if (error.apiCode > 0 || Number.isInteger(error.code)) {
@@ -25,14 +26,30 @@ function codeOf(error) {
 }
 
 function open(bootstrap, emit) {
-  // Where nodes are killed (BROKERS), three tries are over before another leads.
-  const retries = process.env.BROKERS > 1 ? 100 : 3
+  // Three tries are over before another leads.
+  const retries = KILLED ? 100 : 3
   const settings = { clientId: 'platformatic', bootstrapBrokers: bootstrap.split(','), retries, retryDelay: 100 }
   const admin = new Admin({ ...settings, metadataMaxAge: 0 })
 
-  function deliver(messages, { stream }, wanted = () => true) {
-    messages.on('data', message => wanted(message.partition) && emit(stream, 'record', recordOf(message)))
-    messages.on('error', error => emit(stream, 'failed', error))
+  // A stream ends for good when the broker that it fetches from is not in the metadata any more: who wants to read on
+  // begins another one. Until then the consumer knows no topic, and is assigned none.
+  async function deliver(begin, { stream }, isWanted = () => true) {
+    const reading = { closed: false, close: () => ((reading.closed = true), reading.messages.close()) }
+    async function start() {
+      reading.messages = await begin()
+      reading.messages.on('data', message => isWanted(message) && emit(stream, 'record', recordOf(message)))
+      reading.messages.on('error', error => {
+        emit(stream, 'failed', error)
+        goOn()
+      })
+    }
+    function goOn() {
+      if (KILLED && !reading.closed) {
+        setTimeout(() => reading.closed || start().catch(goOn), settings.retryDelay)
+      }
+    }
+    await start()
+    return reading
   }
 
   async function connected(ask) {
@@ -65,10 +82,15 @@ function open(bootstrap, emit) {
     // There is no reading without a group; a group of its own commits nothing.
     async read({ stream, topic, partition, from }) {
       const consumer = new Consumer({ ...settings, groupId: randomUUID(), maxWaitTime: 100, autocommit: false })
-      const offsets = [{ topic, partition, offset: BigInt(from) }]
-      const at = from >= 0 ? { mode: 'manual', offsets, fallbackMode: 'earliest' } : { mode: from === END ? 'latest' : 'earliest' }
-      deliver(await consumer.consume({ topics: [topic], ...at }), { stream }, mine => mine === partition)
-      return { close: () => consumer.close(true) }
+      let next = from
+      const begin = () => {
+        const offsets = [{ topic, partition, offset: BigInt(next) }]
+        const at = next >= 0 ? { mode: 'manual', offsets, fallbackMode: 'earliest' } : { mode: next === END ? 'latest' : 'earliest' }
+        return consumer.consume({ topics: [topic], ...at })
+      }
+      const isWanted = message => message.partition === partition && (next = Number(message.offset) + 1)
+      const reading = await deliver(begin, { stream }, isWanted)
+      return { close: () => ((reading.closed = true), consumer.close(true)) }
     },
 
     async join({ stream, topic, group, strategy, clientId, instance, session, heartbeat }) {
@@ -100,13 +122,14 @@ function open(bootstrap, emit) {
       const heard = ({ client, error }) => client === consumer && emit(stream, 'failed', error)
       consumerHeartbeatChannel.error.subscribe(heard)
       consumer.on('error', error => emit(stream, 'failed', error))
-      const messages = await consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' })
-      deliver(messages, { stream })
+      const begin = () => consumer.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest' })
+      const reading = await deliver(begin, { stream })
       async function close() {
+        reading.closed = true
         consumerHeartbeatChannel.error.unsubscribe(heard)
         if (instance) {
           // It would leave; a static member lets its session go on.
-          await messages.close()
+          await reading.close()
           consumer.memberId = null
         }
         await consumer.close(true)

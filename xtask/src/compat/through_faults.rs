@@ -1,5 +1,5 @@
 //! Producers and groups of stock clients that go on while everything that can be done to nodes from outside is done to
-//! them: `compat/java` and `compat/python`, the programs `ThroughFaults`. What was acknowledged must be there, once and in
+//! them: `compat/java`, `compat/python` and `compat/rust`, the programs `ThroughFaults`. What was acknowledged must be there, once and in
 //! order, their groups must have read it so, and they must never have been told of an error.
 
 use std::fs::File;
@@ -123,11 +123,14 @@ impl Client {
         match self.kind {
             Kind::Java(version) => Some(toolchain::java(version, "ThroughFaults")),
             Kind::Python(_) => Some(toolchain::python("python/through_faults.py")),
+            Kind::Rust => {
+                let program = toolchain::rust_program("ottla-through-faults");
+                Some(program.map(|program| toolchain::ready(&program)))
+            }
             Kind::Seeds
             | Kind::Kcat
             | Kind::Go(_)
             | Kind::PythonDriver(_)
-            | Kind::Rust
             | Kind::Rdkafka
             | Kind::Node(_) => None,
         }
