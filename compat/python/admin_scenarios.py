@@ -8,6 +8,7 @@ from client import (
     Acknowledged,
     admin_client,
     answer,
+    asked,
     check,
     consumer,
     create_topic,
@@ -86,7 +87,7 @@ def groups():
     member = consumer(group_id=group, client_id="watched", auto_offset_reset="earliest")
     member.subscribe([topic])
     take(member, 100)
-    member.commit(asynchronous=False)
+    asked(lambda: member.commit(asynchronous=False))
 
     def listed():
         return group in [listing.group_id for listing in answer(admin.list_consumer_groups()).valid]

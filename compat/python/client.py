@@ -19,6 +19,19 @@ IDEMPOTENT = {"enable.idempotence": True} if BROKERS > 1 else {}
 # And a goodbye that meets a dead coordinator is not said again: the end of the session has to do.
 SESSION = {"session.timeout.ms": 6_000} if BROKERS > 1 else {}
 
+# Answers to ask again after: the connection broke, the broker is missing from the metadata meanwhile, or it is not the one to
+# ask any more, or not yet.
+PASSING = (
+    KafkaError._TRANSPORT,
+    KafkaError._DESTROY_BROKER,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+
 # Set once, before the first scenario.
 bootstrap = ""
 
@@ -62,9 +75,7 @@ def asked(ask):
         try:
             return ask()
         except KafkaException as broken:
-            # The second when the broker is missing from the metadata meanwhile.
-            passing = (KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER)
-            if broken.args[0].code() not in passing or time.monotonic() > end:
+            if broken.args[0].code() not in PASSING or time.monotonic() > end:
                 raise
             time.sleep(POLL_SECONDS)
 
@@ -173,7 +184,8 @@ def read_all(topic, count, partition=0):
     place = TopicPartition(topic, partition, OFFSET_BEGINNING)
     reader.assign([place])
     taken = take(reader, count)
-    equal((0, count), reader.get_watermark_offsets(place, timeout=DEADLINE_SECONDS), "low and high watermark")
+    marks = asked(lambda: reader.get_watermark_offsets(place, timeout=DEADLINE_SECONDS))
+    equal((0, count), marks, "low and high watermark")
     reader.close()
     return taken
 

@@ -21,6 +21,7 @@ from client import (
     FIRST_TIMESTAMP,
     POLL_SECONDS,
     Acknowledged,
+    asked,
     check,
     consumer,
     create_topic,
@@ -179,7 +180,8 @@ def consume_from_timestamp():
     reader = consumer()
 
     def first_at(timestamp):
-        found = reader.offsets_for_times([TopicPartition(topic, 0, timestamp)], timeout=DEADLINE_SECONDS)
+        place = TopicPartition(topic, 0, timestamp)
+        found = asked(lambda: reader.offsets_for_times([place], timeout=DEADLINE_SECONDS))
         check(found[0].error is None, f"offsets_for_times: {found[0].error}")
         return found[0].offset
 
@@ -410,7 +412,8 @@ def before_restart(run):
     more(topic, 0, 100)
     reader = restart_consumer(run)
     reads(reader, 0, 100)
-    reader.commit(offsets=[TopicPartition(topic, 0, 60, metadata="half way")], asynchronous=False)
+    place = TopicPartition(topic, 0, 60, metadata="half way")
+    asked(lambda: reader.commit(offsets=[place], asynchronous=False))
     reader.close()
 
 
@@ -418,7 +421,8 @@ def after_restart(run):
     topic = f"restart-{run}"
     reader = restart_consumer(run)
     reads(reader, 60, 100)
-    committed = reader.committed([TopicPartition(topic, 0)], timeout=DEADLINE_SECONDS)[0]
+    place = TopicPartition(topic, 0)
+    committed = asked(lambda: reader.committed([place], timeout=DEADLINE_SECONDS))[0]
     equal((60, "half way"), (committed.offset, committed.metadata), "committed offset and metadata")
     reader.close()
     producer = Acknowledged()
