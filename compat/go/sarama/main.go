@@ -100,8 +100,19 @@ func encoder(bytes []byte) sarama.Encoder {
 	return sarama.ByteEncoder(bytes)
 }
 
+// Whether all of so many messages failed for that reason.
+func all(err, reason error, count int) bool {
+	var failed sarama.ProducerErrors
+	if !errors.As(err, &failed) {
+		return false
+	}
+	return len(failed) == count && !slices.ContainsFunc(failed, func(one *sarama.ProducerError) bool {
+		return !errors.Is(one.Err, reason)
+	})
+}
+
 func (c *client) Produce(
-	_ context.Context, topic string, how scenarios.Producing, records []scenarios.Record,
+	ctx context.Context, topic string, how scenarios.Producing, records []scenarios.Record,
 ) ([]int64, error) {
 	config := config()
 	config.Producer.Return.Successes = true
@@ -119,7 +130,12 @@ func (c *client) Produce(
 	if how.Large {
 		config.Producer.MaxMessageBytes = 2 << 20
 	}
-	producer, err := sarama.NewSyncProducer(c.bootstrap, config)
+	cluster, err := sarama.NewClient(c.bootstrap, config)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = cluster.Close() }()
+	producer, err := sarama.NewSyncProducerFromClient(cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +152,13 @@ func (c *client) Produce(
 		messages = append(messages, message)
 	}
 	err = producer.SendMessages(messages)
+	// None was sent: the library asked for the partitions once, and a broker that has just come back may not have heard of a
+	// new one yet.
+	for ctx.Err() == nil && os.Getenv("BROKERS") != "" && all(err, sarama.ErrInvalidPartition, len(messages)) {
+		time.Sleep(50 * time.Millisecond)
+		_ = cluster.RefreshMetadata(topic)
+		err = producer.SendMessages(messages)
+	}
 	var offsets []int64
 	for _, message := range messages {
 		offsets = append(offsets, message.Offset)
