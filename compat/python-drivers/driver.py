@@ -32,9 +32,9 @@ def refused(error):
 
 
 def code_of(error):
-    """The node's error code; what the libraries find wrong themselves has none, or a negative one."""
+    """The node's error code; what the libraries find wrong themselves has none or a negative one, the system has its own."""
     while error is not None:
-        code = getattr(error, "errno", 0)
+        code = 0 if isinstance(error, OSError) else getattr(error, "errno", 0)
         if isinstance(code, int) and code > 0:
             return code
         error = error.__cause__

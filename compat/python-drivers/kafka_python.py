@@ -4,6 +4,7 @@ import queue
 import re
 import sys
 import threading
+import time
 
 from driver import DEADLINE_SECONDS, POLL_MS, START, Teller, drive, membership, producing, sent_as
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
@@ -116,7 +117,7 @@ class Client:
             member.consumer.subscribe([topic], listener=member)
             # It joins again when it learns of partitions, and 3.0.12 drops what it is assigned then if a poll ends
             # meanwhile. So it learns of them before it joins.
-            member.consumer.partitions_for_topic(topic)
+            patiently(lambda: member.consumer.partitions_for_topic(topic))
 
         self.streams[stream] = Stream(
             stream,
@@ -225,6 +226,18 @@ class Client:
             "brokers": [broker.get("node_id", broker.get("broker_id")) for broker in cluster["brokers"]],
             "controller": cluster["controller_id"],
         }
+
+
+def patiently(ask):
+    """Asks again where the connection broke before there was an answer, or the broker could not say yet."""
+    end = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            return ask()
+        except errors.KafkaError as error:
+            if not error.retriable or time.monotonic() > end:
+                raise
+            time.sleep(POLL_MS / 1_000)
 
 
 def refuse_named(outcome):
