@@ -89,6 +89,18 @@ impl ClusterMetadata {
         }
     }
 
+    /// Whether a broker that tells of another leader is known to lead by now: it has only not heard of it yet.
+    pub(crate) fn leads_later(
+        &self,
+        partition: &TopicPartition,
+        broker: BrokerId,
+        told: LeaderIdAndEpoch,
+    ) -> bool {
+        let topic = self.topics.get(&*partition.topic);
+        let known = topic.and_then(|topic| topic.partitions.get(&partition.partition));
+        known.is_some_and(|it| it.leader == Some(broker) && it.leader_epoch > told.leader_epoch)
+    }
+
     /// What is known once a broker has told who leads a partition in its place (KIP-951); `None` if that is not news.
     pub(crate) fn told_leader(
         &self,
@@ -153,6 +165,10 @@ mod tests {
         assert_eq!(learned.brokers[&BrokerId(2)], "two:9092");
         // Others have not heard of it yet.
         assert_eq!(leader(&learned.updated_by(leads(1, 1, 5))), Some(BrokerId(2)));
+        let two = BrokerId(2);
+        assert!(learned.leads_later(&partition, two, told(1, 5)), "2 has not heard of it");
+        assert!(!learned.leads_later(&partition, BrokerId(1), told(1, 5)));
+        assert!(!learned.leads_later(&partition, two, told(3, 7)));
         assert!(known.told_leader(&partition, told(2, 5), &endpoints).is_none());
         assert!(known.told_leader(&partition, told(3, 6), &endpoints).is_none(), "where is 3?");
     }

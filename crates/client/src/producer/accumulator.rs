@@ -238,6 +238,14 @@ impl Accumulator {
         }
     }
 
+    /// Has a partition wait until then, and no longer.
+    pub(super) fn retry_at(&mut self, (topic, number): (usize, usize), at: Monotonic) {
+        let queue = self.topics.get_mut(topic).and_then(|topic| topic.queues.get_mut(number));
+        if let Some(queue) = queue {
+            queue.retry_at = at;
+        }
+    }
+
     /// Takes note that `asked` did not store what it was asked to. If another leads by now, that one is not waited for (KIP-951).
     pub(super) fn not_led_by(&mut self, (topic, number): (usize, usize), asked: BrokerId) {
         let queue = self.topics.get_mut(topic).and_then(|topic| topic.queues.get_mut(number));

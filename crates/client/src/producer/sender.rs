@@ -27,6 +27,9 @@ use super::delivery::{Outcome, Stored};
 use crate::client::{ASK_AGAIN, FIRST_VERSION_BY_ID, SILENCE};
 use crate::{ClientError, ClusterMetadata, Connection};
 
+/// After this time a broker is asked again that does not know yet that it leads: metadata reaches brokers one after the other.
+const LAG: Duration = Duration::from_millis(10);
+
 pub(super) struct Sender {
     shared: Arc<Shared>,
     connections: BTreeMap<BrokerId, Connection>,
@@ -347,6 +350,9 @@ impl Sender {
             match leader {
                 Some(leader) if client.learn_leader(&partition, leader, answers.endpoints()) => {
                     accumulator.set_leader(queue, leader.leader_id);
+                }
+                Some(leader) if client.metadata().leads_later(&partition, broker, leader) => {
+                    accumulator.retry_at(queue, now + LAG);
                 }
                 Some(_) | None => accumulator.not_led_by(queue, broker),
             }
