@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test|compat|interop|kill9|faults|fuzz|bench|tidy`.
+//! The project's own commands: `cargo xtask test|sim|compat|interop|kill9|faults|fuzz|bench|tidy`.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -16,6 +16,7 @@ mod kill9;
 mod node;
 mod program;
 mod seeds;
+mod simulation;
 mod tally;
 mod tidy;
 mod toolchain;
@@ -38,6 +39,8 @@ cargo xtask compat [CLIENT [SCENARIO]] [--table] [--kafka | --cluster] [--requir
 cargo xtask compat [CLIENT...] [ROUNDS] --faults
                                       producers and groups that go on while nodes are killed, held and restarted
 cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
+cargo xtask sim [SEEDS [FROM]]        so many seeds of the simulated cluster, fresh ones if not told from where; without
+                                      arguments what was found once, and a fixed set
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask faults [ARGUMENT...]      three real nodes under load, killed, paused, cut off and restarted; histories are checked:
                                       --seconds N, --seed S, --layout together|apart, --only FAULTS, --slack FACTOR
@@ -84,6 +87,12 @@ fn run(arguments: Vec<String>) -> Result<bool> {
         ("seeds-in-this-network", []) => return seeds::run_here(),
         ("interop", []) => interop::run(&mut tally, false)?,
         ("interop", ["scripts"]) => interop::run(&mut tally, true)?,
+        ("sim", []) => simulation::run_known(&mut tally)?,
+        ("sim", [seeds]) => simulation::run(&mut tally, seeds.parse().context("SEEDS")?, None)?,
+        ("sim", [seeds, from]) => {
+            let from = Some(from.parse().context("FROM")?);
+            simulation::run(&mut tally, seeds.parse().context("SEEDS")?, from)?;
+        }
         ("kill9", []) => kill9::run(&mut tally, kill9::ROUNDS)?,
         ("kill9", [rounds]) => kill9::run(&mut tally, rounds.parse().context("ROUNDS")?)?,
         ("fuzz", []) => fuzz::run(&mut tally, None, fuzz::SECONDS)?,
@@ -131,10 +140,15 @@ fn test(tally: &mut Tally) -> Result<()> {
     compile::check_format(tally)?;
     tidy::check(tally)?;
     compile::lint(tally)?;
-    // The link of a release keeps one core busy for minutes: the tests are compiled on the other meanwhile.
-    let release = std::thread::spawn(node::binary);
+    // The link of a release keeps one core busy for minutes, and the simulator's build does it next: the tests are compiled on
+    // the other meanwhile.
+    let builds = std::thread::spawn(|| (node::binary(), simulation::program()));
     compile::test(tally)?;
-    let Ok(release) = release.join() else { bail!("the release build panicked") };
+    let Ok((release, simulator)) = builds.join() else { bail!("a build panicked") };
+    match simulator {
+        Ok(_) => simulation::run_all(tally)?,
+        Err(error) => tally.fail("the simulator's build", &format!("{error:#}")),
+    }
     if let Err(error) = release {
         tally.fail("release build", &format!("{error:#}"));
         return Ok(());

@@ -244,9 +244,7 @@ impl MetadataQuorum {
         } else {
             quorum.find_others(&options);
         }
-        if !options.bootstrap.is_empty() {
-            quorum.run("metadata quorum joining", quorum.joining(&options).run());
-        }
+        quorum.run("metadata quorum joining", quorum.joining(&options).run());
         Ok(quorum)
     }
 
@@ -278,7 +276,7 @@ impl MetadataQuorum {
     fn joining(&self, options: &QuorumOptions) -> Joining {
         Joining {
             changes: self.changes.clone(),
-            auto_join: options.auto_join,
+            auto_join: options.auto_join && !options.bootstrap.is_empty(),
             patience: options.fetch_timeout,
         }
     }

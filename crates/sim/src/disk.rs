@@ -102,6 +102,16 @@ impl DiskDrive {
         Ok(entries.collect())
     }
 
+    /// What a file holds.
+    pub(crate) fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.file(path)?.lock().content().to_vec())
+    }
+
+    /// Takes everything away, for good.
+    pub(crate) fn empty(&self) {
+        *self.root.lock() = DirNode::default();
+    }
+
     /// Flips the bit `position` of a file at rest.
     pub(crate) fn flip_bit_at(&self, path: &Path, position: u64) -> io::Result<()> {
         self.file(path)?.lock().flip_bit(position);

@@ -1,6 +1,6 @@
 //! What happened, folded into one number.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
@@ -20,6 +20,16 @@ struct Folded {
     trace: bool,
 }
 
+/// Takes text.
+struct Hashing<'h>(&'h mut DefaultHasher);
+
+impl fmt::Write for Hashing<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
 impl EventLog {
     /// An empty log; with `trace` each event is also printed to standard error.
     pub fn new(trace: bool) -> Self {
@@ -35,16 +45,18 @@ impl EventLog {
     pub fn fold(&self, node: &str, what: fmt::Arguments<'_>, bytes: &[u8]) {
         let Some(folded) = &self.0 else { return };
         let at = turmoil::sim_elapsed().unwrap_or_default();
-        let line = format!("{:>12.6} {node} {what}", at.as_secs_f64());
         let mut folded = folded.lock();
-        folded.hasher.write(line.as_bytes());
+        folded.hasher.write_u128(at.as_nanos());
+        folded.hasher.write(node.as_bytes());
+        // Into the hasher as it is formatted: most runs print nothing.
+        let _never_fails = Hashing(&mut folded.hasher).write_fmt(what);
         folded.hasher.write(bytes);
         folded.events += 1;
         if folded.trace {
             let so_far = folded.hasher.finish();
             #[allow(clippy::print_stderr, reason = "asked for by --trace")]
             {
-                eprintln!("{line} {so_far:016x}");
+                eprintln!("{:>12.6} {node} {what} {so_far:016x}", at.as_secs_f64());
             }
         }
     }

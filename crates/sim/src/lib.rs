@@ -56,5 +56,5 @@ pub use event_log::EventLog;
 pub use node::Node;
 pub use power::Crash;
 pub use rng::SimRng;
-pub use scenario::{Outcome, Scenario, Setup};
+pub use scenario::{Outcome, Scenario, Setup, Story};
 pub use simulation::Simulation;

@@ -27,8 +27,10 @@ use crate::links::Links;
 use crate::power::Power;
 use crate::rng::SimRng;
 
-/// Most bytes that one read or write moves.
+/// Most bytes that one write moves.
 const SEGMENT: usize = 64 * 1024;
+/// Most bytes that one read moves; room for them is cleared before each, also where nothing has come.
+const WINDOW: usize = 8 * 1024;
 /// How often a read or write moves fewer bytes than it could.
 const SHORT: f64 = 0.05;
 
@@ -270,7 +272,7 @@ impl AsyncRead for SimReadHalf {
             return Poll::Ready(Ok(()));
         }
         ready!(self.net.0.links.poll_open(&self.peer, &self.net.0.node, cx));
-        let step = self.net.step(buffer.remaining());
+        let step = self.net.step(buffer.remaining().min(WINDOW));
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(step));
         let polled = match self.half.lock().as_mut() {
             Some(half) => Pin::new(half).poll_read(cx, &mut part),

@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow};
 use crate::event_log::EventLog;
 use crate::log_model::{self, Report};
 use crate::simulation::Simulation;
+pub use cluster::Story;
 
 /// A kind of run. Everything else about it follows from the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Scenario {
     Broker,
     /// Three or five nodes, and everything that can happen to them.
     Cluster,
+    /// Nodes, and what happened to them once.
+    Story(&'static Story),
 }
 
 /// What decides a run.
@@ -52,7 +55,7 @@ pub struct Outcome {
 }
 
 impl Scenario {
-    /// All of them.
+    /// All of them, but for stories.
     pub const ALL: [Self; 6] =
         [Self::Echo, Self::Libraries, Self::Log, Self::LogModel, Self::Broker, Self::Cluster];
 
@@ -65,7 +68,14 @@ impl Scenario {
             Self::LogModel => "log-model",
             Self::Broker => "broker",
             Self::Cluster => "cluster",
+            Self::Story(story) => story.name,
         }
+    }
+
+    /// What was found once, each by its name.
+    pub fn stories() -> impl Iterator<Item = Self> {
+        const STORIES: &[Story] = &Story::ALL;
+        STORIES.iter().map(Self::Story)
     }
 
     /// Runs it; an error is a broken promise.
@@ -81,7 +91,8 @@ impl Scenario {
                 Ok(Outcome { hash: changes, summary })
             }
             Self::Broker => broker::run(setup),
-            Self::Cluster => cluster::run(setup),
+            Self::Cluster => cluster::run(setup, None),
+            Self::Story(story) => cluster::run(setup, Some(story)),
         }
     }
 }
@@ -90,8 +101,9 @@ impl FromStr for Scenario {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|scenario| scenario.name() == name).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.into_iter().map(Self::name).collect();
+        let all = || Self::ALL.into_iter().chain(Self::stories());
+        all().find(|scenario| scenario.name() == name).ok_or_else(|| {
+            let known: Vec<_> = all().map(Self::name).collect();
             anyhow!("no scenario {name}; there are: {}", known.join(", "))
         })
     }

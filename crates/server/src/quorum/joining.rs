@@ -2,6 +2,9 @@
 //! part in it (KIP-853): it forms one with the others that are new, or follows the one that is there, votes
 //! if it may give itself a vote (KIP-1186), and says so when it is reached elsewhere.
 //!
+//! With `controller.quorum.voters` in their place it does one thing only: a node that had a part in the quorum and hears nothing
+//! of it any more asks to be replicated to. It may have lost its vote, of which nobody tells it.
+//!
 //! Whoever leads forgets those that only follow and have been silent for long: a controller that was taken
 //! away for good is not tried for ever.
 
@@ -88,7 +91,9 @@ impl Joining {
         let known = me.and_then(|me| membership.get_node(&me));
         let is_known = known.is_some_and(|known| {
             let endpoint = changes.link.endpoint();
-            let is_here = |at: &Voter| (&at.host, at.port) == (&known.host, known.port);
+            let is_here = |at: &Voter| {
+                changes.link.is_static() || (&at.host, at.port) == (&known.host, known.port)
+            };
             known.directory_id == changes.link.me.directory_id && endpoint.is_none_or(is_here)
         });
         let votes = membership.voter_ids().any(|voter| Some(voter) == me);
@@ -114,6 +119,10 @@ impl Joining {
     async fn round(&self) -> io::Result<bool> {
         let Self { changes, .. } = self;
         if matches!(changes.core.is_initialized().await, Ok(false)) {
+            if changes.link.is_static() {
+                // `formation` sees to it, or it waits until it is added.
+                return Ok(false);
+            }
             match try_form(&changes.core, &changes.link).await {
                 Ok(()) => return Ok(true),
                 Err(Obstacle::Settled(why)) => {

@@ -101,10 +101,11 @@ pub(crate) struct QuorumOptions {
 impl QuorumOptions {
     /// Where voters are, before the log says so.
     pub(super) fn places(&self) -> Places {
+        let configured = self.voters.iter().find(|voter| voter.node_id == self.node_id);
         Places {
             voters: self.voters.clone(),
             servers: self.bootstrap.clone(),
-            endpoint: self.endpoint.clone(),
+            endpoint: configured.or(self.endpoint.as_ref()).cloned(),
         }
     }
 

@@ -114,6 +114,11 @@ impl Link {
         &self.servers
     }
 
+    /// Whether `controller.quorum.voters` says where voters are.
+    pub(super) fn is_static(&self) -> bool {
+        self.servers.is_empty()
+    }
+
     /// Where this node is reached, if it can tell.
     pub(super) fn endpoint(&self) -> Option<&Voter> {
         self.endpoint.as_ref()

@@ -1,8 +1,8 @@
 //! Adding, moving and removing voters while the quorum runs (KIP-853), one at a time.
 //!
 //! A node first follows, as a learner, and votes once it has the log. Where controllers find the quorum
-//! by `controller.quorum.bootstrap.servers` those without a vote follow, too: they ask for it
-//! ([`VoterChanges::join`]).
+//! by `controller.quorum.bootstrap.servers` those without a vote follow, too, and so does everywhere who has lost its
+//! vote: they ask for it ([`VoterChanges::join`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,7 +63,10 @@ impl VoterChanges {
         let voter = Voter { node_id, ..join.endpoint.clone() };
         let known = self.known(id);
         let is_known = known.as_ref() == Some(&node_at(&voter, directory_id));
-        if is_known && (self.votes(id) || !join.wants_vote) {
+        let stays = |known: &VoterNode| {
+            self.link.is_static() && self.votes(id) && !differ(known.directory_id, directory_id)
+        };
+        if is_known && (self.votes(id) || !join.wants_vote) || known.as_ref().is_some_and(stays) {
             return Ok(());
         }
         let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };

@@ -6,11 +6,13 @@
 //! `log.flush.interval.messages=1`, however many do. Processes may die all at once in any case.
 
 mod churn;
+mod story;
 mod trouble;
+mod voters;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,15 +21,19 @@ use ottla_config::BrokerConfig;
 use ottla_env::Env;
 use ottla_server::Server;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-use super::workload::{Load, Shared, commit, consume, members, produce, producer_name, watch};
+use super::workload::{
+    Load, Shared, commit, consume, members, produce, producer_name, recreate, trim, watch,
+};
 use super::{Outcome, Setup};
 use crate::checker::Promise;
 use crate::event_log::EventLog;
 use crate::node::Node;
 use crate::rng::SimRng;
 use crate::simulation::Simulation;
-use trouble::Trouble;
+pub use story::Story;
+use trouble::{Fault, Trouble};
 
 const DATA: &str = "/data";
 /// How far time moves on at once: coarse, since there are many machines.
@@ -35,7 +41,7 @@ const STEP: Duration = Duration::from_millis(5);
 /// Of its virtual time a run takes no more.
 const LONGEST: Duration = Duration::from_secs(900);
 /// When nothing goes wrong any more, everything must be well within this time: two of the longest
-/// timeouts that the configuration below has, one after the other, and the work itself.
+/// timeouts that nodes and clients have, one after the other, and the work itself.
 const RECOVERY: Duration = Duration::from_secs(120);
 
 /// What a seed decides beyond the order of things.
@@ -55,6 +61,15 @@ struct Plan {
     padding: u64,
     /// Whether an administrator is at work.
     churn: bool,
+    /// Whether he takes votes away and gives them back; else disks are replaced at times. With both,
+    /// a quorum could be told to do with a voter that has lost its disk.
+    retires_voters: bool,
+    /// Whether records in front are deleted.
+    trims: bool,
+    /// Whether a topic is deleted and made again under its name.
+    recreates: bool,
+    /// What goes wrong, if it is not drawn.
+    script: &'static [Fault],
     /// How often something goes wrong.
     faults: u64,
 }
@@ -64,13 +79,17 @@ impl Plan {
         Self {
             nodes: if rng.chance(0.25) { 5 } else { 3 },
             flush: rng.chance(0.3),
-            lag_ms: 2000 + rng.below(8000),
-            session_ms: 3000 + rng.below(6000),
+            lag_ms: 500 + rng.below(2500),
+            session_ms: 1000 + rng.below(3000),
             partitions: 1 + rng.below(3),
             producers: 1 + rng.below(2),
             members: 1 + rng.below(2),
             padding: if rng.chance(0.2) { 20_000 } else { 0 },
             churn: rng.chance(0.6),
+            retires_voters: rng.chance(0.4),
+            trims: rng.chance(0.3),
+            recreates: rng.chance(0.3),
+            script: &[],
             faults: 1 + rng.below(5),
         }
     }
@@ -105,7 +124,10 @@ impl Plan {
             group.min.session.timeout.ms=1000
             replica.lag.time.max.ms={lag}
             broker.session.timeout.ms={session}
-            broker.heartbeat.interval.ms=500
+            broker.heartbeat.interval.ms=250
+            controller.quorum.election.timeout.ms=500
+            controller.quorum.fetch.timeout.ms=1000
+            controller.quorum.request.timeout.ms=1000
             {flush}
             ",
             name = Self::name(id),
@@ -132,12 +154,18 @@ struct Health {
     whole_at: Cell<Option<Duration>>,
     /// What he saw last.
     seen: RefCell<String>,
+    /// Who matters most, as far as he knows: the active controller, and leaders of partitions.
+    leaders: RefCell<Vec<i32>>,
 }
 
-pub(super) fn run(setup: Setup) -> Result<Outcome> {
+/// Runs a seed, or what once happened with it.
+pub(super) fn run(setup: Setup, story: Option<&Story>) -> Result<Outcome> {
     let log = EventLog::new(setup.trace);
     let mut world = Simulation::in_steps(STEP, setup.seed, LONGEST, log);
-    let plan = Plan::draw(&world.rng);
+    let mut plan = Plan::draw(&world.rng);
+    if let Some(story) = story {
+        story.set(&mut plan);
+    }
     let machines =
         (1..=plan.nodes).map(|id| machine(&mut world, &plan, id)).collect::<Result<Vec<_>>>()?;
     let load = Load {
@@ -151,8 +179,9 @@ pub(super) fn run(setup: Setup) -> Result<Outcome> {
     };
     let shared = Rc::new(Shared::new(load, || 0));
     let health = Rc::new(Health::default());
-    let clients = add_clients(&mut world, &plan, &shared, &health);
-    let mut trouble = Trouble::new(&plan, machines, clients, health.clone());
+    let nodes = machines.iter().map(|machine| machine.node.clone()).collect();
+    let clients = add_clients(&mut world, &plan, &shared, (&health, nodes));
+    let mut trouble = Trouble::new(&plan, (machines, clients), health.clone());
     let outcome = trouble
         .run(&mut world)
         .and_then(|()| {
@@ -171,7 +200,9 @@ pub(super) fn run(setup: Setup) -> Result<Outcome> {
         })
         .with_context(|| format!("{plan:?}, {}", trouble.told()));
     outcome?;
-    let summary = format!("acknowledged {} records over {}", shared.acknowledged(), trouble.told());
+    shared.count("acknowledged", shared.acknowledged() as u64);
+    shared.count("seconds", world.elapsed().as_secs());
+    let summary = format!("{}; {} {}", trouble.told(), trouble.counted(), shared.counted());
     Ok(Outcome { hash: world.hash(), summary })
 }
 
@@ -221,50 +252,81 @@ async fn serve(env: Env, properties: String, stop: Rc<Notify>, node: Option<Node
     std::future::pending().await
 }
 
-/// Adds whoever talks to the cluster, and answers their names.
+/// Adds whoever talks to the cluster, on two machines, and answers the names of these.
 fn add_clients(
     world: &mut Simulation,
     plan: &Plan,
     shared: &Rc<Shared>,
-    health: &Rc<Health>,
+    (health, machines): (&Rc<Health>, Vec<Node>),
 ) -> Vec<String> {
-    let mut names = BTreeSet::new();
-    let mut add = |name: String, run: Box<dyn FnOnce(Env, Node, Rc<Shared>) -> Running>| {
-        let shared = shared.clone();
-        shared.busy.borrow_mut().insert(name.clone());
-        names.insert(name.clone());
-        world.client(&name.clone(), move |env, node| async move {
-            run(env, node, shared.clone()).await?;
-            shared.busy.borrow_mut().remove(&name);
-            Ok(())
-        });
-    };
+    let mut writers = Programs::default();
     for number in 0..plan.producers {
-        add(
-            producer_name(number),
-            Box::new(|env, node, shared| Box::pin(produce::run(env, node, shared))),
-        );
+        writers.add(producer_name(number), produce::run);
     }
-    add("consumer".into(), Box::new(|env, node, shared| Box::pin(consume::run(env, node, shared))));
-    add("committer".into(), Box::new(|env, node, shared| Box::pin(commit::run(env, node, shared))));
-    add("watcher".into(), Box::new(|env, node, shared| Box::pin(watch::run(env, node, shared))));
+    writers.add("committer".to_owned(), commit::run);
+    if plan.trims {
+        writers.add("trimmer".to_owned(), trim::run);
+    }
+    let mut readers = Programs::default();
+    readers.add("consumer".to_owned(), consume::run);
+    readers.add("watcher".to_owned(), watch::run);
     let group = Rc::new(members::Group::default());
     for number in 0..plan.members {
         let group = group.clone();
-        add(
-            format!("member-{number}"),
-            Box::new(|env, node, shared| Box::pin(members::run(env, node, shared, group))),
-        );
+        readers.add(format!("member-{number}"), |env, node, shared| {
+            members::run(env, node, shared, group)
+        });
     }
-    let (churning, health, nodes) = (plan.churn, health.clone(), plan.nodes);
-    add(
-        "administrator".into(),
-        Box::new(move |env, node, shared| {
-            Box::pin(churn::run(env, node, shared, (health, nodes, churning)))
-        }),
-    );
-    names.into_iter().collect()
+    if plan.recreates {
+        readers.add("recreator".to_owned(), recreate::run);
+    }
+    let task = churn::Task { health: health.clone(), machines, plan: plan.clone() };
+    readers
+        .add("administrator".to_owned(), |env, node, shared| churn::run(env, node, shared, task));
+    let add = |(name, programs): (&str, Programs)| {
+        programs.start(world, name, shared);
+        name.to_owned()
+    };
+    [("writers", writers), ("readers", readers)].map(add).into()
 }
 
 /// A client at work.
-type Running = std::pin::Pin<Box<dyn Future<Output = Result<()>>>>;
+type Running = Pin<Box<dyn Future<Output = Result<()>>>>;
+/// A client that has not begun.
+type Program = Box<dyn FnOnce(Env, Node, Rc<Shared>) -> Running>;
+
+/// The clients of one machine, by name.
+#[derive(Default)]
+struct Programs(Vec<(String, Program)>);
+
+impl Programs {
+    fn add<R: Future<Output = Result<()>> + 'static>(
+        &mut self,
+        name: String,
+        run: impl FnOnce(Env, Node, Rc<Shared>) -> R + 'static,
+    ) {
+        self.0.push((name, Box::new(|env, node, shared| Box::pin(run(env, node, shared)))));
+    }
+
+    /// Runs them on a machine of their own, until each has come to its end or one has not.
+    fn start(self, world: &mut Simulation, machine: &str, shared: &Rc<Shared>) {
+        shared.busy.borrow_mut().extend(self.0.iter().map(|(name, _)| name.clone()));
+        let shared = shared.clone();
+        world.client(machine, |env, node| async move {
+            let mut running = JoinSet::new();
+            for (name, program) in self.0 {
+                let (shared, node) = (shared.clone(), node.program(&name));
+                let run = program(env.clone(), node, shared.clone());
+                running.spawn_local(async move {
+                    run.await.with_context(|| name.clone())?;
+                    shared.busy.borrow_mut().remove(&name);
+                    anyhow::Ok(())
+                });
+            }
+            while let Some(ended) = running.join_next().await {
+                ended??;
+            }
+            Ok(())
+        });
+    }
+}

@@ -76,11 +76,34 @@ fn a_leader_that_is_removed_leads_until_that_is_committed() {
     let next = cluster.leader().unwrap();
     assert!(!voter_ids(&cluster, next).contains(&leader));
     cluster.propose(next, "second").unwrap();
-    let left: Vec<_> = [1, 2, 3].into_iter().filter(|id| *id != leader).collect();
-    cluster.wait_until_applied(&left, &[record("first"), record("second")]);
-    // It may come back.
-    cluster.add(next, leader, 1).unwrap();
+    // It goes on as a follower, and may come back once that is written.
     cluster.wait_until_applied(&[1, 2, 3], &[record("first"), record("second")]);
+    let mut added = Err(ChangeVotersError::InProgress);
+    while added == Err(ChangeVotersError::InProgress) {
+        added = cluster.add(next, leader, 1);
+    }
+    added.unwrap();
+    cluster.wait_until_applied(&[1, 2, 3], &[record("first"), record("second")]);
+}
+
+/// Nobody tells it, and `controller.quorum.voters` names it for ever.
+#[test]
+fn a_voter_that_is_removed_goes_on_following() {
+    let (mut cluster, leader) = three_and_one(37);
+    let removed = *FOUR.iter().find(|id| **id != leader).unwrap();
+    cluster.remove(leader, removed, 1).unwrap();
+    let left: Vec<_> = [1, 2, 3].into_iter().filter(|id| *id != removed).collect();
+    cluster.propose(leader, "second").unwrap();
+    cluster.wait_until_applied(&[1, 2, 3], &[record("first"), record("second")]);
+    assert_eq!(voter_ids(&cluster, leader), left);
+    cluster.wait("it to know who leads", Duration::from_secs(5), |cluster| {
+        cluster.leaders()[&removed].leader == Some(leader)
+    });
+    cluster.kill(removed, Crash::PowerLoss);
+    cluster.propose(leader, "third").unwrap();
+    cluster.revive(removed);
+    cluster.wait_until_applied(&[1, 2, 3], &[record("first"), record("second"), record("third")]);
+    assert_eq!((voter_ids(&cluster, leader), cluster.leader()), (left, Some(leader)));
 }
 
 #[test]

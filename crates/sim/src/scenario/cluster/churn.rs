@@ -13,7 +13,8 @@ use ottla_client::{
 use ottla_env::Env;
 use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
 
-use super::Health;
+use super::voters::Voters;
+use super::{Health, Plan};
 use crate::node::Node;
 use crate::rng::SimRng;
 use crate::scenario::workload::{BACKOFF, Shared, TOPIC, connect};
@@ -30,38 +31,45 @@ enum Known {
     Unknown,
 }
 
+/// What an administrator has to do with.
+pub(super) struct Task {
+    pub(super) health: Rc<Health>,
+    /// By id, from 1.
+    pub(super) machines: Vec<Node>,
+    pub(super) plan: Plan,
+}
+
 struct Administrator {
     env: Env,
     node: Node,
     admin: Admin,
     shared: Rc<Shared>,
     health: Rc<Health>,
-    nodes: u64,
+    plan: Plan,
     rng: SimRng,
     topics: BTreeMap<String, Known>,
+    voters: Voters,
 }
 
 /// Works until nothing goes wrong any more; then everything must be as it was told, and well.
-pub(super) async fn run(
-    env: Env,
-    node: Node,
-    shared: Rc<Shared>,
-    (health, nodes, churning): (Rc<Health>, u64, bool),
-) -> Result<()> {
-    let rng = SimRng::new(env.rng.next_u64(), "workload");
-    let admin = Admin::new(connect(&env, &shared).await, Duration::from_secs(5));
-    let topics = BTreeMap::new();
-    let mut it = Administrator { env, node, admin, shared, health, nodes, rng, topics };
+pub(super) async fn run(env: Env, node: Node, shared: Rc<Shared>, task: Task) -> Result<()> {
+    let Task { health, machines, plan } = task;
+    let rng = SimRng::new(env.rng.next_u64(), "administrator");
+    let admin = Admin::new(connect(&env, &shared).await, Duration::from_secs(3));
+    let (topics, voters) = (BTreeMap::new(), Voters::new(machines));
+    let mut it = Administrator { env, node, admin, shared, health, plan, rng, topics, voters };
     while it.shared.producing.get() > 0 {
-        if churning && it.shared.topic_made.get() && it.rng.chance(0.5) {
+        if it.plan.churn && it.shared.topic_made.get() && it.rng.chance(0.5) {
             it.change().await;
         }
         it.look().await;
         it.env.clock.sleep(Duration::from_millis(200 + it.rng.below(1000))).await;
     }
+    it.voters.all_shall_vote();
     while !it.look().await {
         it.env.clock.sleep(BACKOFF).await;
     }
+    it.count_elections().await;
     Ok(())
 }
 
@@ -93,6 +101,20 @@ impl Administrator {
                 (Known::There, true) | (Known::Gone, false) | (Known::Unknown, _) => {}
             }
         }
+        let mut leaders: Vec<_> = described
+            .values()
+            .flat_map(|topic| topic.partitions.values())
+            .filter_map(|partition| Some(partition.leader?.0))
+            .collect();
+        match self.voters.mend(&self.admin).await {
+            Ok(look) => {
+                leaders.push(look.leader);
+                ill.extend(look.ill);
+                look.changed.into_iter().for_each(|what| self.shared.count(what, 1));
+            }
+            Err(error) => ill.push(format!("voters: {error}")),
+        }
+        self.health.leaders.replace(leaders);
         if ill.is_empty() && described.contains_key(TOPIC) {
             self.health.whole_at.set(Some(began));
             self.tell("well".to_owned());
@@ -108,16 +130,35 @@ impl Administrator {
     }
 
     async fn change(&mut self) {
-        let outcome = match self.rng.below(8) {
-            0 | 1 => self.create().await,
-            2 => self.delete().await,
-            3 => self.add_partitions().await,
-            4 => self.configure().await,
-            5 | 6 => self.reassign().await,
-            _ => self.elect().await,
+        let (what, outcome) = match self.rng.below(9) {
+            0 | 1 => ("topics-created", self.create().await),
+            2 => ("topics-deleted", self.delete().await),
+            3 => ("partitions-added", self.add_partitions().await),
+            4 => ("configs-changed", self.configure().await),
+            5 | 6 => ("reassignments", self.reassign().await),
+            7 if self.plan.retires_voters => {
+                ("votes-taken", self.voters.retire(&self.admin, &self.rng).await)
+            }
+            _ => ("elections-asked-for", self.elect().await),
         };
+        if outcome.is_ok() {
+            self.shared.count(what, 1);
+        }
         let outcome = outcome.map_err(|error| error.to_string());
         self.node.fold(format_args!("changed {outcome:?}"), &[]);
+    }
+
+    /// How often leaders changed, as the epochs at the end say.
+    async fn count_elections(&self) {
+        if let Ok(described) = self.admin.describe_all_topics().await {
+            let partitions = described.values().flat_map(|topic| topic.partitions.values());
+            let epochs: i32 = partitions.map(|partition| partition.leader_epoch.0).sum();
+            self.shared.count("leader-elections", u64::try_from(epochs).unwrap_or(0));
+        }
+        if let Ok(quorum) = self.admin.describe_quorum().await {
+            let epoch = u64::try_from(quorum.leader_epoch.0).unwrap_or(0);
+            self.shared.count("controller-elections", epoch);
+        }
     }
 
     fn some_topic(&self) -> String {
@@ -185,7 +226,7 @@ impl Administrator {
     async fn reassign(&mut self) -> Result<String, ClientError> {
         let partition =
             TopicPartition::new(TOPIC, self.rng.below(self.shared.load.partitions) as i32);
-        let mut ids: Vec<_> = (1..=self.nodes as i32).map(BrokerId).collect();
+        let mut ids: Vec<_> = (1..=self.plan.nodes as i32).map(BrokerId).collect();
         for at in (1..ids.len()).rev() {
             ids.swap(at, self.rng.below(at as u64 + 1) as usize);
         }

@@ -1,12 +1,13 @@
 //! What goes wrong, one thing after the other, and sometimes two at once.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Health, Machine, Plan};
+use super::{DATA, Health, Machine, Plan};
 use crate::disk::DiskFaults;
 use crate::power::Crash;
 use crate::rng::SimRng;
@@ -19,7 +20,7 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fault {
+pub(super) enum Fault {
     /// A process is killed.
     Kill,
     /// A process is killed in the middle of a change to its disk.
@@ -38,6 +39,8 @@ enum Fault {
     CutOneWay,
     /// Two nodes do not reach each other.
     CutTwoWays,
+    /// Some clients and a node do not reach each other, or only one way.
+    CutClients,
     /// A node reaches nobody, clients least of all.
     Isolate,
     /// A node does not reach the other nodes, but clients do reach it.
@@ -48,6 +51,8 @@ enum Fault {
     FailingDisk,
     /// The disk of a node is full.
     FullDisk,
+    /// A node gets a new, empty disk.
+    ReplaceDisk,
     /// The clock of a node is wrong, from its next start on.
     SkewedClock,
     /// All nodes are stopped in order and started again, one after the other.
@@ -55,7 +60,7 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Kill,
         Self::KillInWrite,
         Self::PowerLoss,
@@ -65,18 +70,21 @@ impl Fault {
         Self::Pause,
         Self::CutOneWay,
         Self::CutTwoWays,
+        Self::CutClients,
         Self::Isolate,
         Self::IsolateFromNodes,
         Self::SlowDisk,
         Self::FailingDisk,
         Self::FullDisk,
+        Self::ReplaceDisk,
         Self::SkewedClock,
         Self::RollingRestart,
     ];
 
-    /// Whether a node may lose what it had not flushed.
-    fn loses_data(self) -> bool {
-        matches!(self, Self::PowerLoss | Self::PowerLossOfAll | Self::FailingDisk)
+    /// Whether a node may lose what was acknowledged, with everything flushed or not.
+    fn loses_data(self, flush: bool) -> bool {
+        let unflushed = matches!(self, Self::PowerLoss | Self::PowerLossOfAll | Self::FailingDisk);
+        self == Self::ReplaceDisk || (unflushed && !flush)
     }
 }
 
@@ -95,8 +103,7 @@ pub(super) struct Trouble {
 impl Trouble {
     pub(super) fn new(
         plan: &Plan,
-        machines: Vec<Machine>,
-        clients: Vec<String>,
+        (machines, clients): (Vec<Machine>, Vec<String>),
         health: Rc<Health>,
     ) -> Self {
         let (restarts, happened) = (BTreeMap::new(), Vec::new());
@@ -108,14 +115,22 @@ impl Trouble {
         format!("{} nodes: {:?}", self.plan.nodes, self.happened)
     }
 
+    /// How often each of it: `Fault=times`.
+    pub(super) fn counted(&self) -> String {
+        let mut times = BTreeMap::<Fault, u64>::new();
+        self.happened.iter().for_each(|fault| *times.entry(*fault).or_default() += 1);
+        let told: Vec<_> = times.iter().map(|(what, times)| format!("{what:?}={times}")).collect();
+        told.join(" ")
+    }
+
     /// Leaves all nodes running and well.
     pub(super) fn run(&mut self, world: &mut Simulation) -> Result<()> {
-        self.go_on(world, Duration::from_millis(3000 + world.rng.below(5000)))?;
-        for _ in 0..self.plan.faults {
-            let fault = self.draw(&world.rng);
-            self.happened.push(fault);
+        self.go_on(world, Duration::from_millis(1500 + world.rng.below(2500)))?;
+        for number in 0..self.plan.faults as usize {
+            let scripted = self.plan.script.get(number).copied();
+            let fault = scripted.unwrap_or_else(|| self.draw(&world.rng));
             self.commit(world, fault)?;
-            let rest = if world.rng.chance(0.5) { 15_000 } else { 1000 };
+            let rest = if world.rng.chance(0.5) { 5000 } else { 1000 };
             self.go_on(world, Duration::from_millis(world.rng.below(rest)))?;
         }
         self.recover(world)
@@ -126,7 +141,9 @@ impl Trouble {
             let fault = Fault::ALL[rng.below(Fault::ALL.len() as u64) as usize];
             // What a failing sync left behind is not flushed, whatever was promised.
             let failed = self.happened.contains(&Fault::FailingDisk);
-            if fault != Fault::PowerLossOfAll || (self.plan.flush && !failed) {
+            let out_of_place = (fault == Fault::PowerLossOfAll && (failed || !self.plan.flush))
+                || (fault == Fault::ReplaceDisk && self.plan.retires_voters);
+            if !out_of_place {
                 return fault;
             }
         }
@@ -160,7 +177,16 @@ impl Trouble {
         Ok(())
     }
 
+    /// Whom it meets: often whoever leads something.
     fn any(&self, rng: &SimRng) -> usize {
+        let leaders = self.health.leaders.borrow();
+        if !leaders.is_empty() && rng.chance(0.3) {
+            // The administrator names the active controller last.
+            return leaders[leaders.len() - 1].max(1) as usize - 1;
+        }
+        if !leaders.is_empty() && rng.chance(0.3) {
+            return leaders[rng.below(leaders.len() as u64) as usize].max(1) as usize - 1;
+        }
         rng.below(self.machines.len() as u64) as usize
     }
 
@@ -187,25 +213,17 @@ impl Trouble {
     }
 
     fn commit(&mut self, world: &mut Simulation, fault: Fault) -> Result<()> {
-        if fault.loses_data() && !self.plan.flush && !self.wait_whole(world)? {
+        if fault.loses_data(self.plan.flush) && !self.wait_whole(world)? {
             // Nothing may be lost now: another replica has not caught up with what it lost before.
             return Ok(());
         }
+        self.happened.push(fault);
         let at = self.any(&world.rng);
         match fault {
             Fault::Kill => self.kill(world, at, Crash::Process),
             Fault::KillInWrite => self.die(world, at, Crash::Process),
             Fault::PowerLoss => self.die(world, at, Crash::PowerLoss),
-            Fault::KillInARow => {
-                for _ in 0..2 + world.rng.below(6) {
-                    let at = self.any(&world.rng);
-                    if world.is_running(&self.name(at)) {
-                        world.crash(&self.name(at), Crash::Process)?;
-                    }
-                    self.go_on(world, Duration::from_millis(world.rng.below(4000)))?;
-                }
-                Ok(())
-            }
+            Fault::KillInARow => self.kill_in_a_row(world),
             Fault::KillAll => self.kill_all(world, Crash::Process),
             Fault::PowerLossOfAll => self.kill_all(world, Crash::PowerLoss),
             Fault::Pause => self.pause(world, at),
@@ -217,12 +235,13 @@ impl Trouble {
                 let (one, other) = self.pair(&world.rng);
                 self.cut(world, vec![(one.clone(), other.clone()), (other, one)])
             }
+            Fault::CutClients => self.cut_clients(world, at),
             Fault::Isolate => self.isolate(world, at, true),
             Fault::IsolateFromNodes => self.isolate(world, at, false),
             Fault::SlowDisk => {
-                let longest = Duration::from_millis(50 + world.rng.below(1500));
+                let longest = Duration::from_millis(50 + world.rng.below(1000));
                 self.machines[at].node.set_disk_delay(longest);
-                self.go_on(world, Duration::from_millis(world.rng.below(15_000)))?;
+                self.go_on(world, Duration::from_millis(world.rng.below(6000)))?;
                 self.machines[at].node.set_disk_delay(Duration::ZERO);
                 Ok(())
             }
@@ -240,6 +259,7 @@ impl Trouble {
                 let capacity = Some(world.rng.below(1 << 20));
                 self.spoil(world, at, DiskFaults { capacity, ..DiskFaults::default() })
             }
+            Fault::ReplaceDisk => self.replace_disk(world, at),
             Fault::SkewedClock => {
                 let skew = world.rng.below(7_200_000) as i64 - 3_600_000;
                 self.machines[at].node.set_clock_skew_ms(skew);
@@ -263,7 +283,7 @@ impl Trouble {
         let node = self.machines[at].node.clone();
         let life = node.life();
         node.die_after(world.rng.below(60), crash);
-        let patience = world.elapsed() + Duration::from_secs(5);
+        let patience = world.elapsed() + Duration::from_secs(3);
         let dying = node.clone();
         self.go_on_until(world, move |world| {
             dying.life() != life || dying.died().is_some() || world.elapsed() > patience
@@ -275,10 +295,42 @@ impl Trouble {
     }
 
     fn keep_down(&mut self, world: &mut Simulation, at: usize) -> Result<()> {
-        let longest = if world.rng.chance(0.5) { 1000 } else { 20_000 };
+        let longest = if world.rng.chance(0.5) { 1000 } else { 8000 };
         let down = Duration::from_millis(world.rng.below(longest));
         self.restarts.insert(at, world.elapsed() + down);
         self.go_on(world, down)
+    }
+
+    /// Kills one process after the other, each whatever became of the last.
+    fn kill_in_a_row(&mut self, world: &mut Simulation) -> Result<()> {
+        for _ in 0..2 + world.rng.below(6) {
+            let at = self.any(&world.rng);
+            if world.is_running(&self.name(at)) {
+                world.crash(&self.name(at), Crash::Process)?;
+            }
+            self.go_on(world, Duration::from_millis(world.rng.below(3000)))?;
+        }
+        Ok(())
+    }
+
+    fn replace_disk(&mut self, world: &mut Simulation, at: usize) -> Result<()> {
+        if world.is_running(&self.name(at)) {
+            world.crash(&self.name(at), Crash::PowerLoss)?;
+        }
+        self.machines[at].node.replace_disk(Path::new(DATA))?;
+        self.keep_down(world, at)?;
+        // Until the others have given it everything there is one replica less.
+        self.wait_whole(world).map(drop)
+    }
+
+    /// A node does not hear some clients, or is not heard by them, or neither.
+    fn cut_clients(&mut self, world: &mut Simulation, at: usize) -> Result<()> {
+        let clients = self.clients[world.rng.below(self.clients.len() as u64) as usize].clone();
+        let mut ways = vec![(clients.clone(), self.name(at)), (self.name(at), clients)];
+        if world.rng.chance(0.7) {
+            ways.remove(world.rng.below(2) as usize);
+        }
+        self.cut(world, ways)
     }
 
     fn kill_all(&mut self, world: &mut Simulation, crash: Crash) -> Result<()> {
@@ -287,10 +339,10 @@ impl Trouble {
             if world.is_running(&name) {
                 world.crash(&name, crash)?;
             }
-            let back = Duration::from_millis(world.rng.below(5000));
+            let back = Duration::from_millis(world.rng.below(3000));
             self.restarts.insert(at, world.elapsed() + back);
         }
-        self.go_on(world, Duration::from_secs(5))
+        self.go_on(world, Duration::from_secs(3))
     }
 
     fn pause(&mut self, world: &mut Simulation, at: usize) -> Result<()> {
@@ -303,7 +355,7 @@ impl Trouble {
 
     /// Lets a fault last for a while; meanwhile processes may be killed.
     fn bear(&mut self, world: &mut Simulation) -> Result<()> {
-        let longest = if world.rng.chance(0.5) { 2000 } else { 25_000 };
+        let longest = if world.rng.chance(0.5) { 1500 } else { 8000 };
         self.go_on(world, Duration::from_millis(100 + world.rng.below(longest)))?;
         while world.rng.chance(0.3) {
             self.happened.push(Fault::Kill);
@@ -337,7 +389,7 @@ impl Trouble {
     fn spoil(&mut self, world: &mut Simulation, at: usize, faults: DiskFaults) -> Result<()> {
         let machine = self.machines[at].clone();
         machine.node.set_disk_faults(faults);
-        self.go_on(world, Duration::from_millis(500 + world.rng.below(10_000)))?;
+        self.go_on(world, Duration::from_millis(500 + world.rng.below(5000)))?;
         machine.node.set_disk_faults(DiskFaults::default());
         self.kill(world, at, Crash::Process)
     }
@@ -366,7 +418,7 @@ impl Trouble {
             machine.node.set_disk_faults(DiskFaults::default());
         }
         let machines = self.machines.clone();
-        let patience = world.elapsed() + Duration::from_secs(5);
+        let patience = world.elapsed() + Duration::from_secs(1);
         self.go_on_until(world, move |world| {
             machines.iter().all(|machine| world.is_running(machine.node.name()))
                 && world.elapsed() > patience

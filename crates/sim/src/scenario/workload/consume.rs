@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ottla_client::{AutoOffsetReset, Consumer, ConsumerError, ConsumerOptions, OffsetSpec};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
-use super::{BACKOFF, Shared, connect, id_of, wait_for_topic};
+use super::{BACKOFF, PATIENCE, Shared, connect, id_of, wait_for_topic};
 use crate::checker::RecordId;
 use crate::node::Node;
-
-/// How long a poll waits for records.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What was read, by partition and offset.
 type Read = BTreeMap<(i32, i64), RecordId>;

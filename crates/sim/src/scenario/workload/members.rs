@@ -45,9 +45,9 @@ pub(in crate::scenario) async fn run(
         let options = ConsumerOptions {
             auto_commit: false,
             auto_offset_reset: AutoOffsetReset::Earliest,
-            session_timeout: Duration::from_secs(6),
-            heartbeat_interval: Duration::from_secs(1),
-            default_api_timeout: Duration::from_secs(5),
+            session_timeout: Duration::from_secs(3),
+            heartbeat_interval: Duration::from_millis(500),
+            default_api_timeout: Duration::from_secs(3),
             ..ConsumerOptions::in_group(GROUP)
         };
         let mut consumer = Consumer::new(client.clone(), options);

@@ -8,7 +8,7 @@ use ottla_client::{Producer, ProducerConfig, ProducerRecord};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
-use super::{Shared, connect, make_topic, value_of};
+use super::{DELIVERY, REQUEST, Shared, connect, make_topic, value_of};
 use crate::checker::RecordId;
 use crate::node::Node;
 use crate::rng::SimRng;
@@ -23,12 +23,12 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
         idempotence: idempotent,
         // Without idempotence a second try may store a second copy.
         retries: if idempotent { u32::MAX } else { 0 },
-        delivery_timeout: Duration::from_secs(60),
+        delivery_timeout: DELIVERY,
         linger: Duration::from_millis(rng.below(20)),
         batch_size: [1, 200, 16_384][rng.below(3) as usize],
         ..ProducerConfig::default()
     };
-    config.common.request_timeout = Duration::from_secs(5);
+    config.common.request_timeout = REQUEST;
     let producer = Producer::builder(config).over(client);
     let mut sent = 0;
     let mut more = 10;

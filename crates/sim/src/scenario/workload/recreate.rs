@@ -1,0 +1,70 @@
+//! A topic that is deleted and made again under its name: nothing of the old one is in the new one (KIP-516).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ottla_client::{Admin, ClientError};
+use ottla_env::Env;
+use ottla_protocol::{ErrorCode, Offset};
+
+use super::{BACKOFF, Shared, check_kept, connect, idempotent, make, read_from, reader, send_one};
+use crate::node::Node;
+use crate::rng::SimRng;
+
+/// Makes a topic, writes to it, reads it and deletes it, again and again.
+pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
+    let rng = SimRng::new(env.rng.next_u64(), "recreator");
+    let client = connect(&env, &shared).await;
+    let admin = Admin::new(client.clone(), Duration::from_secs(3));
+    // One for all that the topic will be: it learns of each anew.
+    let producer = idempotent(client.clone());
+    let (mut round, mut name) = (0, "again-0".to_owned());
+    while shared.producing.get() > 0 {
+        make(&env, &client, (&name, 1), &shared).await;
+        let mut acknowledged = BTreeMap::new();
+        for number in 0..1 + rng.below(10) {
+            let id = format!("{round}/{number}");
+            let stored = send_one(&producer, &name, &id).await;
+            node.fold(format_args!("sent {id}: {stored:?}"), &[]);
+            if let Ok(offset) = stored {
+                acknowledged.insert(offset, id);
+            }
+            env.clock.sleep(Duration::from_millis(rng.below(300))).await;
+        }
+        let read = loop {
+            // Anew each time, as it knows where nothing is.
+            match read_from(&mut reader(client.clone()), &name, Offset(0)).await {
+                Ok(read) => break read,
+                Err(error) => node.fold(format_args!("could not read: {error}"), &[]),
+            }
+            env.clock.sleep(BACKOFF).await;
+        };
+        let old = read.values().find(|id| !id.starts_with(&format!("{round}/")));
+        ensure!(old.is_none(), "{old:?} is in {name}, which was made again for round {round}");
+        check_kept(&acknowledged, 0, &read)?;
+        round += 1;
+        if !delete(&env, &admin, &name).await {
+            // What was not answered may be done late: then it meets nothing.
+            name = format!("again-{round}");
+        }
+        shared.count("topics-recreated", 1);
+    }
+    Ok(())
+}
+
+/// Deletes a topic, however long it takes; answers whether it was deleted at the first request.
+async fn delete(env: &Env, admin: &Admin, name: &str) -> bool {
+    let mut at_once = true;
+    loop {
+        match admin.delete_topic(name).await {
+            Ok(()) => return at_once,
+            Err(ClientError::Refused { code: ErrorCode::UnknownTopicOrPartition, .. }) => {
+                return false;
+            }
+            Err(_) => env.clock.sleep(BACKOFF).await,
+        }
+        at_once = false;
+    }
+}

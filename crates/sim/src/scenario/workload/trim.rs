@@ -1,0 +1,94 @@
+//! A topic whose front is deleted (KIP-107): what is deleted stays so, and what is behind it stays.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ottla_client::{Admin, OffsetSpec};
+use ottla_env::Env;
+use ottla_protocol::{Offset, TopicPartition};
+
+use super::{Shared, check_kept, connect, idempotent, insist, make, read_from, reader, send_one};
+use crate::node::Node;
+use crate::rng::SimRng;
+
+const TOPIC: &str = "trimmed";
+
+/// Where the partition begins.
+#[derive(Default)]
+struct Start {
+    /// No earlier: the deletion was acknowledged.
+    acknowledged: i64,
+    /// No later: nobody asked for more to be deleted.
+    asked: i64,
+}
+
+/// Produces to a topic of its own, and deletes in front of it.
+pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
+    let rng = SimRng::new(env.rng.next_u64(), "trimmer");
+    let client = connect(&env, &shared).await;
+    make(&env, &client, (TOPIC, 1), &shared).await;
+    let admin = Admin::new(client.clone(), Duration::from_secs(3));
+    let mut consumer = reader(client.clone());
+    let producer = idempotent(client);
+    let partition = TopicPartition::new(TOPIC, 0);
+    let (mut acknowledged, mut start) = (BTreeMap::new(), Start::default());
+    let mut number = 0;
+    while shared.producing.get() > 0 {
+        let id = format!("{}/{number}", node.name());
+        number += 1;
+        let stored = send_one(&producer, TOPIC, &id).await;
+        node.fold(format_args!("sent {id}: {stored:?}"), &[]);
+        if let Ok(offset) = stored {
+            acknowledged.insert(offset, id);
+        }
+        let end = acknowledged.last_key_value().map_or(0, |(last, _)| last + 1);
+        if rng.chance(0.2) && end > start.asked {
+            start.asked += 1 + rng.below((end - start.asked) as u64) as i64;
+            if start.delete(&admin, &node, &partition).await? {
+                shared.count("records-deleted", 1);
+            }
+        }
+        if rng.chance(0.2)
+            && let Ok(now) = consumer.offset(&partition, OffsetSpec::Earliest).await
+        {
+            start.check(now)?;
+        }
+        env.clock.sleep(Duration::from_millis(rng.below(500))).await;
+    }
+    let earliest = async || consumer.offset(&partition, OffsetSpec::Earliest).await;
+    let now = insist(&env, earliest).await;
+    start.check(now)?;
+    let read = read_from(&mut consumer, TOPIC, now).await?;
+    ensure!(read.range(..now.0).next().is_none(), "what was deleted is read: {read:?}");
+    check_kept(&acknowledged, now.0, &read)
+}
+
+impl Start {
+    /// Deletes what was asked for; answers whether that was acknowledged.
+    async fn delete(
+        &mut self,
+        admin: &Admin,
+        node: &Node,
+        partition: &TopicPartition,
+    ) -> Result<bool> {
+        let before = BTreeMap::from([(partition.clone(), Offset(self.asked))]);
+        let answers = admin.delete_records(&before).await;
+        let deleted = answers.map(|mut answers| answers.remove(partition));
+        node.fold(format_args!("deleted before {}: {deleted:?}", self.asked), &[]);
+        let Ok(Some(Ok(Offset(low)))) = deleted else { return Ok(false) };
+        ensure!(low <= self.asked, "deleted up to {low}, of {} asked for", self.asked);
+        self.acknowledged = self.acknowledged.max(low);
+        Ok(true)
+    }
+
+    fn check(&self, Offset(now): Offset) -> Result<()> {
+        let Self { acknowledged, asked } = self;
+        ensure!(
+            (*acknowledged..=*asked).contains(&now),
+            "the partition begins at {now}: {acknowledged} was acknowledged, {asked} was asked for"
+        );
+        Ok(())
+    }
+}
