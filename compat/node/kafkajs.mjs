@@ -24,6 +24,17 @@ function open(bootstrap, emit) {
   const connected = admin.connect()
   const asked = call => async (...given) => (await connected, call(...given))
 
+  // One that failed is not left half open.
+  async function begin(consumer, subscription) {
+    try {
+      await consumer.connect()
+      await consumer.subscribe(subscription)
+    } catch (error) {
+      await consumer.disconnect()
+      throw error
+    }
+  }
+
   async function consume(consumer, { stream, topic }, wanted = () => true) {
     await consumer.run({
       autoCommit: false,
@@ -62,8 +73,7 @@ function open(bootstrap, emit) {
     // There is no reading without a group; a group of its own commits nothing.
     async read({ stream, topic, partition, from }) {
       const consumer = kafka.consumer({ groupId: randomUUID(), maxWaitTimeInMs: 100 })
-      await consumer.connect()
-      await consumer.subscribe({ topic, fromBeginning: from !== END })
+      await begin(consumer, { topic, fromBeginning: from !== END })
       // When its coordinator moves it joins anew, and begins anew.
       let next = 0
       const isNew = (mine, offset) => mine === partition && offset >= next && (next = offset + 1)
@@ -94,8 +104,7 @@ function open(bootstrap, emit) {
       })
       consumer.on(consumer.events.REBALANCING, lose)
       consumer.on(consumer.events.CRASH, ({ payload }) => emit(stream, 'failed', payload.error))
-      await consumer.connect()
-      await consumer.subscribe({ topic, fromBeginning: true })
+      await begin(consumer, { topic, fromBeginning: true })
       await consume(consumer, { stream, topic })
       return { consumer, close: () => consumer.disconnect() }
     },

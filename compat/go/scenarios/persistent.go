@@ -134,8 +134,9 @@ func (p persistent) Throttled(
 	return asked(ctx, p, func() (time.Duration, error) { return p.Client.Throttled(ctx, clientID, topic, records) })
 }
 
+// One that could not even begin is no member.
 func (p persistent) Join(membership Membership, listener Listener) (Member, error) {
-	member, err := p.Client.Join(membership, listener)
+	member, err := asked(context.Background(), p, func() (Member, error) { return p.Client.Join(membership, listener) })
 	return persistentMember{p, member}, err
 }
 
@@ -149,7 +150,7 @@ func (m persistentMember) Commit(ctx context.Context, partition int32, commit Co
 }
 
 func (p persistent) Read(ctx context.Context, topic string, partition int32, from int64) (Reader, error) {
-	reader, err := p.Client.Read(ctx, topic, partition, from)
+	reader, err := asked(ctx, p, func() (Reader, error) { return p.Client.Read(ctx, topic, partition, from) })
 	return persistentReader{p, reader}, err
 }
 
