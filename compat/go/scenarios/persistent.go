@@ -8,8 +8,8 @@ import (
 
 // Answers of a broker that is not the one to ask any more, or not yet: COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE,
 // NOT_COORDINATOR, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT, BROKER_NOT_AVAILABLE, NOT_CONTROLLER,
-// NETWORK_EXCEPTION, OFFSET_NOT_AVAILABLE.
-var passing = []int16{14, 15, 16, 5, 6, 7, 8, 41, 13, 78}
+// NETWORK_EXCEPTION, OFFSET_NOT_AVAILABLE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH.
+var passing = []int16{14, 15, 16, 5, 6, 7, 8, 41, 13, 78, 74, 75}
 
 // UNKNOWN_TOPIC_OR_PARTITION of a topic that there is: another broker has heard of it already, and this one has not yet.
 var early = append([]int16{unknownTopicOrPartition}, passing...)
