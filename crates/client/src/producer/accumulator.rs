@@ -553,7 +553,7 @@ impl Accumulator {
                     self.queued.add(now.since(batch.created));
                 }
                 size += head;
-                queue.wire.push(OnWire::of(&batch));
+                queue.wire.push(OnWire::of(&batch, id));
                 request.push(batch);
             }
             if request.is_empty() {

@@ -34,6 +34,8 @@ pub(super) struct Queue {
 #[derive(Debug)]
 pub(super) struct OnWire {
     pub(super) order: Order,
+    /// Who was asked to store it.
+    broker: BrokerId,
     pub(super) created: Monotonic,
     pub(super) outcome: Arc<Outcome>,
     pub(super) records: std::ops::Range<u32>,
@@ -42,9 +44,10 @@ pub(super) struct OnWire {
 }
 
 impl OnWire {
-    pub(super) fn of(batch: &Batch) -> Self {
+    pub(super) fn of(batch: &Batch, broker: BrokerId) -> Self {
         Self {
             order: batch.order,
+            broker,
             created: batch.created,
             outcome: batch.outcome.clone(),
             records: batch.records(),
@@ -82,7 +85,11 @@ impl Queue {
         let one_at_a_time = config.max_in_flight == 1 && !self.wire.is_empty();
         let behind = one_at_a_time
             || head.attempts > 0 && self.wire.iter().any(|sent| sent.order < head.order);
-        if self.reset || behind {
+        // A leader knows the last five batches again that come twice. One that another broker owes an answer for may come to it
+        // later: until then nothing is sent that it would forget that one for.
+        let elsewhere = |sent: &OnWire| self.leader.is_some_and(|leader| leader != sent.broker);
+        let overtakes = head.stamp.is_none() && self.wire.iter().any(elsewhere);
+        if self.reset || behind || overtakes {
             return None;
         }
         let at_once = urgent || head.full || head.attempts > 0 || self.batches.len() > 1;

@@ -297,6 +297,42 @@ fn a_leader_that_has_refused_nothing_is_not_waited_for() {
 }
 
 #[test]
+fn nothing_new_is_sent_to_a_leader_while_another_owes_answers() {
+    let mut world = World::new(1);
+    let other = BrokerId(BROKER.0 + 1);
+    world.accumulator.connected(other);
+    let mut sent = Vec::new();
+    for id in [0, 2, 4] {
+        world.send(id);
+        world.now = world.now + Duration::from_millis(5);
+        (0..3).for_each(|_| world.step());
+        // The first is stored, so that the leader knows the producer.
+        if id == 0 {
+            world.answer(false);
+        }
+    }
+    sent.append(&mut world.wire);
+    assert_eq!(sent.len(), 2, "two requests wait for their answers");
+    world.accumulator.set_topic("t", &[Some(other); 2]);
+    world.send(6);
+    world.now = world.now + Duration::from_millis(5);
+    assert!(world.accumulator.poll(world.now).requests.is_empty(), "it would overtake both");
+    for request in sent {
+        for batch in request {
+            let error = Arc::new(ClientError::refused(ErrorCode::NotLeaderOrFollower));
+            let (queue, refused) = (batch.queue, Failure { error, record_errors: Vec::new() });
+            world.accumulator.answered(world.now, batch, Err(refused));
+            world.accumulator.not_led_by(queue, BROKER);
+        }
+        world.accumulator.request_done(world.now, BROKER, false);
+    }
+    let step = world.accumulator.poll(world.now);
+    assert!(step.requests.iter().all(|(broker, _)| *broker == other));
+    let first = step.requests.iter().flat_map(|(_, batches)| batches).next().unwrap();
+    assert_eq!(first.attempts, 2, "the oldest goes first");
+}
+
+#[test]
 fn a_record_that_nobody_takes_expires() {
     let mut world = World::new(1);
     world.send(0);
