@@ -140,15 +140,10 @@ fn test(tally: &mut Tally) -> Result<()> {
     compile::check_format(tally)?;
     tidy::check(tally)?;
     compile::lint(tally)?;
-    // The link of a release keeps one core busy for minutes, and the simulator's build does it next: the tests are compiled on
-    // the other meanwhile.
-    let builds = std::thread::spawn(|| (node::binary(), simulation::program()));
+    // The link of a release keeps one core busy for minutes: the tests are compiled on the other meanwhile.
+    let release = std::thread::spawn(node::binary);
     compile::test(tally)?;
-    let Ok((release, simulator)) = builds.join() else { bail!("a build panicked") };
-    match simulator {
-        Ok(_) => simulation::run_all(tally)?,
-        Err(error) => tally.fail("the simulator's build", &format!("{error:#}")),
-    }
+    let Ok(release) = release.join() else { bail!("the release build panicked") };
     if let Err(error) = release {
         tally.fail("release build", &format!("{error:#}"));
         return Ok(());

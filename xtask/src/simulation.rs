@@ -9,8 +9,6 @@ use anyhow::{Context, Result, ensure};
 
 use crate::tally::Tally;
 
-/// Fresh seeds that every run of all tests adds.
-const FRESH: u32 = 100;
 /// Those that are always run, from 1.
 const FIXED: u32 = 50;
 /// Of each story.
@@ -26,12 +24,6 @@ pub(crate) fn run_known(tally: &mut Tally) -> Result<()> {
         run_seeds(tally, (&program, story), OF_A_STORY, Some(1))?;
     }
     run_seeds(tally, (&program, "cluster"), FIXED, Some(1))
-}
-
-/// [`run_known`], and fresh seeds.
-pub(crate) fn run_all(tally: &mut Tally) -> Result<()> {
-    run_known(tally)?;
-    run(tally, FRESH, None)
 }
 
 /// So many seeds that nobody has run, or those from one on.
