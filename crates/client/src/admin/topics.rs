@@ -155,6 +155,27 @@ impl Admin {
         Ok(complete(answers.collect(), names.iter().map(|name| (*name).to_owned())))
     }
 
+    /// Deletes topics by their ids (KIP-516): one that was made again under the same name meanwhile stays, even if the request
+    /// is late. Brokers before Kafka 2.8 do not know this.
+    pub async fn delete_topics_by_id(
+        &self,
+        ids: &[TopicId],
+    ) -> Result<Answers<TopicId>, ClientError> {
+        let rows = ids.iter().map(|id| message!(DeleteTopicState { name: None, topic_id: *id }));
+        let request =
+            message!(DeleteTopicsRequest { topics: rows.collect(), timeout_ms: self.timeout_ms() });
+        let response = self
+            .ask_controller(&request, |it| {
+                not_controller(it.responses.iter().map(|row| row.error_code))
+            })
+            .await?;
+        let answers = response.responses.into_iter().map(|row| {
+            row.name.iter().for_each(|name| self.client.forget_topic(name));
+            (row.topic_id, checked(row.error_code, row.error_message))
+        });
+        Ok(complete(answers.collect(), ids.iter().copied()))
+    }
+
     /// All topics, by name.
     pub async fn list_topics(&self) -> Result<BTreeMap<String, TopicListing>, ClientError> {
         let response = self.topic_metadata(None).await?;

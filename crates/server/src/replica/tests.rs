@@ -106,7 +106,7 @@ impl Side {
         let asked = self.asked();
         let data = leader.answer(self, &asked);
         match self.partition().take_fetched(&asked, &data).unwrap() {
-            Fetched::Appended(_) => None,
+            Fetched::Appended { .. } => None,
             Fetched::Outdated => panic!("nothing else happened meanwhile"),
             Fetched::Diverging(end) => {
                 let (logs, epoch) = (self.broker.replicas.logs(), asked.current_leader_epoch);

@@ -234,6 +234,12 @@ impl Cluster {
         self.dirs[id as usize - 1] = TempDir::new().unwrap();
     }
 
+    /// What a file of the node's log directory says.
+    pub(crate) fn read_file(&self, id: i32, name: &str) -> String {
+        let path = self.dirs[id as usize - 1].path().join(name);
+        String::from_utf8(Env::os().disk.read(&path).unwrap()).unwrap()
+    }
+
     /// The node stops in order.
     pub(crate) async fn stop(&mut self, id: i32) {
         let Running { runtime, server } = self.nodes[id as usize - 1].take().unwrap();

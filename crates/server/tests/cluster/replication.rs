@@ -275,7 +275,13 @@ async fn records_are_deleted_when_every_replica_that_is_there_has_deleted_them()
     cluster.start_node(3).await;
     wait_for_isr(&cluster, &[1, 2, 3]).await;
     assert_eq!(delete_records(&cluster, -1).await, (ErrorCode::None, 10));
-    assert_eq!(read(&cluster, 3, topic, (9, "")).await.error, ErrorCode::OffsetOutOfRange);
+    for id in 1..=3 {
+        let error = read(&cluster, id, topic, (9, "")).await.error;
+        assert_eq!(error, ErrorCode::OffsetOutOfRange, "on {id}");
+        // A crash of all brings nothing back.
+        let kept = cluster.read_file(id, "log-start-offset-checkpoint");
+        assert!(kept.contains("orders 0 10\n"), "on {id}: {kept}");
+    }
     producer.close(PATIENCE).await;
     cluster.stop_all().await;
 }

@@ -21,8 +21,13 @@ pub(crate) struct FetchedBy {
 
 /// What became of a leader's answer.
 pub(crate) enum Fetched {
-    /// It is in the log; where `flush.messages` asks for it, it has to be on the disk before the leader hears of it.
-    Appended(Option<Flushing>),
+    /// It is in the log.
+    Appended {
+        /// Where `flush.messages` asks for it, the records have to be on the disk before the leader hears of them.
+        flushing: Option<Flushing>,
+        /// So has, always, where the log begins now: whoever deletes records takes a follower's word for it (KIP-107).
+        start_moved: bool,
+    },
     /// The logs part: see [`Partition::truncate`].
     Diverging(EpochEnd),
     /// It was asked for in another epoch, or from another position: nothing was done.
@@ -114,13 +119,15 @@ impl Partition {
         if let Some(advance) = replica.fetched(epoch, end, data.high_watermark) {
             self.publish(advance);
         }
-        if data.log_start_offset > log.log_start_offset() {
+        let start_moved = data.log_start_offset > log.log_start_offset();
+        if start_moved {
             let start = log.increment_log_start_offset(data.log_start_offset)?;
             replica.log_starts_at(start);
             self.watermarks.publish(replica.high_watermark());
         }
         drop(replica);
-        Ok(Fetched::Appended(flush_due.then(|| self.begin_flush(end))))
+        let flushing = flush_due.then(|| self.begin_flush(end));
+        Ok(Fetched::Appended { flushing, start_moved })
     }
 
     /// Cuts the log where it leaves the leader's (KIP-101, KIP-279, KIP-595), if it is still followed in `epoch`. Blocks on

@@ -55,6 +55,7 @@ struct Followed {
 #[derive(Default)]
 struct Todo {
     flushing: Vec<(Key, Flushing)>,
+    starts_moved: Vec<Key>,
     truncations: Vec<(Key, LeaderEpoch, Truncation)>,
     out_of_range: Vec<Key>,
 }
@@ -327,9 +328,10 @@ impl Fetcher {
             quotas.follower.record(data.records.len(), self.shared.env.clock.now());
         }
         match followed.partition.take_fetched(&asked, data) {
-            Ok(Fetched::Appended(flushing)) => {
+            Ok(Fetched::Appended { flushing, start_moved }) => {
                 followed.failures = 0;
                 todo.flushing.extend(flushing.map(|flushing| (key, flushing)));
+                todo.starts_moved.extend(start_moved.then_some(key));
             }
             Ok(Fetched::Diverging(end)) => {
                 let truncation = Truncation::Diverging(end);
@@ -342,12 +344,15 @@ impl Fetcher {
     }
 
     async fn finish(&mut self, connection: &Connection, todo: Todo) -> Result<(), ClientError> {
-        let Todo { flushing, mut truncations, out_of_range } = todo;
+        let Todo { flushing, starts_moved, mut truncations, out_of_range } = todo;
         // The leader counts what it is asked for behind as held: it has to be on the disk by then, where that is asked for.
         for (key, flushing) in flushing {
             if let Err(error) = flushing.await {
                 self.pause(key, &error);
             }
+        }
+        if !starts_moved.is_empty() {
+            self.keep_log_starts(&starts_moved).await;
         }
         for key in out_of_range {
             match self.range_of(connection, key).await? {
@@ -366,6 +371,20 @@ impl Fetcher {
             self.session.changed(key);
         }
         Ok(())
+    }
+
+    /// Brings to the disk where logs begin, as their leader will be told: a crash must not bring back what was deleted.
+    async fn keep_log_starts(&mut self, moved: &[Key]) {
+        let logs = Arc::clone(&self.shared.logs);
+        let keep = move || logs.checkpoint_log_starts();
+        for (dir, error) in self.shared.env.run_blocking(keep).await {
+            for key in moved {
+                let partition = self.partitions.get(key).map(|followed| &followed.partition);
+                if partition.is_some_and(|it| Arc::ptr_eq(it.log().log_dir(), &dir)) {
+                    self.pause(*key, &error);
+                }
+            }
+        }
     }
 
     /// Where the leader's log begins and ends.

@@ -13,6 +13,8 @@ use super::{BACKOFF, Shared, check_kept, connect, idempotent, make, read_from, r
 use crate::node::Node;
 use crate::rng::SimRng;
 
+const NAME: &str = "again";
+
 /// Makes a topic, writes to it, reads it and deletes it, again and again.
 pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
     let rng = SimRng::new(env.rng.next_u64(), "recreator");
@@ -20,13 +22,13 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
     let admin = Admin::new(client.clone(), Duration::from_secs(3));
     // One for all that the topic will be: it learns of each anew.
     let producer = idempotent(client.clone());
-    let (mut round, mut name) = (0, "again-0".to_owned());
+    let mut round = 0;
     while shared.producing.get() > 0 {
-        make(&env, &client, (&name, 1), &shared).await;
+        make(&env, &client, (NAME, 1), &shared).await;
         let mut acknowledged = BTreeMap::new();
         for number in 0..1 + rng.below(10) {
             let id = format!("{round}/{number}");
-            let stored = send_one(&producer, &name, &id).await;
+            let stored = send_one(&producer, NAME, &id).await;
             node.fold(format_args!("sent {id}: {stored:?}"), &[]);
             if let Ok(offset) = stored {
                 acknowledged.insert(offset, id);
@@ -35,36 +37,36 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
         }
         let read = loop {
             // Anew each time, as it knows where nothing is.
-            match read_from(&mut reader(client.clone()), &name, Offset(0)).await {
+            match read_from(&mut reader(client.clone()), NAME, Offset(0)).await {
                 Ok(read) => break read,
                 Err(error) => node.fold(format_args!("could not read: {error}"), &[]),
             }
             env.clock.sleep(BACKOFF).await;
         };
         let old = read.values().find(|id| !id.starts_with(&format!("{round}/")));
-        ensure!(old.is_none(), "{old:?} is in {name}, which was made again for round {round}");
+        ensure!(old.is_none(), "{old:?} is in {NAME}, which was made again for round {round}");
         check_kept(&acknowledged, 0, &read)?;
         round += 1;
-        if !delete(&env, &admin, &name).await {
-            // What was not answered may be done late: then it meets nothing.
-            name = format!("again-{round}");
-        }
+        delete(&env, &admin).await;
         shared.count("topics-recreated", 1);
     }
     Ok(())
 }
 
-/// Deletes a topic, however long it takes; answers whether it was deleted at the first request.
-async fn delete(env: &Env, admin: &Admin, name: &str) -> bool {
-    let mut at_once = true;
-    loop {
-        match admin.delete_topic(name).await {
-            Ok(()) => return at_once,
-            Err(ClientError::Refused { code: ErrorCode::UnknownTopicOrPartition, .. }) => {
-                return false;
-            }
-            Err(_) => env.clock.sleep(BACKOFF).await,
+/// Deletes a topic, however long it takes: by its id, since a request that was not answered may be done late, when there is
+/// another of its name.
+async fn delete(env: &Env, admin: &Admin) {
+    let id = loop {
+        match admin.describe_topics(&[NAME]).await.map(|mut answers| answers.remove(NAME)) {
+            Ok(Some(Ok(topic))) => break topic.topic_id,
+            _ => env.clock.sleep(BACKOFF).await,
         }
-        at_once = false;
+    };
+    loop {
+        match admin.delete_topics_by_id(&[id]).await.map(|mut answers| answers.remove(&id)) {
+            Ok(Some(Ok(()))) => return,
+            Ok(Some(Err(ClientError::Refused { code: ErrorCode::UnknownTopicId, .. }))) => return,
+            _ => env.clock.sleep(BACKOFF).await,
+        }
     }
 }
