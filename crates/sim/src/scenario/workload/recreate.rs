@@ -1,13 +1,13 @@
 //! A topic that is deleted and made again under its name: nothing of the old one is in the new one (KIP-516).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ottla_client::{Admin, ClientError};
 use ottla_env::Env;
-use ottla_protocol::{ErrorCode, Offset};
+use ottla_protocol::{ErrorCode, Offset, TopicId};
 
 use super::{BACKOFF, Shared, check_kept, connect, idempotent, make, read_from, reader, send_one};
 use crate::node::Node;
@@ -22,7 +22,7 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
     let admin = Admin::new(client.clone(), Duration::from_secs(3));
     // One for all that the topic will be: it learns of each anew.
     let producer = idempotent(client.clone());
-    let mut round = 0;
+    let (mut round, mut gone) = (0, BTreeSet::new());
     while shared.producing.get() > 0 {
         make(&env, &client, (NAME, 1), &shared).await;
         let mut acknowledged = BTreeMap::new();
@@ -47,18 +47,18 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
         ensure!(old.is_none(), "{old:?} is in {NAME}, which was made again for round {round}");
         check_kept(&acknowledged, 0, &read)?;
         round += 1;
-        delete(&env, &admin).await;
+        delete(&env, &admin, &mut gone).await;
         shared.count("topics-recreated", 1);
     }
     Ok(())
 }
 
 /// Deletes a topic, however long it takes: by its id, since a request that was not answered may be done late, when there is
-/// another of its name.
-async fn delete(env: &Env, admin: &Admin) {
+/// another of its name. `gone` are those before: a broker that lags behind still names them.
+async fn delete(env: &Env, admin: &Admin, gone: &mut BTreeSet<TopicId>) {
     let id = loop {
         match admin.describe_topics(&[NAME]).await.map(|mut answers| answers.remove(NAME)) {
-            Ok(Some(Ok(topic))) => break topic.topic_id,
+            Ok(Some(Ok(topic))) if gone.insert(topic.topic_id) => break topic.topic_id,
             _ => env.clock.sleep(BACKOFF).await,
         }
     };
