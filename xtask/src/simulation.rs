@@ -32,7 +32,7 @@ pub(crate) fn run(tally: &mut Tally, seeds: u32, from: Option<u64>) -> Result<()
 }
 
 /// Builds the simulator; answers where it is.
-pub(crate) fn program() -> Result<PathBuf> {
+fn program() -> Result<PathBuf> {
     let build = ["build", "--quiet", "-p", "ottla-sim", "--profile", "sim"];
     let status = Command::new("cargo").args(build).current_dir(crate::root()).status()?;
     ensure!(status.success(), "the simulator does not build");

@@ -10,7 +10,9 @@ use ottla_protocol::messages::create_topics_request::{
 };
 use ottla_protocol::messages::delete_topics_request::DeleteTopicState;
 use ottla_protocol::messages::metadata_response::MetadataResponseTopic;
-use ottla_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
+use ottla_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DeleteTopicsResponse,
+};
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, StrBytes, TopicId, message};
 
 use super::routing::{checked, complete};
@@ -143,11 +145,7 @@ impl Admin {
         } else {
             request.topic_names = texts.collect();
         }
-        let response = self
-            .ask_controller(&request, |it| {
-                not_controller(it.responses.iter().map(|row| row.error_code))
-            })
-            .await?;
+        let response = self.ask_to_delete(&request).await?;
         let answers = response.responses.into_iter().filter_map(|row| {
             Some((row.name?.into_string(), checked(row.error_code, row.error_message)))
         });
@@ -164,16 +162,22 @@ impl Admin {
         let rows = ids.iter().map(|id| message!(DeleteTopicState { name: None, topic_id: *id }));
         let request =
             message!(DeleteTopicsRequest { topics: rows.collect(), timeout_ms: self.timeout_ms() });
-        let response = self
-            .ask_controller(&request, |it| {
-                not_controller(it.responses.iter().map(|row| row.error_code))
-            })
-            .await?;
+        let response = self.ask_to_delete(&request).await?;
         let answers = response.responses.into_iter().map(|row| {
             row.name.iter().for_each(|name| self.client.forget_topic(name));
             (row.topic_id, checked(row.error_code, row.error_message))
         });
         Ok(complete(answers.collect(), ids.iter().copied()))
+    }
+
+    async fn ask_to_delete(
+        &self,
+        request: &DeleteTopicsRequest,
+    ) -> Result<DeleteTopicsResponse, ClientError> {
+        self.ask_controller(request, |it| {
+            not_controller(it.responses.iter().map(|row| row.error_code))
+        })
+        .await
     }
 
     /// All topics, by name.
