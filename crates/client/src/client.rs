@@ -266,8 +266,13 @@ impl Client {
     pub fn forget_topic(&self, topic: &str) {
         let mut metadata = self.0.metadata.lock();
         if metadata.topics.contains_key(topic) {
-            Arc::make_mut(&mut metadata).topics.remove(topic);
+            Arc::make_mut(&mut metadata).forget(topic);
         }
+    }
+
+    /// Keeps nothing of a topic that is deleted.
+    pub(crate) fn topic_is_gone(&self, topic: &str) {
+        Arc::make_mut(&mut self.0.metadata.lock()).remove(topic);
     }
 
     /// Takes who leads a partition from a broker that does not, and where that is (KIP-951); whether it is new.
@@ -277,8 +282,17 @@ impl Client {
         told: LeaderIdAndEpoch,
         endpoints: &[NodeEndpoint],
     ) -> bool {
+        self.learn(|known| known.told_leader(partition, told, endpoints))
+    }
+
+    /// Takes it that a partition had a leader in `epoch`; whether it is new.
+    pub(crate) fn saw_epoch(&self, partition: &TopicPartition, epoch: LeaderEpoch) -> bool {
+        self.learn(|known| known.saw_epoch(partition, epoch))
+    }
+
+    fn learn(&self, news: impl FnOnce(&ClusterMetadata) -> Option<ClusterMetadata>) -> bool {
         let mut metadata = self.0.metadata.lock();
-        let learned = metadata.told_leader(partition, told, endpoints);
+        let learned = news(&metadata);
         let is_new = learned.is_some();
         if let Some(learned) = learned {
             *metadata = Arc::new(learned);

@@ -20,6 +20,9 @@ pub struct ClusterMetadata {
     pub brokers: BTreeMap<BrokerId, String>,
     /// The topics that were asked for, by name.
     pub topics: BTreeMap<String, TopicMetadata>,
+    /// What was known of topics that are to be asked for again. Their epochs still count (KIP-320): the next broker that
+    /// answers may lag behind.
+    forgotten: BTreeMap<String, TopicMetadata>,
 }
 
 /// One topic.
@@ -55,11 +58,13 @@ impl ClusterMetadata {
             .brokers
             .iter()
             .map(|broker| (BrokerId(broker.node_id), endpoint(broker.host.as_str(), broker.port)));
-        let mut topics = self.topics.clone();
+        let mut updated = self.clone();
         for topic in response.topics {
             let Some(name) = topic.name else { continue };
+            updated.forget(name.as_str());
             // Of the topic with this id; one of the same name that is made anew begins at epoch 0.
-            let known = topics.get(name.as_str()).filter(|known| known.topic_id == topic.topic_id);
+            let known = updated.forgotten.get(name.as_str());
+            let known = known.filter(|known| known.topic_id == topic.topic_id);
             let partitions = topic.partitions.iter().map(|partition| {
                 let known =
                     known.and_then(|known| known.partitions.get(&partition.partition_index));
@@ -79,14 +84,29 @@ impl ClusterMetadata {
                 is_internal: topic.is_internal,
                 partitions: partitions.collect(),
             };
-            topics.insert(name.into_string(), metadata);
+            if metadata.error_code.is_none() {
+                updated.forgotten.remove(name.as_str());
+            }
+            updated.topics.insert(name.into_string(), metadata);
         }
-        Self {
-            cluster_id: response.cluster_id.map(|id| id.into_string()),
-            controller: broker_id(response.controller_id),
-            brokers: brokers.collect(),
-            topics,
+        updated.cluster_id = response.cluster_id.map(|id| id.into_string());
+        updated.controller = broker_id(response.controller_id);
+        updated.brokers = brokers.collect();
+        updated
+    }
+
+    /// Has a topic asked for again; whoever tells of it then must not tell of the past.
+    pub(crate) fn forget(&mut self, topic: &str) {
+        let Some((name, known)) = self.topics.remove_entry(topic) else { return };
+        if known.error_code.is_none() {
+            self.forgotten.insert(name, known);
         }
+    }
+
+    /// Knows nothing of a topic any more: it is deleted.
+    pub(crate) fn remove(&mut self, topic: &str) {
+        self.topics.remove(topic);
+        self.forgotten.remove(topic);
     }
 
     /// Whether a broker that tells of another leader is known to lead by now: it has only not heard of it yet.
@@ -101,6 +121,20 @@ impl ClusterMetadata {
         known.is_some_and(|it| it.leader == Some(broker) && it.leader_epoch > told.leader_epoch)
     }
 
+    /// What is known once something of `epoch` was seen, such as a committed offset: brokers that tell of an earlier one lag
+    /// behind (KIP-320). `None` if that is not news.
+    pub(crate) fn saw_epoch(&self, partition: &TopicPartition, epoch: LeaderEpoch) -> Option<Self> {
+        let known = self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)?;
+        if epoch <= known.leader_epoch {
+            return None;
+        }
+        let mut seen = self.clone();
+        let topic = seen.topics.get_mut(&*partition.topic)?;
+        let row = topic.partitions.get_mut(&partition.partition)?;
+        (row.leader, row.leader_epoch) = (None, epoch);
+        Some(seen)
+    }
+
     /// What is known once a broker has told who leads a partition in its place (KIP-951); `None` if that is not news.
     pub(crate) fn told_leader(
         &self,
@@ -111,7 +145,8 @@ impl ClusterMetadata {
         let known = self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)?;
         let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == told.leader_id);
         let is_known = endpoint.is_some() || self.brokers.contains_key(&told.leader_id);
-        if told.leader_epoch <= known.leader_epoch || !is_known {
+        let is_news = (told.leader_epoch, true) > (known.leader_epoch, known.leader.is_some());
+        if !is_news || !is_known {
             return None;
         }
         let mut learned = self.clone();
@@ -186,5 +221,36 @@ mod tests {
         assert_eq!(leader(&metadata), Some(BrokerId(3)));
         let metadata = metadata.updated_by(leads(2, 2, 0));
         assert_eq!(leader(&metadata), Some(BrokerId(2)));
+    }
+
+    #[test]
+    fn a_leader_of_an_earlier_epoch_than_a_committed_offset_is_not_asked() {
+        let metadata = ClusterMetadata::default().updated_by(leads(1, 1, 5));
+        let partition = TopicPartition::new("orders", 0);
+        assert!(metadata.saw_epoch(&partition, LeaderEpoch(5)).is_none());
+        let metadata = metadata.saw_epoch(&partition, LeaderEpoch(6)).unwrap();
+        let metadata = metadata.updated_by(leads(1, 1, 5));
+        assert_eq!(leader(&metadata), None, "1 lags behind");
+        let metadata = metadata.updated_by(leads(1, 2, 6));
+        assert_eq!(leader(&metadata), Some(BrokerId(2)));
+    }
+
+    #[test]
+    fn epochs_outlive_what_is_forgotten_and_brokers_that_do_not_know_the_topic() {
+        let mut metadata = ClusterMetadata::default().updated_by(leads(1, 1, 5));
+        metadata.forget("orders");
+        assert!(metadata.topics.is_empty());
+        let mut unheard_of = leads(0, -1, -1);
+        unheard_of.topics[0].error_code = ErrorCode::UnknownTopicOrPartition.code();
+        unheard_of.topics[0].partitions.clear();
+        let mut metadata = metadata.updated_by(unheard_of);
+        assert!(metadata.topics["orders"].partitions.is_empty());
+        metadata.forget("orders");
+        let metadata = metadata.updated_by(leads(1, 2, 4));
+        assert_eq!(leader(&metadata), Some(BrokerId(1)), "2 lags behind");
+        let mut metadata = metadata.updated_by(leads(1, 3, 5));
+        assert_eq!(leader(&metadata), Some(BrokerId(3)));
+        metadata.remove("orders");
+        assert_eq!(leader(&metadata.updated_by(leads(1, 2, 4))), Some(BrokerId(2)));
     }
 }

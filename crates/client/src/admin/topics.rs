@@ -147,9 +147,10 @@ impl Admin {
         }
         let response = self.ask_to_delete(&request).await?;
         let answers = response.responses.into_iter().filter_map(|row| {
-            Some((row.name?.into_string(), checked(row.error_code, row.error_message)))
+            let (name, answer) = (row.name?, checked(row.error_code, row.error_message));
+            self.deleted(&name, &answer);
+            Some((name.into_string(), answer))
         });
-        names.iter().for_each(|name| self.client.forget_topic(name));
         Ok(complete(answers.collect(), names.iter().map(|name| (*name).to_owned())))
     }
 
@@ -164,10 +165,18 @@ impl Admin {
             message!(DeleteTopicsRequest { topics: rows.collect(), timeout_ms: self.timeout_ms() });
         let response = self.ask_to_delete(&request).await?;
         let answers = response.responses.into_iter().map(|row| {
-            row.name.iter().for_each(|name| self.client.forget_topic(name));
-            (row.topic_id, checked(row.error_code, row.error_message))
+            let answer = checked(row.error_code, row.error_message);
+            row.name.iter().for_each(|name| self.deleted(name, &answer));
+            (row.topic_id, answer)
         });
         Ok(complete(answers.collect(), ids.iter().copied()))
+    }
+
+    fn deleted(&self, topic: &str, answer: &Result<(), ClientError>) {
+        match answer {
+            Ok(()) => self.client.topic_is_gone(topic),
+            Err(_) => self.client.forget_topic(topic),
+        }
     }
 
     async fn ask_to_delete(

@@ -235,6 +235,7 @@ impl Consumer {
             state.asked = false;
             match result.as_ref().ok().and_then(|found| found.get(partition)) {
                 Some(found) => {
+                    self.metadata.wanted |= self.client.saw_epoch(partition, found.leader_epoch);
                     state.go_to(Position { offset: found.offset, epoch: found.leader_epoch });
                 }
                 None if failed => state.not_before = now + pause,
