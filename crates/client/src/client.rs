@@ -16,16 +16,14 @@ use ottla_protocol::{
 };
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::silence::SILENCE;
 use crate::{ClientError, ClusterMetadata, Connection, ConnectionOptions, CoordinatorKey};
 
 /// How long to wait before a failed request is tried again: `retry.backoff.ms`.
 pub(crate) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Who has not answered for so long may stand still, or be cut off: others are asked about it. A connection says nothing of that.
-pub(crate) const SILENCE: Duration = Duration::from_millis(500);
-
-/// How soon others are asked again about who is still silent: so much later than they do, at most, is it known who leads instead.
-pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// After this time a broker is asked again that does not know yet that it leads: metadata reaches brokers one after the other.
+pub(crate) const LAG: Duration = Duration::from_millis(10);
 
 /// What a connection is for: answers come in the order of the requests, so one that is held back
 /// must not have others behind it.
@@ -143,7 +141,9 @@ impl Client {
             topics: topics.map(|topics| topics.iter().map(row).collect()),
             allow_auto_topic_creation: may_create,
         });
-        let response = self.ask_someone(&request).await?;
+        let request = &request;
+        let question = |connection: Connection| async move { connection.call(request).await };
+        let response: MetadataResponse = self.ask_someone(question).await?;
         let mut metadata = self.0.metadata.lock();
         if topics.is_none() {
             Arc::make_mut(&mut metadata).topics.clear();
@@ -221,14 +221,16 @@ impl Client {
     }
 
     /// Asks any broker, and one more after the other while all are silent or fail. The first answer counts.
-    async fn ask_someone(
+    pub(crate) async fn ask_someone<T, A>(
         &self,
-        request: &MetadataRequest,
-    ) -> Result<MetadataResponse, ClientError> {
+        question: impl Fn(Connection) -> A + Send + Sync,
+    ) -> Result<T, ClientError>
+    where
+        A: Future<Output = Result<T, ClientError>> + Send,
+    {
+        let question = &question;
         let ask = |Prospect { purpose, address, .. }: Prospect| -> BoxFuture<'_, _> {
-            Box::pin(
-                async move { self.connection_for(&address, purpose).await?.call(request).await },
-            )
+            Box::pin(async move { question(self.connection_for(&address, purpose).await?).await })
         };
         // What one broker tells may be old: the next time it is another's turn.
         let mut others = self.by_prospect(&[Purpose::Requests, Purpose::Questions]);
@@ -254,12 +256,21 @@ impl Client {
 
     /// The leader of `partition`, from what is known, else asked for.
     pub async fn leader(&self, partition: &TopicPartition) -> Result<Leader, ClientError> {
+        let (broker, epoch, topic_id) = self.leader_of(partition).await?;
+        Ok(Leader { connection: self.broker(broker).await?, broker, epoch, topic_id })
+    }
+
+    /// Who leads `partition`, without a connection to it.
+    pub(crate) async fn leader_of(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<(BrokerId, LeaderEpoch, TopicId), ClientError> {
         if let Some(leader) = self.known_leader(partition)? {
-            return self.lead(leader).await;
+            return Ok(leader);
         }
         self.refresh_metadata(&[&partition.topic]).await?;
         let leader = self.known_leader(partition)?;
-        self.lead(leader.ok_or_else(|| ClientError::refused(ErrorCode::LeaderNotAvailable))?).await
+        leader.ok_or_else(|| ClientError::refused(ErrorCode::LeaderNotAvailable))
     }
 
     /// Forgets the leaders of a topic, so that the next [`Client::leader`] asks again.
@@ -321,13 +332,6 @@ impl Client {
             self.forget_topic(&partition.topic);
         }
         Ok(leader)
-    }
-
-    async fn lead(
-        &self,
-        (broker, epoch, topic_id): (BrokerId, LeaderEpoch, TopicId),
-    ) -> Result<Leader, ClientError> {
-        Ok(Leader { connection: self.broker(broker).await?, broker, epoch, topic_id })
     }
 
     /// A connection to `address` that serves nothing but `purpose`.

@@ -6,6 +6,7 @@ use ottla_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use ottla_protocol::{BrokerId, ErrorCode, StrBytes, message};
 
 use crate::client::{Purpose, endpoint};
+use crate::silence::Patience;
 use crate::{Client, ClientError, Connection};
 
 /// From this version on a request names several keys (KIP-699).
@@ -61,12 +62,12 @@ impl Client {
         &self,
         key: &CoordinatorKey,
     ) -> Result<Connection, ClientError> {
-        let (_, address) = self.coordinator_address(key).await?;
-        let connection = self.connection_for(&address, Purpose::Coordinator).await;
-        if connection.is_err() {
-            self.forget_coordinator(key);
-        }
-        connection
+        self.ask_coordinator_once(key, Patience::SHORT, async |connection| Ok(connection)).await
+    }
+
+    /// A connection to a coordinator that is at `address`.
+    pub(crate) async fn coordinator_at(&self, address: &str) -> Result<Connection, ClientError> {
+        self.connection_for(address, Purpose::Coordinator).await
     }
 
     /// Which broker coordinates `key`, and where it is.
@@ -101,17 +102,11 @@ impl Client {
         let clock = &self.env().clock;
         let deadline = clock.now() + limit;
         loop {
-            let answer = match self.coordinator_once(key).await {
-                Ok(connection) => ask(connection).await,
-                Err(error) => Err(error),
-            };
-            let error = match answer {
+            let asked = self.ask_coordinator_once(key, Patience::SHORT, &mut ask);
+            let error = match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if error.is_coordinator_lost() {
-                self.forget_coordinator(key);
-            }
             let pause = self.options().retry_backoff;
             if !error.is_retriable() || clock.now() + pause >= deadline {
                 return Err(error);
@@ -120,20 +115,23 @@ impl Client {
         }
     }
 
-    async fn find_coordinator(
+    /// Asks who coordinates `key`, any broker that answers.
+    pub(crate) async fn find_coordinator(
         &self,
         key: &CoordinatorKey,
     ) -> Result<(BrokerId, String), ClientError> {
         let (key_type, text) = key.parts();
-        let connection = self.any_broker().await?;
-        let version = connection.version_of::<FindCoordinatorRequest>()?;
-        let mut request = message!(FindCoordinatorRequest { key_type: key_type });
-        if version >= FIRST_VERSION_WITH_KEYS {
-            request.coordinator_keys = vec![StrBytes::from(text)];
-        } else {
-            request.key = StrBytes::from(text);
-        }
-        found(connection.call(&request).await?, text)
+        let question = |connection: Connection| async move {
+            let version = connection.version_of::<FindCoordinatorRequest>()?;
+            let mut request = message!(FindCoordinatorRequest { key_type: key_type });
+            if version >= FIRST_VERSION_WITH_KEYS {
+                request.coordinator_keys = vec![StrBytes::from(text)];
+            } else {
+                request.key = StrBytes::from(text);
+            }
+            connection.call(&request).await
+        };
+        found(self.ask_someone(question).await?, text)
     }
 }
 

@@ -65,6 +65,7 @@ mod error;
 pub mod guide;
 mod metadata;
 mod producer;
+mod silence;
 
 pub use admin::{
     Admin, Answers, ClusterDescription, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource,

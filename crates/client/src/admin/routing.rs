@@ -8,6 +8,7 @@ use ottla_protocol::{BrokerId, ErrorCode, StrBytes, TopicPartition, message};
 
 use super::{Admin, Answers};
 use crate::client::Purpose;
+use crate::silence::Patience;
 use crate::{ClientError, Connection, CoordinatorKey};
 
 /// Turns an error code, and words if there are any, into a result.
@@ -105,23 +106,16 @@ impl Admin {
     ) -> Result<R::Response, ClientError> {
         let key = CoordinatorKey::Group(group.to_owned());
         self.retried(|| async {
-            let answer = async {
-                let response = self.coordinator(&key).await?.call_up_to(request, newest).await?;
+            let (broker, address) = self.client.coordinator_address(&key).await?;
+            // The connection for plain requests will do: nothing that an administrator asks is held back.
+            let asking = async {
+                let connection = self.client.connection_for(&address, Purpose::Requests).await?;
+                let response = connection.call_up_to(request, newest).await?;
                 check(&response).map(|()| response)
-            }
-            .await;
-            if answer.as_ref().is_err_and(ClientError::is_coordinator_lost) {
-                self.client.forget_coordinator(&key);
-            }
-            answer
+            };
+            self.client.unless_another_coordinates(&key, broker, Patience::SHORT, asking).await
         })
         .await
-    }
-
-    /// The connection for plain requests will do: nothing that an administrator asks is held back.
-    async fn coordinator(&self, key: &CoordinatorKey) -> Result<Connection, ClientError> {
-        let (_, address) = self.client.coordinator_address(key).await?;
-        self.client.connection_for(&address, Purpose::Requests).await
     }
 
     /// Every broker that is alive.

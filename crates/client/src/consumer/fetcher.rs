@@ -13,7 +13,8 @@ use super::options::IsolationLevel;
 use super::partitions::{Partitions, Phase, Position, Stuck, reset_phase};
 use super::records::Records;
 use super::{Consumer, ConsumerError, Event};
-use crate::client::Purpose;
+use crate::client::{LAG, Purpose};
+use crate::silence::Patience;
 use crate::{Client, ClientError, ClusterMetadata};
 
 /// Fetches of a partition that may wait to be handed out: one in hand, one behind it.
@@ -162,6 +163,7 @@ impl Consumer {
         let slot = self.fetcher.brokers.get_mut(&broker);
         let Some(mut session) = slot.and_then(|slot| slot.session.take()) else { return };
         let client = self.client.clone();
+        let patience = Patience::beyond(self.options.fetch_max_wait);
         let request = FetchRequest {
             max_wait_ms: i32::try_from(self.options.fetch_max_wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: self.options.fetch_min_bytes,
@@ -173,7 +175,10 @@ impl Consumer {
             ..FetchRequest::default()
         };
         self.start(async move {
-            let result = fetch(&client, broker, &mut session, request, &asked).await;
+            let fetching = fetch(&client, broker, &mut session, request, &asked);
+            let wanted = (broker, ApiKey::Fetch);
+            let result =
+                client.unless_another_leads(wanted, asked.keys(), patience, fetching).await;
             Event::Fetched(Box::new(Fetched { broker, session, asked, sent_at, result }))
         });
     }
@@ -199,6 +204,12 @@ impl Consumer {
                 session.restart();
                 not_before = now + pause;
                 self.metadata.wanted = true;
+                // A follower that is silent, or cannot be reached, is left for the leader.
+                let asked =
+                    self.partitions.map.iter_mut().filter(|(it, _)| asked.contains_key(*it));
+                for (_, state) in asked {
+                    state.preferred = state.preferred.filter(|(preferred, _)| *preferred != broker);
+                }
                 tracing::debug!(%broker, %error, "fetch failed");
                 if !error.is_retriable() && !matches!(error, ClientError::Refused { .. }) {
                     self.errors.push_back(error.into());
@@ -212,6 +223,10 @@ impl Consumer {
                 for data in topic.partitions {
                     let partition = TopicPartition::new(name.clone(), data.partition_index);
                     if let Some(wanted) = asked.get(&partition) {
+                        if let Some(leader) = data.current_leader {
+                            let endpoints = &response.node_endpoints;
+                            self.client.learn_leader(&partition, leader, endpoints);
+                        }
                         self.take_partition((partition, broker), *wanted, data, now);
                     }
                 }
@@ -301,6 +316,13 @@ impl Consumer {
                 state.not_before = now;
                 state.reset(reset_phase(policy, wall, Stuck::OutOfRange(asked.offset)));
             }
+        } else if known_leader(&self.client.metadata(), &partition)
+            .is_some_and(|(_, known)| known.leader_epoch > asked.leader_epoch)
+        {
+            // It told who leads by now (KIP-951), and that one has refused nothing yet.
+            state.not_before = now;
+        } else if data.current_leader.is_some_and(|told| told.leader_epoch < asked.leader_epoch) {
+            state.not_before = now + LAG;
         } else if code.is_retriable() || code == ErrorCode::UnknownServerError {
             self.client.forget_topic(&partition.topic);
             self.metadata.wanted = true;

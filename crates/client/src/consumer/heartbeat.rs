@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::membership::{Beat, Identity, Membership};
-use crate::{Client, ClientError, CoordinatorKey};
+use crate::silence::Patience;
+use crate::{Client, ClientError, Connection, CoordinatorKey};
 
 /// A place in a group, shared by the consumer and the task that keeps it.
 pub(super) struct Place {
@@ -41,10 +42,7 @@ pub(super) async fn run(place: Arc<Place>) {
             Beat::Send(identity) => {
                 let answer = place.heartbeat(&identity).await;
                 place.membership.lock().beaten(clock.now(), &identity, &answer);
-                if let Err(error) = answer {
-                    if error.is_coordinator_lost() {
-                        place.client.forget_coordinator(&place.key);
-                    }
+                if answer.is_err() {
                     place.wake_consumer.notify_one();
                 }
             }
@@ -63,25 +61,38 @@ pub(super) async fn run(place: Arc<Place>) {
 
 impl Place {
     async fn heartbeat(&self, identity: &Identity) -> Result<(), ClientError> {
-        let connection = self.client.coordinator_once(&self.key).await?;
         let request = message!(HeartbeatRequest {
             group_id: StrBytes::from(self.group.as_str()),
             generation_id: identity.generation,
             member_id: StrBytes::from(identity.member_id.as_str()),
             group_instance_id: self.instance_id.as_deref().map(StrBytes::from),
         });
-        let response = connection.call(&request).await?;
-        ClientError::check(ErrorCode::from_wire(response.error_code), None)
+        let beat = |connection: Connection| async move {
+            let response = connection.call(&request).await?;
+            ClientError::check(ErrorCode::from_wire(response.error_code), None)
+        };
+        self.client.ask_coordinator_once(&self.key, Patience::SHORT, beat).await
     }
 
     /// Gives the place up, once. Who goes on without an answer is thrown out after
     /// `session.timeout.ms`.
     pub(super) async fn leave(&self, identity: &Identity, reason: &str) -> Result<(), ClientError> {
+        let leave = |connection: Connection| async move {
+            self.leave_at(&connection, identity, reason).await
+        };
+        self.client.ask_coordinator_once(&self.key, Patience::SHORT, leave).await
+    }
+
+    async fn leave_at(
+        &self,
+        connection: &Connection,
+        identity: &Identity,
+        reason: &str,
+    ) -> Result<(), ClientError> {
         /// From this version on several may leave at once (KIP-345).
         const FIRST_VERSION_WITH_MEMBERS: i16 = 3;
         /// From this version on a reason is given (KIP-800).
         const FIRST_VERSION_WITH_REASON: i16 = 5;
-        let connection = self.client.coordinator_once(&self.key).await?;
         let version = connection.version_of::<LeaveGroupRequest>()?;
         let mut request =
             message!(LeaveGroupRequest { group_id: StrBytes::from(self.group.as_str()) });

@@ -8,15 +8,18 @@ use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use ottla_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
-use ottla_protocol::messages::{ListOffsetsRequest, OffsetForLeaderEpochRequest};
+use ottla_protocol::messages::{
+    ListOffsetsRequest, OffsetForLeaderEpochRequest, RequestResponsePair,
+};
 use ottla_protocol::{
-    BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message,
+    ApiKey, BrokerId, ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message,
 };
 
 use super::options::IsolationLevel;
 use super::partitions::Position;
 use super::{OffsetSpec, by_topic};
-use crate::{Client, ClientError, Connection};
+use crate::silence::Patience;
+use crate::{Client, ClientError};
 
 /// An offset that was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct FoundOffset {
 pub(super) type Answers<T> = BTreeMap<TopicPartition, Result<T, ClientError>>;
 
 /// What is asked of each leader.
-type ByLeader = BTreeMap<BrokerId, (Connection, BTreeMap<TopicPartition, LeaderEpoch>)>;
+type ByLeader = BTreeMap<BrokerId, BTreeMap<TopicPartition, LeaderEpoch>>;
 
 /// Which offsets are meant. One request to each leader, all at once.
 pub(super) async fn list_offsets(
@@ -42,7 +45,7 @@ pub(super) async fn list_offsets(
     isolation: IsolationLevel,
 ) -> Answers<FoundOffset> {
     let (leaders, mut answers) = leaders(&client, wishes.keys()).await;
-    let asked = leaders.values().map(|(connection, partitions)| {
+    let asked = leaders.iter().map(|(leader, partitions)| {
         let topics = by_topic(partitions.keys()).into_iter().map(|(topic, numbers)| {
             let rows = numbers.into_iter().filter_map(|number| {
                 let partition = TopicPartition::new(topic.clone(), number);
@@ -63,9 +66,9 @@ pub(super) async fn list_offsets(
             isolation_level: isolation_level,
             topics: topics.collect(),
         });
-        async move { connection.call(&request).await }
+        ask_leader(&client, (*leader, ApiKey::ListOffsets), partitions, request)
     });
-    for ((_, partitions), response) in leaders.values().zip(join_all(asked).await) {
+    for (partitions, response) in leaders.values().zip(join_all(asked).await) {
         let rows = response.map(|response| {
             let topics = response.topics.into_iter();
             let rows = topics.flat_map(|topic| {
@@ -93,7 +96,7 @@ pub(super) async fn epoch_ends(
     positions: BTreeMap<TopicPartition, Position>,
 ) -> Answers<Position> {
     let (leaders, mut answers) = leaders(&client, positions.keys()).await;
-    let asked = leaders.values().map(|(connection, partitions)| {
+    let asked = leaders.iter().map(|(leader, partitions)| {
         let topics = by_topic(partitions.keys()).into_iter().map(|(topic, numbers)| {
             let rows = numbers.into_iter().filter_map(|number| {
                 let partition = TopicPartition::new(topic.clone(), number);
@@ -108,9 +111,9 @@ pub(super) async fn epoch_ends(
         });
         let request =
             message!(OffsetForLeaderEpochRequest { replica_id: -1, topics: topics.collect() });
-        async move { connection.call(&request).await }
+        ask_leader(&client, (*leader, ApiKey::OffsetForLeaderEpoch), partitions, request)
     });
-    for ((_, partitions), response) in leaders.values().zip(join_all(asked).await) {
+    for (partitions, response) in leaders.values().zip(join_all(asked).await) {
         let rows = response.map(|response| {
             let topics = response.topics.into_iter();
             let rows = topics.flat_map(|topic| {
@@ -127,18 +130,27 @@ pub(super) async fn epoch_ends(
     answers
 }
 
-/// Connections to the leaders of `partitions`, and what is known already of the others.
+/// Asks a leader, as long as it is that.
+async fn ask_leader<R: RequestResponsePair>(
+    client: &Client,
+    (leader, api): (BrokerId, ApiKey),
+    partitions: &BTreeMap<TopicPartition, LeaderEpoch>,
+    request: R,
+) -> Result<R::Response, ClientError> {
+    let asking = async { client.broker(leader).await?.call(&request).await };
+    client.unless_another_leads((leader, api), partitions.keys(), Patience::SHORT, asking).await
+}
+
+/// The leaders of `partitions`, and what is known already of the others.
 async fn leaders<'p, T>(
     client: &Client,
     partitions: impl Iterator<Item = &'p TopicPartition>,
 ) -> (ByLeader, Answers<T>) {
     let (mut leaders, mut failed) = (ByLeader::new(), Answers::new());
     for partition in partitions {
-        match client.leader(partition).await {
-            Ok(leader) => {
-                let entry = leaders.entry(leader.broker);
-                let (_, asked) = entry.or_insert_with(|| (leader.connection, BTreeMap::new()));
-                asked.insert(partition.clone(), leader.epoch);
+        match client.leader_of(partition).await {
+            Ok((leader, epoch, _)) => {
+                leaders.entry(leader).or_default().insert(partition.clone(), epoch);
             }
             Err(error) => {
                 failed.insert(partition.clone(), Err(error));

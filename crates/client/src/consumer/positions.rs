@@ -251,15 +251,18 @@ impl Consumer {
 
     fn step_resets(&mut self, now: Monotonic) {
         let due = self.partitions.due(now, |phase| matches!(phase, Phase::Reset(_)));
-        let mut wishes = BTreeMap::new();
+        let metadata = self.client.metadata();
+        // One that is silent holds up what others can tell if they are asked together.
+        let mut by_leader: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for partition in due {
             let Some(state) = self.partitions.map.get_mut(&partition) else { continue };
             if let Phase::Reset(spec) = state.phase {
                 state.asked = true;
-                wishes.insert(partition, spec);
+                let leader = known_leader(&metadata, &partition).map(|(leader, _)| leader);
+                by_leader.entry(leader).or_default().insert(partition, spec);
             }
         }
-        if !wishes.is_empty() {
+        for wishes in by_leader.into_values() {
             let (client, isolation) = (self.client.clone(), self.options.isolation_level);
             self.start(
                 async move { Event::Offsets(list_offsets(client, wishes, isolation).await) },
@@ -294,13 +297,13 @@ impl Consumer {
     /// Has a new leader asked whether it has what was read from the old one (KIP-320).
     fn step_validation(&mut self, now: Monotonic) {
         let metadata = self.client.metadata();
-        let mut positions = BTreeMap::new();
+        let mut by_leader: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
         for (partition, state) in &mut self.partitions.map {
             let open = matches!(state.phase, Phase::Fetching | Phase::Validating);
             if !open || !state.wants(now) {
                 continue;
             }
-            let Some((_, leader)) = known_leader(&metadata, partition) else {
+            let Some((broker, leader)) = known_leader(&metadata, partition) else {
                 self.metadata.wanted = true;
                 continue;
             };
@@ -312,10 +315,10 @@ impl Consumer {
             if state.phase == Phase::Validating || state.leader_epoch < leader.leader_epoch {
                 state.phase = Phase::Validating;
                 state.asked = true;
-                positions.insert(partition.clone(), state.position);
+                by_leader.entry(broker).or_default().insert(partition.clone(), state.position);
             }
         }
-        if !positions.is_empty() {
+        for positions in by_leader.into_values() {
             let client = self.client.clone();
             self.start(async move {
                 let answers = epoch_ends(client, positions.clone()).await;

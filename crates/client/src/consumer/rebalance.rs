@@ -21,7 +21,8 @@ use super::heartbeat::Place;
 use super::listener::{Rebalance, RebalanceListener};
 use super::membership::{Identity, Membership, Settings, Turn};
 use super::{Consumer, ConsumerError, ConsumerOptions, Event, heartbeat};
-use crate::{Client, ClientError, CoordinatorKey};
+use crate::silence::Patience;
+use crate::{Client, ClientError, Connection, CoordinatorKey};
 
 /// From this version on a reason is given (KIP-800).
 const FIRST_JOIN_VERSION_WITH_REASON: i16 = 8;
@@ -360,17 +361,15 @@ async fn join_group(
     mut request: JoinGroupRequest,
     limit: Duration,
 ) -> Result<JoinGroupResponse, ClientError> {
-    let result = async {
-        let connection = place.client.coordinator_once(&place.key).await?;
+    let join = |connection: Connection| async move {
         if connection.version_of::<JoinGroupRequest>()? >= FIRST_JOIN_VERSION_WITH_REASON {
             request.reason = Some(StrBytes::from("the consumer polls"));
         }
         connection.call_within(&request, limit).await
     };
-    let result = result.await;
+    let result = place.client.ask_coordinator_once(&place.key, Patience::LONG, join).await;
     let code = result.as_ref().map_or(ErrorCode::None, |it| ErrorCode::from_wire(it.error_code));
-    let lost = result.as_ref().is_err_and(ClientError::is_coordinator_lost);
-    if lost || ClientError::refused(code).is_coordinator_lost() {
+    if ClientError::refused(code).is_coordinator_lost() {
         place.client.forget_coordinator(&place.key);
     }
     result
@@ -384,19 +383,6 @@ pub(super) struct Synced {
 }
 
 async fn sync_group(
-    place: &Place,
-    assignors: &[Arc<dyn Assignor>],
-    joined: Joined,
-    may_create: bool,
-) -> Result<Synced, ClientError> {
-    let result = sync(place, assignors, joined, may_create).await;
-    if result.as_ref().is_err_and(ClientError::is_coordinator_lost) {
-        place.client.forget_coordinator(&place.key);
-    }
-    result
-}
-
-async fn sync(
     place: &Place,
     assignors: &[Arc<dyn Assignor>],
     Joined { response, identity }: Joined,
@@ -417,14 +403,18 @@ async fn sync(
         }
         led = Some(topics);
     }
-    let connection = place.client.coordinator_once(&place.key).await?;
-    if connection.version_of::<SyncGroupRequest>()? >= FIRST_SYNC_VERSION_WITH_PROTOCOL {
-        request.protocol_type = Some(StrBytes::from(PROTOCOL_TYPE));
-        request.protocol_name = response.protocol_name.clone();
-    }
-    let answer: SyncGroupResponse = connection.call(&request).await?;
-    ClientError::check(ErrorCode::from_wire(answer.error_code), None)?;
-    Ok(Synced { assignment: answer.assignment, led })
+    let sync = |connection: Connection| async move {
+        if connection.version_of::<SyncGroupRequest>()? >= FIRST_SYNC_VERSION_WITH_PROTOCOL {
+            request.protocol_type = Some(StrBytes::from(PROTOCOL_TYPE));
+            request.protocol_name = response.protocol_name;
+        }
+        let answer: SyncGroupResponse = connection.call(&request).await?;
+        ClientError::check(ErrorCode::from_wire(answer.error_code), None)?;
+        Ok(answer.assignment)
+    };
+    // It waits for the member that assigns.
+    let assignment = place.client.ask_coordinator_once(&place.key, Patience::LONG, sync).await?;
+    Ok(Synced { assignment, led })
 }
 
 /// Assigns for all members: the partitions of their topics, and who gets which.

@@ -24,11 +24,9 @@ use super::Shared;
 use super::accumulator::{Failure, Step};
 use super::batch::{Batch, Identity};
 use super::delivery::{Outcome, Stored};
-use crate::client::{ASK_AGAIN, FIRST_VERSION_BY_ID, SILENCE};
+use crate::client::{FIRST_VERSION_BY_ID, LAG};
+use crate::silence::{ASK_AGAIN, SILENCE};
 use crate::{ClientError, ClusterMetadata, Connection};
-
-/// After this time a broker is asked again that does not know yet that it leads: metadata reaches brokers one after the other.
-const LAG: Duration = Duration::from_millis(10);
 
 pub(super) struct Sender {
     shared: Arc<Shared>,

@@ -44,6 +44,7 @@ struct State {
     caps: Vec<(ApiKey, i16)>,
     leader: i32,
     epoch: i32,
+    coordinator: i32,
     /// What a broker owes an answer to for good; what comes behind it on the same connection waits too.
     owed: BTreeSet<(i32, ApiKey)>,
 }
@@ -61,7 +62,7 @@ impl Brokers {
         }
         let ports = listeners.iter().map(|it| it.local_addr().unwrap().port()).collect();
         let (script, caps, owed) = (Box::new(script), caps.to_vec(), BTreeSet::new());
-        let state = State { script, ports, caps, leader: 1, epoch: 1, owed };
+        let state = State { script, ports, caps, leader: 1, epoch: 1, coordinator: 1, owed };
         let brokers = Self(Arc::new(Mutex::new(state)));
         for (mut listener, node) in listeners.into_iter().zip(1..) {
             let brokers = brokers.clone();
@@ -92,6 +93,11 @@ impl Brokers {
     pub(crate) fn set_leader(&self, leader: i32) {
         let state = &mut *self.0.lock().unwrap();
         (state.leader, state.epoch) = (leader, state.epoch + 1);
+    }
+
+    /// Another coordinator, of all groups.
+    pub(crate) fn set_coordinator(&self, coordinator: i32) {
+        self.0.lock().unwrap().coordinator = coordinator;
     }
 
     /// From now on `node` owes the answer to every such request.
@@ -170,12 +176,14 @@ fn metadata(state: &State) -> MetadataResponse {
 }
 
 fn coordinator(state: &State, version: i16, keys: &[StrBytes]) -> FindCoordinatorResponse {
-    let (host, port) = (StrBytes::from("127.0.0.1"), i32::from(state.ports[0]));
+    let id = state.coordinator;
+    let port = i32::from(state.ports[id as usize - 1]);
+    let host = StrBytes::from("127.0.0.1");
     if version < 4 {
-        return message!(FindCoordinatorResponse { node_id: 1, host: host, port: port });
+        return message!(FindCoordinatorResponse { node_id: id, host: host, port: port });
     }
     let row = |key: &StrBytes| {
-        message!(Coordinator { key: key.clone(), node_id: 1, host: host.clone(), port: port })
+        message!(Coordinator { key: key.clone(), node_id: id, host: host.clone(), port: port })
     };
     message!(FindCoordinatorResponse { coordinators: keys.iter().map(row).collect() })
 }

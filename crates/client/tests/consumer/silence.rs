@@ -1,8 +1,14 @@
-//! A producer whose leader stands still, or is cut off: its connection stays, and nothing comes.
+//! Clients of a broker that stands still, or is cut off: their connections stay, and nothing comes.
 
 use std::time::Duration;
 
-use ottla_client::{Producer, ProducerConfig, ProducerRecord};
+use ottla_client::{OffsetSpec, Producer, ProducerConfig, ProducerRecord};
+use ottla_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use ottla_protocol::messages::{
+    HeartbeatResponse, JoinGroupResponse, ListOffsetsResponse, SyncGroupResponse,
+};
 use ottla_protocol::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
@@ -91,4 +97,112 @@ async fn whoever_does_not_lead_tells_who_does_and_nobody_else_is_asked() {
     let producer = producer(&brokers).await;
     assert_eq!(send(&producer).await, 200);
     assert_eq!(send(&producer).await, 200, "the old leader is not asked again");
+}
+
+/// Brokers that have a record for each offset, and keep what is committed.
+async fn brokers_with_records() -> Brokers {
+    Brokers::start(&[], |asked| {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is as usual")]
+        match &asked.request {
+            Request::Fetch(_) => {
+                let offset = fetch_offset(asked)?;
+                Some(fetched(asked.version, records(asked.node, offset..offset + 1)))
+            }
+            Request::ListOffsets(_) => {
+                let row = message!(ListOffsetsPartitionResponse { offset: 7, leader_epoch: -1 });
+                let topic = message!(ListOffsetsTopicResponse {
+                    name: StrBytes::from(TOPIC),
+                    partitions: vec![row],
+                });
+                Some(message!(ListOffsetsResponse { topics: vec![topic] }).into())
+            }
+            Request::OffsetForLeaderEpoch(_) => {
+                let row = message!(EpochEndOffset { leader_epoch: 1, end_offset: i64::MAX });
+                let topic = StrBytes::from(TOPIC);
+                let topic =
+                    message!(OffsetForLeaderTopicResult { topic: topic, partitions: vec![row] });
+                Some(message!(OffsetForLeaderEpochResponse { topics: vec![topic] }).into())
+            }
+            Request::OffsetFetch(_) => Some(message!(OffsetFetchResponse {}).into()),
+            Request::OffsetCommit(_) => Some(message!(OffsetCommitResponse {}).into()),
+            Request::JoinGroup(_) => {
+                let member = StrBytes::from("m");
+                Some(
+                    message!(JoinGroupResponse { generation_id: asked.node, member_id: member })
+                        .into(),
+                )
+            }
+            Request::SyncGroup(_) => Some(message!(SyncGroupResponse {}).into()),
+            Request::Heartbeat(_) => Some(message!(HeartbeatResponse {}).into()),
+            _ => None,
+        }
+    })
+    .await
+}
+
+/// A consumer that reads the only partition, and has read its first record.
+async fn reading(brokers: &Brokers) -> Consumer {
+    let options = ConsumerOptions {
+        fetch_max_wait: Duration::from_millis(20),
+        auto_commit: false,
+        ..ConsumerOptions::in_group("g")
+    };
+    let mut consumer = consumer(brokers, options).await;
+    consumer.assign([t0()]).unwrap();
+    consumer.seek(&t0(), Offset(0)).unwrap();
+    assert_eq!(next_offset(&mut consumer).await, 0);
+    consumer
+}
+
+#[tokio::test]
+async fn a_leader_that_is_silent_is_not_waited_for_by_consumers_once_another_leads() {
+    let brokers = brokers_with_records().await;
+    let mut consumer = reading(&brokers).await;
+    brokers.owe(1, ApiKey::Fetch);
+    brokers.owe(1, ApiKey::Metadata);
+    brokers.set_leader(2);
+    let mut offset = 0;
+    // Of what was fetched ahead some is left.
+    while offset < 20 {
+        offset = next_offset(&mut consumer).await;
+    }
+}
+
+#[tokio::test]
+async fn where_a_partition_begins_is_asked_of_the_next_leader_while_one_is_silent() {
+    let brokers = brokers_with_records().await;
+    let mut consumer = reading(&brokers).await;
+    brokers.owe(1, ApiKey::ListOffsets);
+    consumer.seek_to(&t0(), OffsetSpec::Earliest).unwrap();
+    let (found, ()) = tokio::join!(next_offset(&mut consumer), async { brokers.set_leader(2) });
+    assert_eq!(found, 7);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_silent_is_left_for_the_one_in_its_place() {
+    let brokers = brokers_with_records().await;
+    let mut consumer = reading(&brokers).await;
+    consumer.commit().await.unwrap();
+    brokers.owe(1, ApiKey::OffsetCommit);
+    brokers.owe(1, ApiKey::FindCoordinator);
+    brokers.set_coordinator(2);
+    Env::os().timeout(PATIENCE, consumer.commit()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_member_joins_at_the_next_coordinator_while_one_is_silent() {
+    let brokers = brokers_with_records().await;
+    brokers.owe(1, ApiKey::JoinGroup);
+    let mut consumer = consumer(&brokers, ConsumerOptions::in_group("g")).await;
+    consumer.subscribe([TOPIC]).unwrap();
+    let joined = async {
+        while consumer.group_metadata().unwrap().generation != 2 {
+            consumer.poll(Duration::from_millis(10)).await.unwrap();
+        }
+    };
+    let moving = async {
+        Env::os().clock.sleep(Duration::from_millis(20)).await;
+        brokers.set_coordinator(2);
+    };
+    Env::os().timeout(PATIENCE, async { tokio::join!(joined, moving) }).await.unwrap();
 }

@@ -1,0 +1,135 @@
+//! What is done about a broker that owes an answer and gives none: it may stand still, or be cut off, and its connection
+//! says nothing of that. Others are asked whether it still has what it was asked about (`docs/adr/0012-sessions-end-early.md`).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ottla_protocol::{ApiKey, BrokerId, TopicPartition};
+
+use crate::{Client, ClientError, ClusterMetadata, Connection, CoordinatorKey};
+
+/// Who has not answered for so long may stand still, or be cut off: others are asked about it.
+pub(crate) const SILENCE: Duration = Duration::from_millis(500);
+
+/// How soon others are asked again about who is still silent: so much later than they do, at most, is it known who leads instead.
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long an answer may well take, and how soon others are asked again when it takes longer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    first: Duration,
+    again: Duration,
+}
+
+impl Patience {
+    /// With what is answered at once.
+    pub(crate) const SHORT: Self = Self { first: SILENCE, again: ASK_AGAIN };
+
+    /// With what waits for others, and is most often late for good reason (JoinGroup).
+    pub(crate) const LONG: Self = Self { first: SILENCE, again: Duration::from_secs(1) };
+
+    /// With what may be held back for so long (Fetch).
+    pub(crate) fn beyond(held: Duration) -> Self {
+        Self { first: SILENCE.saturating_add(held), ..Self::SHORT }
+    }
+}
+
+impl Client {
+    /// What `asking` the `broker` about `partitions` comes to. Given up, as if it took too long, once others say that another
+    /// leads one of them.
+    pub(crate) async fn unless_another_leads<'p, T>(
+        &self,
+        (broker, api): (BrokerId, ApiKey),
+        partitions: impl Iterator<Item = &'p TopicPartition> + Clone,
+        patience: Patience,
+        asking: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let clock = &self.env().clock;
+        let began = clock.now();
+        let lost = async {
+            clock.sleep(patience.first).await;
+            let topics: BTreeSet<&str> = partitions.clone().map(|it| &*it.topic).collect();
+            let topics: Vec<&str> = topics.into_iter().collect();
+            loop {
+                // Who cannot tell now is asked again.
+                if let Ok(known) = self.query_metadata(Some(&topics), false).await
+                    && partitions.clone().any(|it| another_leads(&known, it, broker))
+                {
+                    return;
+                }
+                clock.sleep(patience.again).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asking => answer,
+            () = lost => Err(self.given_up(broker, api, clock.now().since(began))),
+        }
+    }
+
+    /// Asks the coordinator of `key` once, and forgets it if it cannot be reached, or says that it is none. One that is silent
+    /// is given up, as if it took too long, once others say that another coordinates: that one is known then.
+    pub(crate) async fn ask_coordinator_once<T, A: Future<Output = Result<T, ClientError>>>(
+        &self,
+        key: &CoordinatorKey,
+        patience: Patience,
+        ask: impl FnOnce(Connection) -> A,
+    ) -> Result<T, ClientError> {
+        let (broker, address) = self.coordinator_address(key).await?;
+        let asking = async { ask(self.coordinator_at(&address).await?).await };
+        self.unless_another_coordinates(key, broker, patience, asking).await
+    }
+
+    /// What `asking` the `broker`, which coordinates `key`, comes to; see [`Client::ask_coordinator_once`].
+    pub(crate) async fn unless_another_coordinates<T>(
+        &self,
+        key: &CoordinatorKey,
+        broker: BrokerId,
+        patience: Patience,
+        asking: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let clock = &self.env().clock;
+        let began = clock.now();
+        let replaced = async {
+            clock.sleep(patience.first).await;
+            loop {
+                // There may be none now.
+                if let Ok(found) = self.find_coordinator(key).await
+                    && found.0 != broker
+                {
+                    return found;
+                }
+                clock.sleep(patience.again).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = asking => {
+                if answer.as_ref().is_err_and(ClientError::is_coordinator_lost) {
+                    let mut known = self.known_coordinators();
+                    if known.get(key).is_some_and(|(known, _)| *known == broker) {
+                        known.remove(key);
+                    }
+                }
+                answer
+            }
+            found = replaced => {
+                self.known_coordinators().insert(key.clone(), found);
+                Err(self.given_up(broker, ApiKey::FindCoordinator, clock.now().since(began)))
+            }
+        }
+    }
+
+    /// Whether it was carried out is as little known as after any other time without an answer.
+    fn given_up(&self, broker: BrokerId, api: ApiKey, limit: Duration) -> ClientError {
+        let address = self.metadata().brokers.get(&broker).cloned().unwrap_or_default();
+        ClientError::TimedOut { address: address.into(), api, limit }
+    }
+}
+
+/// Whether a partition is known to have a leader that is not `broker`.
+fn another_leads(known: &ClusterMetadata, partition: &TopicPartition, broker: BrokerId) -> bool {
+    let topic = known.topics.get(&*partition.topic);
+    let leader = topic.and_then(|topic| topic.partitions.get(&partition.partition)?.leader);
+    leader.is_some_and(|leader| leader != broker && known.brokers.contains_key(&leader))
+}
