@@ -148,7 +148,12 @@ impl Producer {
         for interceptor in &shared.interceptors {
             interceptor.on_send(&mut record);
         }
-        Ok(shared.append(&record)?.ok())
+        let appended = shared.append(&record)?;
+        if matches!(appended, Err(Obstacle::Unknown)) {
+            shared.accumulator.lock().ask_for(&record.topic);
+            shared.wake.notify_one();
+        }
+        Ok(appended.ok())
     }
 
     /// Sends what waits at once, and waits until it is known of every record sent before this call

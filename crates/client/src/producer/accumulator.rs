@@ -219,9 +219,10 @@ impl Accumulator {
         }
         for (number, queue) in topic.queues.iter_mut().enumerate() {
             let leader = leaders.get(number).copied().flatten();
-            if leader.is_some() && leader != queue.leader {
+            if let Some(leader) = leader.filter(|leader| Some(*leader) != queue.leader) {
                 // It has refused nothing yet (KIP-951).
                 queue.retry_at = Monotonic::default();
+                elected(&mut self.brokers, leader);
             }
             queue.leader = leader;
         }
@@ -235,6 +236,7 @@ impl Accumulator {
         if let Some(queue) = queue {
             queue.leader = Some(leader);
             queue.retry_at = Monotonic::default();
+            elected(&mut self.brokers, leader);
         }
     }
 
@@ -252,6 +254,11 @@ impl Accumulator {
         if let Some(queue) = queue.filter(|queue| queue.leader.is_some_and(|it| it != asked)) {
             queue.retry_at = Monotonic::default();
         }
+    }
+
+    /// Has the leaders of a topic asked for that is not known.
+    pub(super) fn ask_for(&mut self, topic: &str) {
+        self.stale.insert(Arc::from(topic));
     }
 
     /// How many partitions a topic has, and which have a leader.
@@ -573,6 +580,15 @@ impl ProducerIdentity {
             Self::Known(identity) => Some(identity),
             Self::Off | Self::Wanted(..) | Self::Asked(_) => None,
         }
+    }
+}
+
+/// Whoever is elected is alive: that it could not be reached was before.
+fn elected(brokers: &mut BTreeMap<BrokerId, Broker>, leader: BrokerId) {
+    if let Some(broker) = brokers.get_mut(&leader)
+        && let Link::Backoff(_) = broker.connection
+    {
+        broker.connection = Link::None;
     }
 }
 

@@ -206,3 +206,23 @@ async fn a_member_joins_at_the_next_coordinator_while_one_is_silent() {
     };
     Env::os().timeout(PATIENCE, async { tokio::join!(joined, moving) }).await.unwrap();
 }
+
+#[tokio::test]
+async fn whoever_only_tries_to_send_has_the_topic_asked_for() {
+    let brokers = Brokers::start(&[], |asked| {
+        let Request::Produce(request) = &asked.request else { return None };
+        Some(stored(request, 5))
+    })
+    .await;
+    let producer = producer(&brokers).await;
+    let delivered = async {
+        loop {
+            let record = ProducerRecord::to(TOPIC).value("v").partition(0);
+            match producer.try_send(record).unwrap() {
+                Some(delivery) => return delivery.await.unwrap().offset.0,
+                None => Env::os().clock.sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    assert_eq!(Env::os().timeout(PATIENCE, delivered).await.unwrap(), 5);
+}

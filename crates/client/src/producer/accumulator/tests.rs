@@ -297,6 +297,18 @@ fn a_leader_that_has_refused_nothing_is_not_waited_for() {
 }
 
 #[test]
+fn whoever_is_elected_is_connected_to_at_once_however_long_it_was_out_of_reach() {
+    let mut world = World::new(1);
+    let other = BrokerId(BROKER.0 + 1);
+    (0..5).for_each(|_| world.accumulator.not_connected(world.now, other));
+    world.send(0);
+    world.now = world.now + Duration::from_millis(5);
+    world.step();
+    world.accumulator.set_topic("t", &[Some(other); 2]);
+    assert_eq!(world.accumulator.poll(world.now).connect, [other]);
+}
+
+#[test]
 fn nothing_new_is_sent_to_a_leader_while_another_owes_answers() {
     let mut world = World::new(1);
     let other = BrokerId(BROKER.0 + 1);
