@@ -76,6 +76,8 @@ pub(crate) struct FetchContext {
     pub(crate) changes: Option<Arc<Changes>>,
     /// What to read; records are given to the first ones first.
     pub(crate) partitions: Vec<(TopicRef, FetchPartition)>,
+    /// The numbers of these in a follower's session.
+    numbers: BTreeSet<usize>,
 }
 
 impl FetchSessions {
@@ -110,8 +112,10 @@ impl FetchSessions {
                 let is_follower = request.replica_id.0 >= 0;
                 self.open(&mut sessions, (&partitions, is_follower), now, random)
             };
-        let changes = sessions.get(&session_id).and_then(Session::changes);
-        Ok(FetchContext { session_id, incremental: false, changes, partitions })
+        let session = sessions.get(&session_id);
+        let changes = session.and_then(Session::changes);
+        let numbers = session.map(Session::numbers).unwrap_or_default();
+        Ok(FetchContext { session_id, incremental: false, changes, partitions, numbers })
     }
 
     /// Opens a session and returns its id; 0 if there is no slot.
@@ -213,14 +217,10 @@ impl FetchSessions {
     pub(crate) fn refresh(&self, context: &mut FetchContext) {
         let mut sessions = self.sessions.lock();
         let Some(session) = sessions.get_mut(&context.session_id) else { return };
-        for (topic, fetch) in session.with_news() {
-            let is_known = |(known, other): &(TopicRef, FetchPartition)| {
-                *known == topic && other.partition == fetch.partition
-            };
-            if !context.partitions.iter().any(is_known) {
-                context.partitions.push((topic, fetch));
-            }
-        }
+        let mut news = session.take_news();
+        news.retain(|number| !context.numbers.contains(number));
+        context.partitions.extend(session.in_turn_of(&news));
+        context.numbers.append(&mut news);
     }
 
     /// Answers nothing of what was read, and with which session. One that was to be opened is not: its client does not
@@ -252,14 +252,15 @@ fn resume(
         sessions.remove(&session_id);
         let partitions = Vec::new();
         let (session_id, incremental, changes) = (NO_SESSION, false, None);
-        return Ok(FetchContext { session_id, incremental, changes, partitions });
+        let numbers = BTreeSet::new();
+        return Ok(FetchContext { session_id, incremental, changes, partitions, numbers });
     }
-    let changes = session.changes();
+    let (changes, numbers) = (session.changes(), session.take_news());
     let partitions = match changes {
-        Some(_) => session.with_news(),
+        Some(_) => session.in_turn_of(&numbers).collect(),
         None => session.in_turn(),
     };
-    Ok(FetchContext { session_id, incremental: true, changes, partitions })
+    Ok(FetchContext { session_id, incremental: true, changes, partitions, numbers })
 }
 
 impl Session {
@@ -321,14 +322,24 @@ impl Session {
         }
     }
 
-    /// The partitions of a follower that have news, beginning after the one that was answered with records last.
-    fn with_news(&self) -> Vec<(TopicRef, FetchPartition)> {
-        let Some(follower) = &self.changes else { return Vec::new() };
-        let marked: BTreeSet<usize> = follower.changes.take();
-        let (after, before) = (marked.range(self.start..), marked.range(..self.start));
-        let keys = after.chain(before).filter_map(|number| follower.keys.get(number));
+    /// The numbers of a follower's partitions.
+    fn numbers(&self) -> BTreeSet<usize> {
+        self.changes.iter().flat_map(|follower| follower.keys.keys().copied()).collect()
+    }
+
+    /// The numbers of a follower's partitions that have had news since this was last asked.
+    fn take_news(&self) -> BTreeSet<usize> {
+        self.changes.as_ref().map(|follower| follower.changes.take()).unwrap_or_default()
+    }
+
+    /// A follower's partitions with these numbers, beginning after the one that was answered with records last.
+    fn in_turn_of(
+        &self,
+        numbers: &BTreeSet<usize>,
+    ) -> impl Iterator<Item = (TopicRef, FetchPartition)> {
+        let numbers = numbers.range(self.start..).chain(numbers.range(..self.start));
+        let keys = numbers.filter_map(|number| self.changes.as_ref()?.keys.get(number));
         keys.filter_map(|key| Some((key.0.clone(), self.partitions.get(key)?.fetch.clone())))
-            .collect()
     }
 
     /// All partitions, beginning after the one that was answered with records last.

@@ -74,6 +74,31 @@ fn a_followers_session_looks_only_at_what_has_news() {
 }
 
 #[test]
+fn news_that_come_while_a_follower_waits_are_looked_at_once() {
+    let sessions = FetchSessions::new(10);
+    let begin = |id, epoch, partitions: &[i32]| {
+        let asked = request(id, epoch, partitions);
+        let asked = FetchRequest { replica_id: ottla_protocol::BrokerId(2), ..asked };
+        sessions.begin(&asked, NOW, ids()).unwrap()
+    };
+    let mut full = begin(0, 0, &[0, 1, 2, 3]);
+    let changes = full.changes.clone().unwrap();
+    changes.mark(2);
+    sessions.refresh(&mut full);
+    assert_eq!(order(&full), [0, 1, 2, 3], "all of them are looked at by now");
+    let answers = answer(&full, 5, &[1]);
+    let (id, _) = sessions.finish(full, answers, |_, _| false);
+    let mut waiting = begin(id, 1, &[]);
+    assert_eq!(order(&waiting), [1]);
+    [0, 1, 3].into_iter().for_each(|number| changes.mark(number));
+    sessions.refresh(&mut waiting);
+    assert_eq!(order(&waiting), [1, 3, 0]);
+    [0, 2].into_iter().for_each(|number| changes.mark(number));
+    sessions.refresh(&mut waiting);
+    assert_eq!(order(&waiting), [1, 3, 0, 2]);
+}
+
+#[test]
 fn only_news_is_repeated() {
     let sessions = FetchSessions::new(10);
     let full = sessions.begin(&request(0, 0, &[0, 1, 2]), NOW, ids()).unwrap();
