@@ -122,6 +122,8 @@ pub struct QuorumConfig {
     pub retry_backoff: Duration,
     /// `metadata.log.segment.bytes`.
     pub segment_bytes: u32,
+    /// `metadata.log.segment.ms`.
+    pub segment_time: Duration,
     /// `metadata.log.max.record.bytes.between.snapshots`: a snapshot is due after this many bytes.
     pub max_bytes_between_snapshots: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None` is never by time alone.

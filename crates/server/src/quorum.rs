@@ -10,7 +10,7 @@
 //! Committed ◄── state_machine ─► MetadataApplier::apply ◄──────────────────────────┘
 //! ```
 //! `formation` writes the first membership, `voter_changes` the next, `joining` asks for a part in it, `elections` and `keeper` see to
-//! it that somebody leads, `observers` hands out what is committed. What voters say to each other is
+//! it that somebody leads, `observers` hands out what is committed, `retention` removes what is old. What voters say to each other is
 //! in `messages`; docs/adr/0009 says why.
 //!
 //! Invariants
@@ -46,6 +46,7 @@ mod peers;
 mod pulling;
 mod quorum_state;
 mod raft_config;
+mod retention;
 mod state_machine;
 #[cfg(test)]
 mod tests;
@@ -87,6 +88,7 @@ use peers::{Link, Peers};
 use quorum_state::Owner;
 use raft_config::{CommittedLeader, MetadataRaft, Proposal, Runtime, VoterId, VoterNode};
 use raft_config::{node_id_of, voter_of};
+use retention::{Cleaner, Retention};
 use state_machine::{Progress, SnapshotDue, StateMachine};
 use voter_changes::VoterChanges;
 
@@ -166,7 +168,8 @@ pub(crate) struct MetadataQuorum {
     changes: VoterChanges,
     caught_up: CaughtUp,
     election_timeout: Duration,
-    /// They hold the core, which stops when nobody holds it.
+    /// This one and the others hold the core, which stops when nobody holds it.
+    keeper: TaskHandle,
     tasks: Mutex<Vec<TaskHandle>>,
 }
 
@@ -233,7 +236,8 @@ impl MetadataQuorum {
             changes,
             caught_up,
             election_timeout: options.election_timeout,
-            tasks: Mutex::new(vec![keeper]),
+            keeper,
+            tasks: Mutex::default(),
             env,
         };
         if is_alone {
@@ -244,6 +248,7 @@ impl MetadataQuorum {
         } else {
             quorum.find_others(&options);
         }
+        quorum.run("metadata log cleaner", quorum.cleaner(&options).run());
         quorum.run("metadata quorum joining", quorum.joining(&options).run());
         Ok(quorum)
     }
@@ -271,6 +276,20 @@ impl MetadataQuorum {
         let mut tasks = self.tasks.lock();
         tasks.retain(|task| !task.is_finished());
         tasks.push(self.env.spawn(name, task));
+    }
+
+    fn cleaner(&self, options: &QuorumOptions) -> Cleaner {
+        Cleaner {
+            env: self.env.clone(),
+            core: self.core.clone(),
+            storage: self.storage.clone(),
+            dir: options.dir.join(METADATA_LOG_DIR),
+            progress: Arc::clone(&self.progress),
+            retention: Retention {
+                bytes: options.max_retention_bytes,
+                time: options.max_retention,
+            },
+        }
     }
 
     fn joining(&self, options: &QuorumOptions) -> Joining {
@@ -388,27 +407,37 @@ impl MetadataQuorum {
         self.run("metadata quorum election", self.elections().leader_vanished(node_id));
     }
 
-    /// Adds a voter: it follows first, and votes once it has the log (KIP-853).
+    /// Adds a voter: it follows first, and votes once it has the log (KIP-853). Answers within `limit`.
     ///
-    /// Goes on when the future is dropped.
+    /// Once no other change is under way it goes on, whether it is waited for or not.
     pub(crate) async fn add_voter(
         &self,
         voter: Voter,
         directory_id: Uuid,
+        limit: Duration,
     ) -> Result<(), ChangeVotersError> {
-        self.change_voters(self.changes.clone().add(voter, directory_id)).await
+        let deadline = self.env.clock.now() + limit;
+        let turn = self.changes.turn(limit).await?;
+        let adding = self.change_voters(self.changes.clone().add(turn, voter, directory_id));
+        let left = deadline.since(self.env.clock.now());
+        let added = timeout(&*self.env.clock, left, Box::pin(adding)).await;
+        added.unwrap_or_else(|_elapsed| {
+            let why = "the new voter has not caught up yet: it goes on, look with DescribeQuorum";
+            Err(ChangeVotersError::TimedOut(why.to_owned()))
+        })
     }
 
     /// Takes the vote from a voter (KIP-853). A leader that is removed leads until that is
     /// committed.
     ///
-    /// Goes on when the future is dropped.
+    /// Once no other change is under way it goes on, whether it is waited for or not.
     pub(crate) async fn remove_voter(
         &self,
         node_id: i32,
         directory_id: Uuid,
     ) -> Result<(), ChangeVotersError> {
-        self.change_voters(self.changes.clone().remove(node_id, directory_id)).await
+        let turn = self.changes.turn(self.link.request_timeout).await?;
+        self.change_voters(self.changes.clone().remove(turn, node_id, directory_id)).await
     }
 
     async fn change_voters(
@@ -482,6 +511,9 @@ impl MetadataQuorum {
     /// Stops: gives its lead away, refuses new proposals, answers those under way, syncs the log.
     pub(crate) async fn shutdown(&self) -> io::Result<()> {
         self.give_lead_away().await;
+        self.answers.stop(self.election_timeout).await;
+        // The keeper sees to it that whoever looks on hears of the end.
+        self.abort_tasks();
         if let Err(error) = self.core.shutdown().await {
             tracing::error!(%error, "the metadata quorum did not stop well");
         }
@@ -512,6 +544,10 @@ impl MetadataQuorum {
         let _in_time = timeout(&*self.env.clock, self.election_timeout, given).await;
     }
 
+    fn abort_tasks(&self) {
+        self.tasks.lock().drain(..).for_each(|task| task.abort());
+    }
+
     /// Why it takes no more part, once it does not.
     pub(crate) fn why_stopped(&self) -> String {
         match &self.core.metrics().borrow_watched().running_state {
@@ -523,9 +559,8 @@ impl MetadataQuorum {
 
 impl Drop for MetadataQuorum {
     fn drop(&mut self) {
-        for task in self.tasks.lock().drain(..) {
-            task.abort();
-        }
+        self.keeper.abort();
+        self.abort_tasks();
     }
 }
 
@@ -587,8 +622,9 @@ async fn open_storage(env: &Env, options: &QuorumOptions) -> Result<LogStorage, 
         node_id: options.node_id,
         directory_id: options.directory_id,
     };
-    let (blocking, dir, segment_bytes) = (env.clone(), options.dir.clone(), options.segment_bytes);
-    let open = move || LogStorage::open(&blocking, &dir, owner, segment_bytes);
+    let (blocking, dir) = (env.clone(), options.dir.clone());
+    let segments = (options.segment_bytes, options.segment_time);
+    let open = move || LogStorage::open(&blocking, &dir, owner, segments);
     let storage = env.run_blocking(open).await?;
     let Owner { cluster_id, node_id, directory_id } = storage.owner();
     let dir = options.dir.clone();
@@ -627,7 +663,8 @@ fn raft_options(options: &QuorumOptions) -> Result<Config, QuorumError> {
         // A restart is a new epoch, as with Kafka: what the old one knew in memory is gone.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: if options.is_alone() { 0 } else { options.tail_entries },
+        // What is kept is [`retention`]'s matter.
+        max_in_snapshot_log_to_keep: u64::MAX,
         api_channel_size: Some(1024),
         ..Config::default()
     };

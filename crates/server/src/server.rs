@@ -354,6 +354,9 @@ impl Node {
             request_timeout: config.quorum.request_timeout,
             max_bytes_between_snapshots: config.quorum.max_bytes_between_snapshots,
             max_snapshot_interval: config.quorum.max_snapshot_interval,
+            max_retention_bytes: config.quorum.max_retention_bytes,
+            max_retention: config.quorum.max_retention,
+            segment_time: config.quorum.segment_time,
             segment_bytes: config.quorum.segment_bytes.min(alone.segment_bytes),
             ..alone
         };

@@ -194,6 +194,14 @@ impl Log {
         self.segments.load().iter().map(|segment| segment.size()).sum()
     }
 
+    /// End offset and bytes of each segment, oldest first.
+    pub fn segment_sizes(&self) -> Vec<(Offset, u64)> {
+        let segments = self.segments.load();
+        let next = segments.iter().skip(1).map(|next| next.base_offset());
+        let ends = next.chain([self.log_end_offset()]);
+        segments.iter().zip(ends).map(|(segment, end)| (end, segment.size())).collect()
+    }
+
     /// How many segments there are.
     pub fn segment_count(&self) -> usize {
         self.segments.load().len()

@@ -158,6 +158,7 @@ impl QuorumConfig {
             request_timeout: values.millis("controller.quorum.request.timeout.ms"),
             retry_backoff: values.millis("controller.quorum.retry.backoff.ms"),
             segment_bytes: values.number("metadata.log.segment.bytes"),
+            segment_time: values.millis("metadata.log.segment.ms"),
             max_bytes_between_snapshots: values
                 .number("metadata.log.max.record.bytes.between.snapshots"),
             max_snapshot_interval: Some(interval).filter(|interval| !interval.is_zero()),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_env::Elapsed;
 use ottla_protocol::messages::{AddRaftVoterRequest, AddRaftVoterResponse};
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
@@ -22,15 +21,9 @@ pub(super) fn handle(host: &Arc<ControllerHost>, request: AddRaftVoterRequest) -
     let host = Arc::clone(host);
     let limit = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     Answer::held(async move {
-        let added = host.quorum().add_voter(voter, request.voter_directory_id);
-        match host.env().timeout(limit, Box::pin(added)).await {
-            Ok(Ok(())) => refused(ErrorCode::None, None),
-            Ok(Err(reason)) => refused(reason.error_code(), Some(reason.to_string())),
-            Err(Elapsed) => {
-                let reason =
-                    "the new voter has not caught up yet: it goes on, look with DescribeQuorum";
-                refused(ErrorCode::RequestTimedOut, Some(reason.to_owned()))
-            }
+        match host.quorum().add_voter(voter, request.voter_directory_id, limit).await {
+            Ok(()) => refused(ErrorCode::None, None),
+            Err(reason) => refused(reason.error_code(), Some(reason.to_string())),
         }
     })
 }

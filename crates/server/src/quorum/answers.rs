@@ -5,12 +5,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest};
 use openraft::rt::WatchReceiver as _;
-use ottla_env::Env;
+use ottla_env::{Env, timeout};
 use ottla_protocol::{Uuid, format_uuid};
 use parking_lot::Mutex;
 
@@ -40,6 +42,9 @@ pub(super) struct Answers {
     pub(super) changes: VoterChanges,
     /// The snapshot that a leader is sending.
     incoming: Mutex<Option<Incoming>>,
+    /// Held for reading by whatever asks Raft.
+    asking: tokio::sync::RwLock<()>,
+    is_stopping: AtomicBool,
 }
 
 /// A snapshot of which not all pieces are here.
@@ -60,7 +65,17 @@ impl Answers {
             observers,
             changes,
             incoming: Mutex::default(),
+            asking: tokio::sync::RwLock::default(),
+            is_stopping: AtomicBool::new(false),
         }
+    }
+
+    /// Asks Raft nothing more, once it has answered what it has been asked; that is waited for for at most `limit`. Others go
+    /// on speaking to a node that stops, as long as it listens.
+    pub(super) async fn stop(&self, limit: Duration) {
+        let answered = timeout(&*self.env.clock, limit, self.asking.write()).await;
+        self.is_stopping.store(true, Ordering::Release);
+        drop(answered);
     }
 
     /// Answers a message, whatever its bytes.
@@ -76,6 +91,14 @@ impl Answers {
         let from = envelope.from;
         if let Err(why) = self.check_parties(&envelope) {
             return Response::Refused(why);
+        }
+        let asking = self.asking.read().await;
+        if self.is_stopping.load(Ordering::Acquire) {
+            return Response::Stopping;
+        }
+        if matches!(envelope.request, Request::Hello | Request::Pull(_) | Request::Join(_)) {
+            // They take their time, and Raft has little to do with it.
+            drop(asking);
         }
         let responded = match envelope.request {
             Request::Hello => Ok(Response::Hello {

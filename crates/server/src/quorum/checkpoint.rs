@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ottla_env::Env;
-use ottla_protocol::record_batch::{ControlRecordType, RecordBatchBuilder};
+use ottla_env::{DirEntry, Env, OpenMode};
+use ottla_protocol::record_batch::{ControlRecordType, RecordBatch, RecordBatchBuilder};
 use ottla_protocol::{LeaderEpoch, Offset, Timestamp};
 
 use super::batch::{control_records, corrupt, read_batch, values};
@@ -20,6 +20,8 @@ use super::voter_sets::{append_voters, decode_voters, get_tags, put_unsigned_var
 /// Tag of the field in the header that is ours, far from any that Kafka may come to use.
 const RAFT_TAG: u64 = 10_000;
 const RAFT_FIELD_LEN: usize = 5 * 8;
+/// The first batch of a file is no larger: it has a header, and a record for each voter.
+const HEADER_BATCH_BYTES: usize = 1 << 16;
 /// Records are gathered into batches of about so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -171,43 +173,66 @@ fn get_log_id(field: &mut Bytes) -> Option<LogId> {
     next_index.checked_sub(1).map(|index| log_id(term, index))
 }
 
-/// The snapshot files in `dir`, oldest first.
-pub(super) fn list(env: &Env, dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files: Vec<_> = env
-        .disk
-        .read_dir(dir)?
-        .into_iter()
-        .filter(|entry| !entry.is_dir && is_name(&entry.name))
-        .map(|entry| entry.path)
-        .collect();
-    // Fixed width: the order of names is the order of offsets, then epochs.
-    files.sort();
+/// A snapshot on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SnapshotFile {
+    pub(super) path: PathBuf,
+    /// See [`Checkpoint::end_offset`].
+    pub(super) end_offset: i64,
+    pub(super) bytes: u64,
+    /// See [`Checkpoint::timestamp`].
+    pub(super) written: Timestamp,
+}
+
+/// The snapshots in `dir`, oldest first.
+pub(super) fn list(env: &Env, dir: &Path) -> io::Result<Vec<SnapshotFile>> {
+    let mut files = Vec::new();
+    for (entry, end_offset) in entries(env, dir)? {
+        let written = timestamp(env, &entry.path)?;
+        files.push(SnapshotFile { path: entry.path, end_offset, bytes: entry.len, written });
+    }
     Ok(files)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether there is any snapshot in `dir`.
+pub(super) fn exists(env: &Env, dir: &Path) -> io::Result<bool> {
+    entries(env, dir).map(|entries| !entries.is_empty())
+}
+
+/// The files of snapshots in `dir` with their end offsets, oldest first.
+fn entries(env: &Env, dir: &Path) -> io::Result<Vec<(DirEntry, i64)>> {
+    // Fixed width: the order of names is the order of offsets, then epochs.
+    let entries = env.disk.read_dir(dir)?.into_iter().filter(|entry| !entry.is_dir);
+    Ok(entries.filter_map(|entry| end_offset(&entry.name).map(|end| (entry, end))).collect())
+}
+
+/// The end offset in the name of a snapshot's file.
+fn end_offset(name: &str) -> Option<i64> {
     let digits =
         |part: &str, width| part.len() == width && part.bytes().all(|b| b.is_ascii_digit());
-    name.strip_suffix(".checkpoint")
-        .and_then(|stem| stem.split_once('-'))
-        .is_some_and(|(offset, epoch)| digits(offset, 20) && digits(epoch, 10))
+    let (offset, epoch) = name.strip_suffix(".checkpoint")?.split_once('-')?;
+    (digits(offset, 20) && digits(epoch, 10)).then(|| offset.parse().ok())?
+}
+
+/// The time in the first batch of a snapshot's file, which is that of the last record in it. A file that is damaged is as old
+/// as can be.
+fn timestamp(env: &Env, path: &Path) -> io::Result<Timestamp> {
+    let mut start = vec![0; HEADER_BATCH_BYTES];
+    let len = env.disk.open(path, OpenMode::Read)?.read_at(&mut start, 0)?;
+    let batch = RecordBatch::parse(start.get(..len).unwrap_or_default());
+    Ok(batch.map_or(Timestamp::NONE, |batch| batch.max_timestamp()))
 }
 
 /// Reads the newest snapshot in `dir`, if there is one.
 pub(super) fn read_newest(env: &Env, dir: &Path) -> io::Result<Option<Checkpoint>> {
-    let Some(path) = list(env, dir)?.pop() else { return Ok(None) };
+    let Some((DirEntry { path, .. }, _)) = entries(env, dir)?.pop() else { return Ok(None) };
     let checkpoint = Checkpoint::decode(Bytes::from(env.disk.read(&path)?)).map_err(|error| {
         io::Error::new(error.kind(), format!("the snapshot {} is damaged: {error}", path.display()))
     })?;
     Ok(Some(checkpoint))
 }
 
-/// Makes `checkpoint` the newest snapshot in `dir`, durably, and removes the older ones.
+/// Makes `checkpoint` the newest snapshot in `dir`, durably.
 pub(super) fn write(env: &Env, dir: &Path, checkpoint: &Checkpoint) -> io::Result<()> {
-    let path = dir.join(checkpoint.file_name()?);
-    env.disk.write_atomic(&path, &checkpoint.encode()?)?;
-    for older in list(env, dir)?.into_iter().filter(|other| *other < path) {
-        env.disk.remove_file(&older)?;
-    }
-    Ok(())
+    env.disk.write_atomic(&dir.join(checkpoint.file_name()?), &checkpoint.encode()?)
 }

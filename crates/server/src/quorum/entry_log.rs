@@ -54,7 +54,7 @@ impl EntryLog {
         env: &Env,
         dir: &Path,
         partition: TopicPartition,
-        segment_bytes: u32,
+        (segment_bytes, segment_ms): (u32, Duration),
         bounds: Bounds,
     ) -> io::Result<Self> {
         let found = FoundEntries::find(env, &dir.join(partition.to_string()), bounds)?;
@@ -62,6 +62,7 @@ impl EntryLog {
         // Nothing but a snapshot removes entries, and nothing waits before files are removed.
         let config = LogConfig {
             segment_bytes,
+            segment_ms,
             cleanup_policy: CleanupPolicy { delete: true, compact: false },
             retention_bytes: None,
             retention_ms: None,
@@ -129,6 +130,12 @@ impl EntryLog {
         let before = self.entries.partition_point(|entry| entry.base_offset < offset);
         let purged = || self.purged.map_or(0, |purged| purged.leader_id.term as i32);
         before.checked_sub(1).map_or_else(purged, |last| self.entries[last].epoch)
+    }
+
+    /// The number of the last entry that begins before `offset`; `None` if none that is here does.
+    pub(super) fn index_before(&self, offset: i64) -> Option<u64> {
+        let before = self.entries.partition_point(|entry| entry.base_offset < offset) as u64;
+        Some(self.first_index + before.checked_sub(1)?)
     }
 
     /// Term of the entry number `index`, if it is here.

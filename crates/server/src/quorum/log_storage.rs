@@ -6,6 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::OptionalSend;
@@ -54,12 +55,12 @@ struct Flushes {
 }
 
 impl LogStorage {
-    /// Opens or makes the log and the vote in [`METADATA_LOG_DIR`] inside `dir`.
+    /// Opens or makes the log and the vote in [`METADATA_LOG_DIR`] inside `dir`. A segment takes so many bytes, and so long.
     pub(super) fn open(
         env: &Env,
         dir: &Path,
         owner: Owner,
-        segment_bytes: u32,
+        segments: (u32, Duration),
     ) -> io::Result<Self> {
         let partition = TopicPartition::new("__cluster_metadata", 0);
         let path = dir.join(METADATA_LOG_DIR);
@@ -79,7 +80,7 @@ impl LogStorage {
             flushed_end_offset: stored.flushed_end_offset,
         };
         let vote_term = stored.vote.map_or(0, |vote| vote.leader_id.term);
-        let log = EntryLog::open(env, dir, partition, segment_bytes, bounds)?;
+        let log = EntryLog::open(env, dir, partition, segments, bounds)?;
         if let Some(last) = log.last().filter(|last| last.leader_id.term > vote_term) {
             return Err(corrupt(format!(
                 "quorum-state in {} has lost a vote: it knows epoch {vote_term}, the log epoch {}",
@@ -122,6 +123,17 @@ impl LogStorage {
     pub(super) fn offsets(&self) -> (i64, i64) {
         let log = self.0.log.lock();
         (log.start_offset(), log.end_offset())
+    }
+
+    /// End offset and bytes of each segment, oldest first.
+    pub(super) fn segment_sizes(&self) -> Vec<(i64, u64)> {
+        let log = self.0.log.lock().log();
+        log.segment_sizes().into_iter().map(|(end, bytes)| (end.0, bytes)).collect()
+    }
+
+    /// The number of the last entry that begins before `offset`, if any is here.
+    pub(super) fn index_before(&self, offset: i64) -> Option<u64> {
+        self.0.log.lock().index_before(offset)
     }
 
     /// Offset of the entry after `last`, if that is here.

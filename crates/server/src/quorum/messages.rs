@@ -117,6 +117,8 @@ pub(super) struct Reply {
 pub(super) enum Response {
     /// Nothing was done, and why not.
     Refused(String),
+    /// Nothing was done: the node takes part no more until it is started again.
+    Stopping,
     Hello {
         /// Whether its log has no entry.
         is_empty: bool,

@@ -111,21 +111,28 @@ impl Observers {
     ) -> io::Result<CommittedData> {
         let upto = *self.0.progress.applied.borrow();
         let (storage, env, dir) = (storage.clone(), self.0.env.clone(), self.0.dir.clone());
-        let read = move || match storage.committed_after((offset, epoch), upto, max_bytes)? {
-            Past::Kept(bytes) => Ok(CommittedData::Batches(bytes)),
-            Past::Diverged => Ok(CommittedData::Diverged),
-            Past::Purged => {
-                let newest = checkpoint::read_newest(&env, &dir)?;
-                let newest = newest.ok_or_else(|| {
-                    io::Error::other(
-                        "the metadata log has lost its beginning, and no snapshot is there",
-                    )
-                })?;
-                Ok(CommittedData::Snapshot {
-                    end_offset: newest.end_offset,
-                    epoch: newest.epoch()?,
-                    bytes: newest.encode()?,
-                })
+        let read = move || {
+            // Whoever has nothing is brought up to date by a snapshot sooner than by all that led to it.
+            let past = match offset == 0 && checkpoint::exists(&env, &dir)? {
+                true => Past::Purged,
+                false => storage.committed_after((offset, epoch), upto, max_bytes)?,
+            };
+            match past {
+                Past::Kept(bytes) => Ok(CommittedData::Batches(bytes)),
+                Past::Diverged => Ok(CommittedData::Diverged),
+                Past::Purged => {
+                    let newest = checkpoint::read_newest(&env, &dir)?;
+                    let newest = newest.ok_or_else(|| {
+                        io::Error::other(
+                            "the metadata log has lost its beginning, and no snapshot is there",
+                        )
+                    })?;
+                    Ok(CommittedData::Snapshot {
+                        end_offset: newest.end_offset,
+                        epoch: newest.epoch()?,
+                        bytes: newest.encode()?,
+                    })
+                }
             }
         };
         self.0.env.run_blocking(read).await

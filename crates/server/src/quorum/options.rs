@@ -91,11 +91,15 @@ pub(crate) struct QuorumOptions {
     pub(crate) max_bytes_between_snapshots: u64,
     /// `metadata.log.max.snapshot.interval.ms`; `None` is never by time alone.
     pub(crate) max_snapshot_interval: Option<Duration>,
-    /// Entries that several voters keep behind a snapshot, so that one that was away for a short while
-    /// gets those it missed rather than the whole. A lone voter keeps none.
-    pub(crate) tail_entries: u64,
+    /// `metadata.max.retention.bytes`: most bytes of snapshots and log together, but for the newest snapshot and
+    /// the log behind it. `None` is no limit.
+    pub(crate) max_retention_bytes: Option<u64>,
+    /// `metadata.max.retention.ms`: how long older snapshots stay, and the log before them. `None` is for ever.
+    pub(crate) max_retention: Option<Duration>,
     /// `metadata.log.segment.bytes`. A larger batch has a segment of its own.
     pub(crate) segment_bytes: u32,
+    /// `metadata.log.segment.ms`: a segment gets no record that is so much newer than its first.
+    pub(crate) segment_time: Duration,
 }
 
 impl QuorumOptions {
@@ -126,8 +130,10 @@ impl QuorumOptions {
             request_timeout: Duration::from_secs(2),
             max_bytes_between_snapshots: 20 * 1024 * 1024,
             max_snapshot_interval: Some(Duration::from_secs(3600)),
-            tail_entries: 10_000,
+            max_retention_bytes: Some(100 * 1024 * 1024),
+            max_retention: Some(Duration::from_secs(7 * 24 * 3600)),
             segment_bytes: 20 * 1024 * 1024,
+            segment_time: Duration::from_secs(7 * 24 * 3600),
         }
     }
 

@@ -171,6 +171,10 @@ impl Link {
             self.complain(reply.from.node_id, why);
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why.clone()));
         }
+        if let Response::Stopping = &reply.response {
+            // As good as gone, and nothing that anybody has to look after.
+            return Err(io::Error::from(io::ErrorKind::NotConnected));
+        }
         Ok(reply)
     }
 

@@ -29,11 +29,17 @@ pub(super) struct Progress {
     pub(super) applied: watch::Sender<i64>,
     /// Rung when enough has been applied since the last snapshot to take another.
     pub(super) snapshot_due: Notify,
+    /// The last entry in the newest snapshot that this run has put on the disk.
+    pub(super) snapshot: watch::Sender<Option<LogId>>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { applied: watch::Sender::new(0), snapshot_due: Notify::new() }
+        Self {
+            applied: watch::Sender::new(0),
+            snapshot_due: Notify::new(),
+            snapshot: watch::Sender::new(None),
+        }
     }
 }
 
@@ -154,6 +160,7 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
             env: self.env.clone(),
             dir: self.dir.clone(),
             storage: self.storage.clone(),
+            progress: Arc::clone(&self.progress),
             checkpoint: Checkpoint {
                 meta: SnapshotMeta {
                     last_log_id: self.applied,
@@ -189,6 +196,7 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
         self.end_offset = snapshot.end_offset;
         self.timestamp = snapshot.timestamp;
         self.storage.snapshot_taken(snapshot.end_offset);
+        self.progress.snapshot.send_replace(meta.last_log_id);
         self.progress.applied.send_replace(self.end_offset);
         Ok(())
     }
@@ -205,6 +213,7 @@ pub(super) struct SnapshotBuilder {
     env: Env,
     dir: PathBuf,
     storage: LogStorage,
+    progress: Arc<Progress>,
     checkpoint: Checkpoint,
 }
 
@@ -216,6 +225,7 @@ impl RaftSnapshotBuilder<MetadataRaft> for SnapshotBuilder {
         let written = snapshot.clone();
         self.env.run_blocking(move || checkpoint::write(&env, &dir, &written)).await?;
         self.storage.snapshot_taken(snapshot.end_offset);
+        self.progress.snapshot.send_replace(snapshot.meta.last_log_id);
         Ok(Snapshot { meta: snapshot.meta.clone(), snapshot })
     }
 }

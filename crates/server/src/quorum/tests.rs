@@ -11,6 +11,7 @@ mod crashes;
 mod followers;
 mod foreign_bytes;
 mod older_files;
+mod retention;
 mod several_voters;
 mod voter_changes;
 
@@ -194,6 +195,7 @@ async fn a_snapshot_replaces_the_log_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let small = QuorumOptions {
         max_bytes_between_snapshots: 10_000,
+        max_retention_bytes: Some(0),
         segment_bytes: 4_000,
         ..options(dir.path())
     };
@@ -227,7 +229,8 @@ async fn a_snapshot_replaces_the_log_before_it() {
 #[tokio::test]
 async fn a_snapshot_can_be_taken_on_demand() {
     let dir = tempfile::tempdir().unwrap();
-    let (quorum, _) = start(dir.path()).await;
+    let nothing_else = QuorumOptions { max_retention_bytes: Some(0), ..options(dir.path()) };
+    let (quorum, _) = start_with(nothing_else).await;
     quorum.propose(vec![record("a")]).await.unwrap();
     quorum.take_snapshot().await.unwrap();
     wait_until(|| quorum.describe().log_start_offset == 3).await;
@@ -335,7 +338,7 @@ impl StoreBuilder<MetadataRaft, LogStorage, StateMachine, TempDir> for Fresh {
         let env = Env::os();
         let dir = tempfile::tempdir().unwrap();
         let owner = Owner { cluster_id: CLUSTER, node_id: 0, directory_id: Uuid::ZERO };
-        let storage = LogStorage::open(&env, dir.path(), owner, 1 << 20).unwrap();
+        let storage = LogStorage::open(&env, dir.path(), owner, (1 << 20, Duration::MAX)).unwrap();
         let state_machine = StateMachine::new(
             (env, dir.path().join(METADATA_LOG_DIR)),
             Box::new(Recorder::default()),

@@ -39,10 +39,25 @@ pub(super) struct VoterChanges {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Who has it may change the voters.
+pub(super) type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 impl VoterChanges {
+    /// Waits for at most `limit` until no change is under way: nodes that follow make them, too, of which whoever asks for
+    /// this one need not know.
+    pub(super) async fn turn(&self, limit: Duration) -> Result<Turn, ChangeVotersError> {
+        let turn = Arc::clone(&self.turn).lock_owned();
+        let turn = timeout(&*self.env.clock, limit, turn).await;
+        turn.map_err(|_elapsed| ChangeVotersError::InProgress)
+    }
+
     /// Has a node follow, waits until it has the log, and gives it a vote.
-    pub(super) async fn add(self, voter: Voter, directory: Uuid) -> Result<(), ChangeVotersError> {
-        let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
+    pub(super) async fn add(
+        self,
+        _turn: Turn,
+        voter: Voter,
+        directory: Uuid,
+    ) -> Result<(), ChangeVotersError> {
         self.check_leads()?;
         let id = checked_id(voter.node_id, directory)?;
         if self.votes(id) {
@@ -160,10 +175,10 @@ impl VoterChanges {
     /// Takes the vote from a node. If that is this one, it leads until it is committed.
     pub(super) async fn remove(
         self,
+        _turn: Turn,
         node_id: i32,
         directory: Uuid,
     ) -> Result<(), ChangeVotersError> {
-        let Ok(_turn) = self.turn.try_lock() else { return Err(ChangeVotersError::InProgress) };
         self.check_leads()?;
         let missing = ChangeVotersError::VoterNotFound { node_id, directory_id: directory };
         let Ok(id) = voter_of(node_id) else { return Err(missing) };

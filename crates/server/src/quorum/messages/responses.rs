@@ -18,6 +18,7 @@ const TRANSFER: u8 = 5;
 const SNAPSHOT: u8 = 6;
 const PULL: u8 = 7;
 const JOIN: u8 = 8;
+const STOPPING: u8 = 9;
 
 const SUCCESS: u8 = 0;
 const PARTIAL_SUCCESS: u8 = 1;
@@ -33,6 +34,7 @@ impl Response {
     pub(super) fn kind(&self) -> u8 {
         match self {
             Self::Refused(_) => REFUSED,
+            Self::Stopping => STOPPING,
             Self::Hello { .. } => HELLO,
             Self::Append(_) => APPEND,
             Self::Vote(_) => VOTE,
@@ -46,6 +48,7 @@ impl Response {
     pub(super) fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Refused(why) => put_text(out, why),
+            Self::Stopping => {}
             Self::Hello { is_empty, founders, endpoint } => {
                 out.put_u8(u8::from(*is_empty));
                 put_list(out, founders, |out, founder| put_text(out, founder));
@@ -87,6 +90,7 @@ impl Response {
     pub(super) fn decode(kind: u8, fields: &mut Fields) -> io::Result<Self> {
         Ok(match kind {
             REFUSED => Self::Refused(fields.text()?),
+            STOPPING => Self::Stopping,
             HELLO => Self::Hello {
                 is_empty: fields.flag()?,
                 founders: fields.list(Fields::text)?,

@@ -32,7 +32,7 @@ fn run(seed: u64, voters: &[i32], rounds: u32) -> Story {
         options.request_timeout = Duration::from_millis(300);
         options.max_bytes_between_snapshots = 2000;
         options.segment_bytes = 1000;
-        options.tail_entries = 20;
+        options.max_retention_bytes = Some(4000);
     });
     let mut proposals: Vec<Proposal> = Vec::new();
     let mut kills = 0;

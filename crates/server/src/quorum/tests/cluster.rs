@@ -485,7 +485,8 @@ async fn obey(quorum: Arc<MetadataQuorum>, order: Order, (id, board): (i32, Shar
         }
         Order::Vanished(node_id) => quorum.voter_vanished(node_id),
         Order::Add(voter, directory_id, outcome) => {
-            let added = quorum.add_voter(voter, directory_id).await;
+            let patience = Duration::from_secs(60);
+            let added = quorum.add_voter(voter, directory_id, patience).await;
             *outcome.lock() = Some(added);
         }
         Order::Remove(node_id, directory_id, outcome) => {

@@ -31,6 +31,7 @@ async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<Infall
     let options = QuorumOptions {
         max_bytes_between_snapshots: 400,
         segment_bytes: 300,
+        max_retention_bytes: Some(1000),
         ..QuorumOptions::new(1, CLUSTER, PathBuf::from("/data"))
     };
     let applied = Recorder::default();

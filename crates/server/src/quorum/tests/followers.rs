@@ -60,10 +60,16 @@ fn followers_go_on_with_another_leader() {
     cluster.wait_until_applied(&NODES, &expected);
 }
 
+/// Whether the log before the snapshot is there or not.
 #[test]
 fn a_follower_that_is_late_starts_from_a_snapshot() {
-    let mut cluster = Cluster::new(42, &NODES, &VOTERS, |options| {
-        options.tail_entries = 2;
+    start_from_a_snapshot(42, Some(0));
+    start_from_a_snapshot(44, None);
+}
+
+fn start_from_a_snapshot(seed: u64, max_retention_bytes: Option<u64>) {
+    let mut cluster = Cluster::new(seed, &NODES, &VOTERS, move |options| {
+        options.max_retention_bytes = max_retention_bytes;
         options.segment_bytes = 1 << 20;
     });
     let leader = cluster.wait_for_leader();
@@ -75,9 +81,12 @@ fn a_follower_that_is_late_starts_from_a_snapshot() {
         expected.push(record(format!("{number}{big}")));
     }
     cluster.order(leader, Order::Snapshot);
-    cluster.wait("a snapshot", Duration::from_secs(10), |cluster| {
-        cluster.describe(leader).log_start_offset > 10
-    });
+    let taken = |cluster: &mut Cluster| cluster.describe(leader).log_start_offset > 10;
+    match max_retention_bytes {
+        Some(_) => drop(cluster.wait("a snapshot", Duration::from_secs(10), taken)),
+        None => cluster.run_for(Duration::from_secs(1)),
+    }
+    assert_eq!(taken(&mut cluster), max_retention_bytes.is_some());
     cluster.revive(100);
     cluster.wait_until_applied(&[100], &expected);
     assert_eq!(cluster.board.lock().applied[&100].0.lock().installs, 1);

@@ -7,6 +7,7 @@ use ottla_sim::Crash;
 use super::cluster::{Cluster, Order, Outcome, directory};
 use super::record;
 use crate::quorum::ProposeError;
+use crate::quorum::messages::{Reply, Response};
 
 const THREE: [i32; 3] = [1, 2, 3];
 const FIVE: [i32; 5] = [1, 2, 3, 4, 5];
@@ -207,12 +208,39 @@ fn a_leader_that_is_stopped_gives_its_lead_away() {
     cluster.result(stopped);
 }
 
+/// Others speak to it as long as it listens; it has no fault that they would have to tell of.
+#[test]
+fn a_voter_that_stops_says_so() {
+    let mut cluster = three(24);
+    let tapped = cluster.tap();
+    let leader = cluster.wait_for_leader();
+    cluster.propose(leader, "before").unwrap();
+    cluster.run_for(Duration::from_secs(2));
+    let stopping = *THREE.iter().find(|id| **id != leader).unwrap();
+    let stopped = Outcome::default();
+    cluster.order(stopping, Order::Shutdown(stopped.clone()));
+    cluster.result(stopped);
+    let answers = Outcome::default();
+    cluster.order(stopping, Order::Noise(tapped.lock().clone(), answers.clone()));
+    let mut said = 0;
+    for answer in cluster.result(answers) {
+        let response = Reply::decode(answer).unwrap().response;
+        if let Response::Refused(why) = &response {
+            assert!(why.starts_with("this is node"), "{why}");
+            continue;
+        }
+        assert!(matches!(response, Response::Stopping), "{response:?}");
+        said += 1;
+    }
+    assert!(said > 5, "of {} messages {said} were for it", tapped.lock().len());
+}
+
 #[test]
 fn a_voter_that_was_away_for_long_gets_a_snapshot_in_pieces() {
     let mut cluster = Cluster::new(22, &THREE, &THREE, |options| {
         options.max_bytes_between_snapshots = 1 << 20;
         options.segment_bytes = 1 << 20;
-        options.tail_entries = 3;
+        options.max_retention_bytes = Some(0);
     });
     let leader = cluster.wait_for_leader();
     let away = *THREE.iter().find(|id| **id != leader).unwrap();
@@ -242,7 +270,7 @@ fn a_voter_that_was_away_for_long_gets_a_snapshot_in_pieces() {
 
 #[test]
 fn a_voter_that_was_away_shortly_needs_no_snapshot() {
-    let mut cluster = Cluster::new(23, &THREE, &THREE, |options| options.tail_entries = 50);
+    let mut cluster = Cluster::new(23, &THREE, &THREE, |_| {});
     let leader = cluster.wait_for_leader();
     let away = *THREE.iter().find(|id| **id != leader).unwrap();
     cluster.propose(leader, "first").unwrap();
