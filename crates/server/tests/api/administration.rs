@@ -1,5 +1,6 @@
 //! Topics and configurations: what is made, changed and deleted, and what is refused with which words.
 
+use ottla_client::NewTopic;
 use ottla_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsTopic,
 };
@@ -19,6 +20,7 @@ use ottla_protocol::{ErrorCode, TopicId, message};
 
 use crate::client::Client;
 use crate::node::Node;
+use crate::partitions::admin;
 use crate::records::batch;
 use crate::requests::{text, topic};
 
@@ -240,6 +242,28 @@ async fn deletions_of_what_is_not_there_are_refused() {
     let expected = [ErrorCode::None, ErrorCode::UnknownTopicOrPartition, ErrorCode::UnknownTopicId];
     assert_eq!(told, expected);
     assert_eq!(metadata(&mut client, None, false).await, []);
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_again_under_its_name_is_not_deleted_by_its_predecessors_id() {
+    let node = Node::start().await;
+    let admin = admin(&node).await;
+    let make = async || {
+        admin.create_topic(NewTopic { partitions: Some(2), ..NewTopic::new("t") }).await.unwrap();
+        admin.list_topics().await.unwrap()["t"].topic_id
+    };
+    let first = make().await;
+    let deleted = admin.delete_topics_by_id(&[first]).await.unwrap();
+    assert!(matches!(deleted.get(&first), Some(Ok(()))), "{deleted:?}");
+    assert!(admin.list_topics().await.unwrap().is_empty());
+    let second = make().await;
+    // A request that is late, or came twice.
+    let mut again = admin.delete_topics_by_id(&[first]).await.unwrap();
+    let refused = again.remove(&first).unwrap().unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::UnknownTopicId), "{refused}");
+    assert_eq!(admin.list_topics().await.unwrap()["t"].topic_id, second);
+    let mut both = admin.delete_topics_by_id(&[first, second]).await.unwrap();
+    assert!(both.remove(&second).unwrap().is_ok() && both.remove(&first).unwrap().is_err());
 }
 
 /// Error and words of a CreatePartitions request.

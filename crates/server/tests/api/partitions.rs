@@ -73,7 +73,7 @@ pub(crate) fn reassigning(partition: Option<(&str, i32)>) -> ListPartitionReassi
     message!(ListPartitionReassignmentsRequest { topics: topics, timeout_ms: 1000 })
 }
 
-async fn admin(node: &Node) -> Admin {
+pub(crate) async fn admin(node: &Node) -> Admin {
     let servers = vec![node.address().to_string()];
     let client = OttlaClient::connect(&Env::os(), servers, ConnectionOptions::default()).await;
     Admin::new(client.unwrap(), PATIENCE)
