@@ -18,6 +18,7 @@ use ottla_protocol::{
 use super::options::IsolationLevel;
 use super::partitions::Position;
 use super::{OffsetSpec, by_topic};
+use crate::client::Purpose;
 use crate::silence::Patience;
 use crate::{Client, ClientError};
 
@@ -35,8 +36,8 @@ pub struct FoundOffset {
 /// What each partition came to.
 pub(super) type Answers<T> = BTreeMap<TopicPartition, Result<T, ClientError>>;
 
-/// What is asked of each leader.
-type ByLeader = BTreeMap<BrokerId, BTreeMap<TopicPartition, LeaderEpoch>>;
+/// What is asked of each leader, and where it was when it became known: it may be no broker any more before it is asked.
+type ByLeader = BTreeMap<BrokerId, (String, BTreeMap<TopicPartition, LeaderEpoch>)>;
 
 /// Which offsets are meant. One request to each leader, all at once.
 pub(super) async fn list_offsets(
@@ -45,7 +46,7 @@ pub(super) async fn list_offsets(
     isolation: IsolationLevel,
 ) -> Answers<FoundOffset> {
     let (leaders, mut answers) = leaders(&client, wishes.keys()).await;
-    let asked = leaders.iter().map(|(leader, partitions)| {
+    let asked = leaders.iter().map(|(leader, (address, partitions))| {
         let topics = by_topic(partitions.keys()).into_iter().map(|(topic, numbers)| {
             let rows = numbers.into_iter().filter_map(|number| {
                 let partition = TopicPartition::new(topic.clone(), number);
@@ -66,9 +67,9 @@ pub(super) async fn list_offsets(
             isolation_level: isolation_level,
             topics: topics.collect(),
         });
-        ask_leader(&client, (*leader, ApiKey::ListOffsets), partitions, request)
+        ask_leader(&client, (*leader, address, ApiKey::ListOffsets), partitions, request)
     });
-    for (partitions, response) in leaders.values().zip(join_all(asked).await) {
+    for ((_, partitions), response) in leaders.values().zip(join_all(asked).await) {
         let rows = response.map(|response| {
             let topics = response.topics.into_iter();
             let rows = topics.flat_map(|topic| {
@@ -96,7 +97,7 @@ pub(super) async fn epoch_ends(
     positions: BTreeMap<TopicPartition, Position>,
 ) -> Answers<Position> {
     let (leaders, mut answers) = leaders(&client, positions.keys()).await;
-    let asked = leaders.iter().map(|(leader, partitions)| {
+    let asked = leaders.iter().map(|(leader, (address, partitions))| {
         let topics = by_topic(partitions.keys()).into_iter().map(|(topic, numbers)| {
             let rows = numbers.into_iter().filter_map(|number| {
                 let partition = TopicPartition::new(topic.clone(), number);
@@ -111,9 +112,9 @@ pub(super) async fn epoch_ends(
         });
         let request =
             message!(OffsetForLeaderEpochRequest { replica_id: -1, topics: topics.collect() });
-        ask_leader(&client, (*leader, ApiKey::OffsetForLeaderEpoch), partitions, request)
+        ask_leader(&client, (*leader, address, ApiKey::OffsetForLeaderEpoch), partitions, request)
     });
-    for (partitions, response) in leaders.values().zip(join_all(asked).await) {
+    for ((_, partitions), response) in leaders.values().zip(join_all(asked).await) {
         let rows = response.map(|response| {
             let topics = response.topics.into_iter();
             let rows = topics.flat_map(|topic| {
@@ -133,11 +134,12 @@ pub(super) async fn epoch_ends(
 /// Asks a leader, as long as it is that.
 async fn ask_leader<R: RequestResponsePair>(
     client: &Client,
-    (leader, api): (BrokerId, ApiKey),
+    (leader, address, api): (BrokerId, &str, ApiKey),
     partitions: &BTreeMap<TopicPartition, LeaderEpoch>,
     request: R,
 ) -> Result<R::Response, ClientError> {
-    let asking = async { client.broker(leader).await?.call(&request).await };
+    let asking =
+        async { client.connection_for(address, Purpose::Requests).await?.call(&request).await };
     client.unless_another_leads((leader, api), partitions.keys(), Patience::SHORT, asking).await
 }
 
@@ -148,9 +150,15 @@ async fn leaders<'p, T>(
 ) -> (ByLeader, Answers<T>) {
     let (mut leaders, mut failed) = (ByLeader::new(), Answers::new());
     for partition in partitions {
-        match client.leader_of(partition).await {
-            Ok((leader, epoch, _)) => {
-                leaders.entry(leader).or_default().insert(partition.clone(), epoch);
+        let found = client.leader_of(partition).await.and_then(|(leader, epoch, _)| {
+            let address = client.metadata().brokers.get(&leader).cloned();
+            let nowhere = || ClientError::refused(ErrorCode::LeaderNotAvailable);
+            Ok((leader, address.ok_or_else(nowhere)?, epoch))
+        });
+        match found {
+            Ok((leader, address, epoch)) => {
+                let (_, asked) = leaders.entry(leader).or_insert((address, BTreeMap::new()));
+                asked.insert(partition.clone(), epoch);
             }
             Err(error) => {
                 failed.insert(partition.clone(), Err(error));
