@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 struct Pulse {
     last: Instant,
     longest: Duration,
+    /// When that began.
+    began: Instant,
 }
 
 /// An error that reached a program.
@@ -26,6 +28,8 @@ pub(crate) struct ClientError {
 pub(crate) struct Seen {
     /// Longest time without an acknowledgement, by partition.
     pub(crate) gaps: BTreeMap<TopicPartition, Duration>,
+    /// When the longest of them began.
+    pub(crate) longest_began: Option<Instant>,
     /// From the fault until a topic was made that was asked for afterwards.
     pub(crate) metadata: Option<Duration>,
     /// Longest time without a commit of the group.
@@ -46,16 +50,17 @@ pub(crate) struct Board(Mutex<State>);
 
 impl Pulse {
     fn new(now: Instant) -> Self {
-        Self { last: now, longest: Duration::ZERO }
+        Self { last: now, longest: Duration::ZERO, began: now }
     }
 
     fn beat(&mut self, now: Instant) {
-        self.longest = self.longest_by(now);
+        (self.longest, self.began) = self.longest_by(now);
         self.last = self.last.max(now);
     }
 
-    fn longest_by(&self, now: Instant) -> Duration {
-        self.longest.max(now.saturating_duration_since(self.last))
+    /// How long it was, and when it began.
+    fn longest_by(&self, now: Instant) -> (Duration, Instant) {
+        (self.longest, self.began).max((now.saturating_duration_since(self.last), self.last))
     }
 }
 
@@ -82,12 +87,14 @@ impl Board {
         let now = Instant::now();
         let state = self.0.lock();
         let gap = |(partition, pulse): (&TopicPartition, &Pulse)| {
-            (partition.clone(), pulse.longest_by(now))
+            (partition.clone(), pulse.longest_by(now).0)
         };
+        let longest = state.acknowledgements.values().map(|pulse| pulse.longest_by(now)).max();
         Seen {
+            longest_began: longest.map(|(_, began)| began),
             gaps: state.acknowledgements.iter().map(gap).collect(),
             metadata: state.metadata,
-            commits: state.commits.longest_by(now),
+            commits: state.commits.longest_by(now).0,
             errors: state.errors.clone(),
         }
     }
@@ -135,8 +142,8 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut pulse = Pulse::new(start);
         [10, 90, 100].into_iter().for_each(|ms| pulse.beat(at(ms)));
-        assert_eq!(pulse.longest_by(at(150)), Duration::from_millis(80));
-        assert_eq!(pulse.longest_by(at(300)), Duration::from_millis(200));
+        assert_eq!(pulse.longest_by(at(150)), (Duration::from_millis(80), at(10)));
+        assert_eq!(pulse.longest_by(at(300)), (Duration::from_millis(200), at(100)));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::cluster::Layout;
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Fault {
+    /// Nothing goes wrong: what is seen then is what the machine does to the times.
+    Nothing,
     /// `kill -9` of any node.
     KillAny,
     /// `kill -9` of the leader of a partition.
@@ -49,7 +51,8 @@ const SESSION: Duration = Duration::from_secs(9);
 const STOPPED: Duration = Duration::from_millis(200);
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Nothing,
         Self::KillLeader,
         Self::KillController,
         Self::Restart,
@@ -70,6 +73,7 @@ impl Fault {
     /// As it stands in tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
+            Self::Nothing => "nothing",
             Self::KillAny => "kill -9, any node",
             Self::KillLeader => "kill -9, a leader",
             Self::KillController => "kill -9, the active controller",
@@ -102,7 +106,9 @@ impl Fault {
             | Self::CutLeaderFromNodes
             | Self::CutController => Some(SESSION),
             Self::Restart | Self::RollingRestart => Some(STOPPED),
-            Self::KillAll | Self::CutOneWay | Self::CutTwoWays | Self::Delay => None,
+            Self::Nothing | Self::KillAll | Self::CutOneWay | Self::CutTwoWays | Self::Delay => {
+                None
+            }
         }
     }
 
@@ -113,6 +119,6 @@ impl Fault {
 
     /// Whether no client may hear of it.
     pub(crate) fn is_silent(self) -> bool {
-        matches!(self, Self::Restart | Self::RollingRestart)
+        matches!(self, Self::Nothing | Self::Restart | Self::RollingRestart)
     }
 }

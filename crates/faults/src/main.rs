@@ -29,7 +29,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -196,12 +196,21 @@ async fn finish(mut cluster: Cluster) -> Result<()> {
     judge::compare_replicas(&cluster)
 }
 
+/// As the nodes' logs say it, so that it is found there.
+fn time_of_day(when: Instant) -> String {
+    let wall = SystemTime::now() - when.elapsed();
+    let ms = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let (hours, minutes) = (ms / 3_600_000 % 24, ms / 60_000 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{:03}", ms / 1000 % 60, ms % 1000)
+}
+
 fn tell(layout: Layout, record: &trouble::Record) {
     let seen = &record.seen;
     let gap = seen.gaps.iter().max_by_key(|(_, gap)| **gap);
     let gap = gap.map_or_else(String::new, |(partition, gap)| format!("{gap:.0?} ({partition})"));
+    let since = seen.longest_began.map_or_else(String::new, time_of_day);
     println!(
-        "{layout:?} | {}: no acknowledgement for {gap}, a topic made after {:.0?}, no commit for {:.0?}, {} errors",
+        "{layout:?} | {}: no acknowledgement for {gap} from {since} on, a topic made after {:.0?}, no commit for {:.0?}, {} errors",
         record.fault.title(),
         seen.metadata.unwrap_or_default(),
         seen.commits,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,7 +19,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::peer;
+use crate::peer::{Connections, sockets_of};
 
 /// Between two looks whether a node that was started listens.
 const LOOK: Duration = Duration::from_millis(2);
@@ -44,12 +45,18 @@ pub(crate) struct Way {
 pub(crate) struct Links {
     ways: watch::Sender<BTreeMap<(Place, Place), Way>>,
     processes: Arc<Mutex<BTreeMap<i32, u32>>>,
+    /// Connections that are to be looked up.
+    unknowns: Arc<Mutex<Vec<Arc<Unknown>>>>,
 }
 
 impl Links {
     /// All ways are open.
     pub(crate) fn new() -> Self {
-        Self { ways: watch::Sender::new(BTreeMap::new()), processes: Arc::default() }
+        Self {
+            ways: watch::Sender::new(BTreeMap::new()),
+            processes: Arc::default(),
+            unknowns: Arc::default(),
+        }
     }
 
     /// Changes ways, all at once.
@@ -71,16 +78,36 @@ impl Links {
         };
     }
 
-    /// Who is at the other end of an accepted connection.
-    fn origin(&self, peer: SocketAddr, own: SocketAddr) -> Place {
+    /// Finds out who is at the other end of an accepted connection, together with all others that are asked about by then.
+    fn look_up(&self, unknown: Arc<Unknown>) {
+        let mut unknowns = self.unknowns.lock();
+        unknowns.push(unknown);
+        if unknowns.len() == 1 {
+            let links = self.clone();
+            tokio::task::spawn_blocking(move || links.find_out());
+        }
+    }
+
+    fn find_out(&self) {
+        let unknowns = std::mem::take(&mut *self.unknowns.lock());
         let processes = self.processes.lock().clone();
-        let Some(socket) = peer::socket_between(peer, own) else { return Place::Clients };
-        let holder = processes.into_iter().find(|(_, pid)| peer::holds(*pid, &socket));
-        holder.map_or(Place::Clients, |(node, _)| Place::Node(node))
+        let connections = Connections::read();
+        let sockets: Vec<_> =
+            processes.into_iter().map(|(node, pid)| (node, sockets_of(pid))).collect();
+        for unknown in unknowns {
+            let socket = connections.socket_between(unknown.peer, unknown.own);
+            let holder = socket.and_then(|it| sockets.iter().find(|(_, open)| open.contains(&it)));
+            let place = holder.map_or(Place::Clients, |(node, _)| Place::Node(*node));
+            unknown.found.send_replace(Some(place));
+        }
     }
 
     /// Waits until the way is open; answers its delay.
-    async fn open(ways: &mut Ways, from: Place, to: Place) -> Duration {
+    async fn open(ways: &mut Ways, from: &mut End, to: &mut End) -> Duration {
+        if ways.borrow().is_empty() {
+            return Duration::ZERO;
+        }
+        let (from, to) = (from.place().await, to.place().await);
         let way = |ways: &BTreeMap<_, Way>| ways.get(&(from, to)).copied().unwrap_or_default();
         // The sender lives as long as the relays do.
         let open = ways.wait_for(|ways| !way(ways).cut).await;
@@ -89,6 +116,43 @@ impl Links {
 }
 
 type Ways = watch::Receiver<BTreeMap<(Place, Place), Way>>;
+
+/// Who is at one end of a connection; found out when that matters, for as long as all ways are open it does not.
+#[derive(Clone)]
+struct End {
+    found: watch::Receiver<Option<Place>>,
+    unknown: Option<(Links, Arc<Unknown>)>,
+}
+
+/// An accepted connection of which it is not known whose it is.
+struct Unknown {
+    peer: SocketAddr,
+    own: SocketAddr,
+    found: watch::Sender<Option<Place>>,
+    asked: AtomicBool,
+}
+
+impl End {
+    fn known(place: Place) -> Self {
+        Self { found: watch::channel(Some(place)).1, unknown: None }
+    }
+
+    fn unknown(links: &Links, peer: SocketAddr, own: SocketAddr) -> Self {
+        let (found, end) = watch::channel(None);
+        let unknown = Arc::new(Unknown { peer, own, found, asked: AtomicBool::new(false) });
+        Self { found: end, unknown: Some((links.clone(), unknown)) }
+    }
+
+    async fn place(&mut self) -> Place {
+        if let Some((links, unknown)) = self.unknown.take()
+            && !unknown.asked.swap(true, Ordering::Relaxed)
+        {
+            links.look_up(unknown);
+        }
+        let found = self.found.wait_for(Option::is_some).await;
+        found.ok().and_then(|found| *found).unwrap_or(Place::Clients)
+    }
+}
 
 /// A port that stands for one listener of a node, however often the node starts anew on other ports.
 pub(crate) struct Relay {
@@ -153,17 +217,17 @@ async fn accept(links: &Links, node: Place, own: SocketAddr, target: SocketAddr)
         let (stream, peer) = listener.accept().await.context("accepting")?;
         let links = links.clone();
         tokio::spawn(async move {
-            let from = links.origin(peer, own);
+            let from = End::unknown(&links, peer, own);
             let Ok(onward) = TcpStream::connect(target).await else {
                 // The nearest to refusing that is left.
                 return reset(stream);
             };
-            relay(&links, (from, stream), (node, onward)).await;
+            relay(&links, (from, stream), (End::known(node), onward)).await;
         });
     }
 }
 
-async fn relay(links: &Links, (from, near): (Place, TcpStream), (to, far): (Place, TcpStream)) {
+async fn relay(links: &Links, (from, near): (End, TcpStream), (to, far): (End, TcpStream)) {
     if near.set_nodelay(true).is_err() || far.set_nodelay(true).is_err() {
         return;
     }
@@ -171,7 +235,7 @@ async fn relay(links: &Links, (from, near): (Place, TcpStream), (to, far): (Plac
     let (far_read, far_write) = far.into_split();
     let (there, back) = (links.ways.subscribe(), links.ways.subscribe());
     let (there, back) = tokio::join!(
-        pump(there, (from, near_read), (to, far_write)),
+        pump(there, (from.clone(), near_read), (to.clone(), far_write)),
         pump(back, (to, far_read), (from, near_write)),
     );
     for (read, write) in [(there.0, back.1), (back.0, there.1)] {
@@ -186,19 +250,19 @@ async fn relay(links: &Links, (from, near): (Place, TcpStream), (to, far): (Plac
 /// Passes on what comes until an end; answers whether the end was an error.
 async fn pump(
     mut ways: Ways,
-    (from, mut read): (Place, OwnedReadHalf),
-    (to, mut write): (Place, OwnedWriteHalf),
+    (mut from, mut read): (End, OwnedReadHalf),
+    (mut to, mut write): (End, OwnedWriteHalf),
 ) -> (OwnedReadHalf, OwnedWriteHalf, bool) {
     let mut piece = vec![0; 64 << 10];
     loop {
         // What waits is not read, so that whoever sends too much has to wait too.
-        Links::open(&mut ways, from, to).await;
+        Links::open(&mut ways, &mut from, &mut to).await;
         let length = match read.read(&mut piece).await {
             Ok(length) => length,
             Err(_) => return broken(read, write).await,
         };
         // It may have been cut while nothing came.
-        let delay = Links::open(&mut ways, from, to).await;
+        let delay = Links::open(&mut ways, &mut from, &mut to).await;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }

@@ -86,6 +86,10 @@ impl Trouble {
     async fn commit(&mut self, fault: Fault) -> Result<()> {
         let id = self.victim(fault).await?;
         match fault {
+            Fault::Nothing => {
+                tokio::time::sleep(self.lasting()).await;
+                Ok(())
+            }
             Fault::KillAny | Fault::KillLeader | Fault::KillController | Fault::KillCoordinator => {
                 self.kill(id).await
             }
@@ -129,7 +133,8 @@ impl Trouble {
                 self.active_controller().await
             }
             Fault::KillCoordinator => self.coordinator().await,
-            Fault::KillAny
+            Fault::Nothing
+            | Fault::KillAny
             | Fault::KillAll
             | Fault::CutOneWay
             | Fault::CutTwoWays
