@@ -92,13 +92,18 @@ impl Consumer {
     }
 
     /// What the group has committed for `partitions`; those for which nothing is are left out.
-    pub async fn committed(
+    pub fn committed<I: IntoIterator<Item = TopicPartition>>(
         &self,
-        partitions: impl IntoIterator<Item = TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ConsumerError> {
+        partitions: I,
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, OffsetAndMetadata>, ConsumerError>>
+    + Send
+    + use<I> {
         let committer = self.committer(self.options.default_api_timeout);
-        let committer = committer.ok_or_else(ConsumerError::no_group)?;
-        Ok(committer.committed(partitions.into_iter().collect()).await?)
+        let partitions = partitions.into_iter().collect();
+        async move {
+            let committer = committer.ok_or_else(ConsumerError::no_group)?;
+            Ok(committer.committed(partitions).await?)
+        }
     }
 
     /// Its place in the group; `None` without `group.id`.

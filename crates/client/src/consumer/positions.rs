@@ -2,15 +2,16 @@
 //! read (KIP-320).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ottla_protocol::{LeaderEpoch, Monotonic, Offset, TopicPartition};
 
 use super::fetcher::known_leader;
 use super::lookups::{Answers, FoundOffset, epoch_ends, list_offsets};
-use super::options::AutoOffsetReset;
+use super::options::{AutoOffsetReset, IsolationLevel};
 use super::partitions::{PartitionState, Phase, Position, Stuck, reset_phase};
 use super::{Consumer, ConsumerError, Event, OffsetAndMetadata, OffsetSpec};
-use crate::{ClientError, PartitionMetadata};
+use crate::{Client, ClientError, PartitionMetadata};
 
 impl Consumer {
     /// Goes on with `offset` in `partition`, which must be assigned.
@@ -126,62 +127,57 @@ impl Consumer {
 
     /// Which offsets `wishes` mean: for a time, the first record that is no older, and -1 if there
     /// is none. Kafka: `offsetsForTimes`, `beginningOffsets`, `endOffsets`.
-    pub async fn offsets(
+    pub fn offsets(
         &self,
         wishes: BTreeMap<TopicPartition, OffsetSpec>,
-    ) -> Result<BTreeMap<TopicPartition, FoundOffset>, ConsumerError> {
-        let clock = &self.client.env().clock;
-        let deadline = clock.now() + self.options.default_api_timeout;
-        let mut found = BTreeMap::new();
-        let mut left = wishes;
-        loop {
-            let isolation = self.options.isolation_level;
-            let answers = list_offsets(self.client.clone(), left.clone(), isolation).await;
-            let mut last = None;
-            for (partition, answer) in answers {
-                match answer {
-                    Ok(offset) => {
-                        left.remove(&partition);
-                        found.insert(partition, offset);
-                    }
-                    Err(error) if error.is_retriable() => last = Some(error),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            let pause = self.client.options().retry_backoff;
-            match last {
-                None => return Ok(found),
-                Some(error) if clock.now() + pause >= deadline => return Err(error.into()),
-                Some(_) => clock.sleep(pause).await,
-            }
-        }
+    ) -> impl Future<Output = Result<BTreeMap<TopicPartition, FoundOffset>, ConsumerError>> + Send + use<>
+    {
+        let Lookup { client, isolation, limit } = self.lookup();
+        find_offsets(client, wishes, isolation, limit)
     }
 
     /// The offset that `spec` means in `partition`; for a time after all records, the end.
-    pub async fn offset(
+    pub fn offset<'p>(
         &self,
-        partition: &TopicPartition,
+        partition: &'p TopicPartition,
         spec: OffsetSpec,
-    ) -> Result<Offset, ConsumerError> {
-        for spec in [spec, OffsetSpec::Latest] {
-            let found = self.offsets(BTreeMap::from([(partition.clone(), spec)])).await?;
-            match found.get(partition) {
-                Some(found) if found.offset.0 >= 0 => return Ok(found.offset),
-                _ => {}
+    ) -> impl Future<Output = Result<Offset, ConsumerError>> + Send + use<'p> {
+        let Lookup { client, isolation, limit } = self.lookup();
+        async move {
+            for spec in [spec, OffsetSpec::Latest] {
+                let wish = BTreeMap::from([(partition.clone(), spec)]);
+                let found = find_offsets(client.clone(), wish, isolation, limit).await?;
+                match found.get(partition) {
+                    Some(found) if found.offset.0 >= 0 => return Ok(found.offset),
+                    _ => {}
+                }
             }
+            Err(ClientError::Nonsense(format!("{partition} has no end")).into())
         }
-        Err(ClientError::Nonsense(format!("{partition} has no end")).into())
     }
 
     /// The partitions of `topic`, by number; none if it does not exist.
-    pub async fn partitions_for(
+    pub fn partitions_for<'t>(
         &self,
-        topic: &str,
-    ) -> Result<BTreeMap<i32, PartitionMetadata>, ConsumerError> {
-        let may_create = self.options.allow_auto_create_topics;
-        let metadata = self.client.query_metadata(Some(&[topic]), may_create).await?;
-        let found = metadata.topics.get(topic).filter(|it| it.error_code.is_none());
-        Ok(found.map(|it| it.partitions.clone()).unwrap_or_default())
+        topic: &'t str,
+    ) -> impl Future<Output = Result<BTreeMap<i32, PartitionMetadata>, ConsumerError>> + Send + use<'t>
+    {
+        let (client, may_create) = (self.client.clone(), self.options.allow_auto_create_topics);
+        async move {
+            let metadata = client.query_metadata(Some(&[topic]), may_create).await?;
+            let found = metadata.topics.get(topic).filter(|it| it.error_code.is_none());
+            Ok(found.map(|it| it.partitions.clone()).unwrap_or_default())
+        }
+    }
+
+    /// What a lookup needs of this consumer. It borrows nothing: a consumer may move between threads,
+    /// and cannot be looked at from two.
+    fn lookup(&self) -> Lookup {
+        Lookup {
+            client: self.client.clone(),
+            isolation: self.options.isolation_level,
+            limit: self.options.default_api_timeout,
+        }
     }
 
     /// Looks up what has to be known before records can be fetched.
@@ -375,6 +371,44 @@ impl Consumer {
         partitions: &'s [TopicPartition],
     ) -> impl Iterator<Item = &'s mut PartitionState> {
         self.partitions.map.iter_mut().filter(|(it, _)| partitions.contains(it)).map(|(_, it)| it)
+    }
+}
+
+struct Lookup {
+    client: Client,
+    isolation: IsolationLevel,
+    limit: Duration,
+}
+
+async fn find_offsets(
+    client: Client,
+    wishes: BTreeMap<TopicPartition, OffsetSpec>,
+    isolation: IsolationLevel,
+    limit: Duration,
+) -> Result<BTreeMap<TopicPartition, FoundOffset>, ConsumerError> {
+    let clock = &client.env().clock;
+    let deadline = clock.now() + limit;
+    let mut found = BTreeMap::new();
+    let mut left = wishes;
+    loop {
+        let answers = list_offsets(client.clone(), left.clone(), isolation).await;
+        let mut last = None;
+        for (partition, answer) in answers {
+            match answer {
+                Ok(offset) => {
+                    left.remove(&partition);
+                    found.insert(partition, offset);
+                }
+                Err(error) if error.is_retriable() => last = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let pause = client.options().retry_backoff;
+        match last {
+            None => return Ok(found),
+            Some(error) if clock.now() + pause >= deadline => return Err(error.into()),
+            Some(_) => clock.sleep(pause).await,
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! [`Consumer::poll`] does all the work: it looks up where to begin, takes part in rebalances, and
 //! hands out what was fetched meanwhile. While the program works on what it got, the next records are
 //! on their way: up to two fetches of each partition, and `fetch.max.bytes` in all. Records are slices
-//! of what the broker sent; none is copied or allocated for.
+//! of what the broker sent; none is copied or allocated for. A consumer belongs to one task at a time, and
+//! that may be a spawned one: its futures move between threads.
 //!
 //! # Alone
 //! A consumer that is [assigned](Consumer::assign) partitions reads exactly those, and belongs to no

@@ -45,8 +45,10 @@ struct State {
     leader: i32,
     epoch: i32,
     coordinator: i32,
-    /// What a broker owes an answer to for good; what comes behind it on the same connection waits too.
+    /// What a broker owes an answer to; what comes behind it on the same connection waits too.
     owed: BTreeSet<(i32, ApiKey)>,
+    /// Of that, what it has been asked.
+    asked: BTreeSet<(i32, ApiKey)>,
 }
 
 impl Brokers {
@@ -61,8 +63,10 @@ impl Brokers {
             listeners.push(env.net.listen("127.0.0.1:0", 8).await.unwrap());
         }
         let ports = listeners.iter().map(|it| it.local_addr().unwrap().port()).collect();
-        let (script, caps, owed) = (Box::new(script), caps.to_vec(), BTreeSet::new());
-        let state = State { script, ports, caps, leader: 1, epoch: 1, coordinator: 1, owed };
+        let (script, caps) = (Box::new(script), caps.to_vec());
+        let (owed, asked) = (BTreeSet::new(), BTreeSet::new());
+        let (leader, epoch, coordinator) = (1, 1, 1);
+        let state = State { script, ports, caps, leader, epoch, coordinator, owed, asked };
         let brokers = Self(Arc::new(Mutex::new(state)));
         for (mut listener, node) in listeners.into_iter().zip(1..) {
             let brokers = brokers.clone();
@@ -100,9 +104,29 @@ impl Brokers {
         self.0.lock().unwrap().coordinator = coordinator;
     }
 
-    /// From now on `node` owes the answer to every such request.
+    /// From now on `node` owes the answer to every such request, until it [pays](Self::pay).
     pub(crate) fn owe(&self, node: i32, api: ApiKey) {
         self.0.lock().unwrap().owed.insert((node, api));
+    }
+
+    /// Whether `node` owes the answer to such a request.
+    pub(crate) fn owes(&self, node: i32, api: ApiKey) -> bool {
+        self.0.lock().unwrap().asked.contains(&(node, api))
+    }
+
+    /// Answers what `node` owes.
+    pub(crate) fn pay(&self, node: i32, api: ApiKey) {
+        self.0.lock().unwrap().owed.remove(&(node, api));
+    }
+
+    /// Whether an answer may be given now.
+    fn is_free(&self, question: (i32, ApiKey)) -> bool {
+        let state = &mut *self.0.lock().unwrap();
+        let owed = state.owed.contains(&question);
+        if owed {
+            state.asked.insert(question);
+        }
+        !owed
     }
 
     async fn serve(self, mut stream: Box<dyn Stream>, node: i32) {
@@ -114,8 +138,8 @@ impl Brokers {
             let (header, body) = RequestHeader::decode(&frame.freeze()).unwrap();
             let request = Request::decode(&header, body).unwrap();
             let asked = Asked { node, version: header.api_version, request };
-            if self.0.lock().unwrap().owed.contains(&(node, header.api_key)) {
-                return std::future::pending().await;
+            while !self.is_free((node, header.api_key)) {
+                Env::os().clock.sleep(Duration::from_millis(5)).await;
             }
             let answer = self.answer(&asked);
             if let Response::Fetch(fetch) = &answer

@@ -3,6 +3,7 @@
 
 mod broker;
 mod silence;
+mod spawned;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -115,6 +116,13 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
     assert_eq!(*notes.lock().unwrap(), expected);
 }
 
+fn end_of_epoch_1(end_offset: i64) -> Response {
+    let row = message!(EpochEndOffset { leader_epoch: 1, end_offset: end_offset });
+    let topic = StrBytes::from(TOPIC);
+    let topic = message!(OffsetForLeaderTopicResult { topic: topic, partitions: vec![row] });
+    message!(OffsetForLeaderEpochResponse { topics: vec![topic] }).into()
+}
+
 /// A consumer that has read the records 0 to 9 of epoch 1 from a log that then is cut at 4, and a
 /// leader of epoch 2 that has records from there on.
 async fn after_a_truncation(reset: AutoOffsetReset) -> (Consumer, Notes) {
@@ -126,11 +134,7 @@ async fn after_a_truncation(reset: AutoOffsetReset) -> (Consumer, Notes) {
             let text = format!("end of {} at {}?", row.leader_epoch, row.current_leader_epoch);
             noted.lock().unwrap().push(text);
             let end_offset = if row.current_leader_epoch == 2 { 4 } else { 10 };
-            let row = message!(EpochEndOffset { leader_epoch: 1, end_offset: end_offset });
-            let topic = StrBytes::from(TOPIC);
-            let topic =
-                message!(OffsetForLeaderTopicResult { topic: topic, partitions: vec![row] });
-            return Some(message!(OffsetForLeaderEpochResponse { topics: vec![topic] }).into());
+            return Some(end_of_epoch_1(end_offset));
         }
         let Request::Fetch(fetch) = &asked.request else { return None };
         let row = fetch.topics.first()?.partitions.first()?;
@@ -171,6 +175,46 @@ async fn a_log_that_was_cut_is_an_error_where_nothing_may_be_reset() {
     assert!(cut, "{error}");
     consumer.seek(&t0(), Offset(4)).unwrap();
     assert_eq!(next_offset(&mut consumer).await, 4);
+}
+
+#[tokio::test]
+async fn a_new_leader_is_asked_again_where_reading_went_on_while_it_was_asked() {
+    let notes = Notes::default();
+    let noted = Arc::clone(&notes);
+    let brokers = Brokers::start(&[], move |asked| {
+        if let Request::OffsetForLeaderEpoch(request) = &asked.request {
+            let row = &request.topics[0].partitions[0];
+            noted.lock().unwrap().push(format!("end of {}?", row.leader_epoch));
+            return Some(end_of_epoch_1(10));
+        }
+        let Request::Fetch(fetch) = &asked.request else { return None };
+        let row = fetch.topics.first()?.partitions.first()?;
+        Some(match (row.current_leader_epoch, row.fetch_offset) {
+            (LeaderEpoch(1), Offset(0)) => fetched(asked.version, records(1, 0..10)),
+            (LeaderEpoch(1), _) => fetched(asked.version, refused(ErrorCode::FencedLeaderEpoch)),
+            (LeaderEpoch(2), Offset(10)) => fetched(asked.version, records(2, 10..12)),
+            _ => nothing_fetched().into(),
+        })
+    })
+    .await;
+    let mut consumer = consumer(&brokers, ConsumerOptions::default()).await;
+    consumer.assign([t0()]).unwrap();
+    consumer.seek(&t0(), Offset(0)).unwrap();
+    assert_eq!(next_offset(&mut consumer).await, 0);
+    brokers.owe(1, ApiKey::OffsetForLeaderEpoch);
+    brokers.set_epoch(2);
+    // Nothing is handed out until the question is on its way.
+    consumer.pause(&[t0()]).unwrap();
+    while !brokers.owes(1, ApiKey::OffsetForLeaderEpoch) {
+        assert!(consumer.poll(Duration::from_millis(5)).await.unwrap().is_empty());
+    }
+    consumer.resume(&[t0()]).unwrap();
+    for offset in 1..10 {
+        assert_eq!(next_offset(&mut consumer).await, offset);
+    }
+    brokers.pay(1, ApiKey::OffsetForLeaderEpoch);
+    assert_eq!(next_offset(&mut consumer).await, 10);
+    assert_eq!(*notes.lock().unwrap(), ["end of 1?", "end of 1?"]);
 }
 
 #[tokio::test]
