@@ -145,10 +145,10 @@ impl Client {
         let question = |connection: Connection| async move { connection.call(request).await };
         let response: MetadataResponse = self.ask_someone(question).await?;
         let mut metadata = self.0.metadata.lock();
-        if topics.is_none() {
-            Arc::make_mut(&mut metadata).topics.clear();
-        }
-        *metadata = Arc::new(metadata.updated_by(response));
+        *metadata = Arc::new(match topics {
+            Some(_) => metadata.updated_by(response),
+            None => metadata.replaced_by(response),
+        });
         Ok(metadata.clone())
     }
 
@@ -362,24 +362,8 @@ impl Client {
         }
     }
 
-    /// A broker that cannot be reached may not lead any more: whoever needs what it led asks who does.
     fn forget_leader(&self, address: &str) {
-        let mut metadata = self.0.metadata.lock();
-        let gone = |id: Option<BrokerId>| {
-            id.and_then(|id| metadata.brokers.get(&id)).is_some_and(|known| known == address)
-        };
-        let led =
-            |topic: &crate::TopicMetadata| topic.partitions.values().any(|it| gone(it.leader));
-        let stale = metadata.topics.iter().filter(|(_, topic)| led(topic));
-        let stale: Vec<String> = stale.map(|(name, _)| name.clone()).collect();
-        let lost_controller = gone(metadata.controller);
-        if lost_controller || !stale.is_empty() {
-            let metadata = Arc::make_mut(&mut metadata);
-            stale.iter().for_each(|name| _ = metadata.topics.remove(name));
-            if lost_controller {
-                metadata.controller = None;
-            }
-        }
+        self.learn(|known| known.cannot_reach(address));
     }
 }
 

@@ -95,6 +95,33 @@ impl ClusterMetadata {
         updated
     }
 
+    /// Takes over a response that names all topics there are.
+    pub(crate) fn replaced_by(&self, response: MetadataResponse) -> Self {
+        let mut known = self.clone();
+        self.topics.keys().for_each(|topic| known.forget(topic));
+        let mut updated = known.updated_by(response);
+        updated.forgotten.retain(|topic, _| updated.topics.contains_key(topic));
+        updated
+    }
+
+    /// What is to be asked for again where a broker cannot be reached: it may not lead any more what it led. `None` if it led
+    /// nothing.
+    pub(crate) fn cannot_reach(&self, address: &str) -> Option<Self> {
+        let is_there = |id: Option<BrokerId>| {
+            id.and_then(|id| self.brokers.get(&id)).is_some_and(|known| known == address)
+        };
+        let lost_controller = is_there(self.controller);
+        let led = |topic: &TopicMetadata| topic.partitions.values().any(|it| is_there(it.leader));
+        let mut stale = self.topics.iter().filter(|(_, topic)| led(topic)).peekable();
+        if !lost_controller && stale.peek().is_none() {
+            return None;
+        }
+        let mut left = self.clone();
+        stale.for_each(|(topic, _)| left.forget(topic));
+        left.controller = left.controller.filter(|_| !lost_controller);
+        Some(left)
+    }
+
     /// Has a topic asked for again; whoever tells of it then must not tell of the past.
     pub(crate) fn forget(&mut self, topic: &str) {
         let Some((name, known)) = self.topics.remove_entry(topic) else { return };
@@ -233,6 +260,23 @@ mod tests {
         assert_eq!(leader(&metadata), None, "1 lags behind");
         let metadata = metadata.updated_by(leads(1, 2, 6));
         assert_eq!(leader(&metadata), Some(BrokerId(2)));
+    }
+
+    #[test]
+    fn epochs_outlive_a_leader_that_cannot_be_reached_and_a_look_at_all_topics() {
+        let mut metadata = ClusterMetadata::default().updated_by(leads(1, 1, 5));
+        metadata.brokers.insert(BrokerId(1), "one:9092".to_owned());
+        assert!(metadata.cannot_reach("two:9092").is_none());
+        let metadata = metadata.cannot_reach("one:9092").unwrap();
+        assert!(metadata.topics.is_empty());
+        let metadata = metadata.replaced_by(leads(1, 2, 4));
+        assert_eq!(leader(&metadata), Some(BrokerId(1)), "2 lags behind");
+        let metadata = metadata.replaced_by(leads(1, 2, 4));
+        assert_eq!(leader(&metadata), Some(BrokerId(1)), "2 lags behind");
+        let mut nothing = leads(0, -1, -1);
+        nothing.topics.clear();
+        let metadata = metadata.replaced_by(nothing);
+        assert_eq!(leader(&metadata.updated_by(leads(1, 2, 4))), Some(BrokerId(2)));
     }
 
     #[test]
