@@ -22,6 +22,8 @@ pub struct FollowerFetch {
     pub offset: Offset,
     /// Where its log begins.
     pub log_start: Offset,
+    /// Where the leader's log begins.
+    pub leader_log_start: Offset,
     /// The end of the leader's log before it was read: what came later does not hold the follower back.
     pub leader_log_end: Offset,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Follower {
     pub(crate) id: BrokerId,
     pub(crate) log_end: Offset,
     log_start: Offset,
+    /// It has records that were deleted while it was not there (KIP-107).
+    has_deleted_records: bool,
     pub(crate) broker_epoch: Option<BrokerEpoch>,
     /// When it fetched last, and where the leader's log ended then.
     last_fetch: Option<(Monotonic, Offset)>,
@@ -90,6 +94,7 @@ impl Follower {
             id,
             log_end: Offset::NONE,
             log_start: Offset::NONE,
+            has_deleted_records: false,
             broker_epoch: None,
             last_fetch: None,
             last_caught_up: is_in_sync.then_some(now),
@@ -115,6 +120,8 @@ impl Follower {
         self.last_fetch = Some((now, fetch.leader_log_end.max(known_end)));
         self.log_end = fetch.offset;
         self.log_start = fetch.log_start;
+        // One that does not say where its log begins passes.
+        self.has_deleted_records = (Offset(0)..fetch.leader_log_start).contains(&fetch.log_start);
         self.broker_epoch = Some(fetch.broker_epoch);
     }
 
@@ -170,8 +177,8 @@ impl Leader {
             || self.pending.as_ref().is_some_and(|pending| pending.added.contains(&id))
     }
 
-    /// Whether `follower` may be proposed for the ISR: it has what is committed, has come to where this leader began (else it
-    /// might lack what an earlier leader committed), and its broker may join.
+    /// Whether `follower` may be proposed for the ISR: it has what is committed and nothing that was deleted, has come to where
+    /// this leader began (else it might lack what an earlier leader committed), and its broker may join.
     pub(crate) fn may_join(
         &self,
         follower: &Follower,
@@ -179,6 +186,7 @@ impl Leader {
         moment: &Moment<'_>,
     ) -> bool {
         follower.log_end >= high_watermark.max(self.epoch_start)
+            && !follower.has_deleted_records
             && moment.brokers.may_join(follower.id, follower.broker_epoch)
     }
 }

@@ -204,6 +204,7 @@ impl Cluster {
                     leader_epoch: epoch,
                     offset: Offset(offset as i64),
                     log_start: Offset(0),
+                    leader_log_start: Offset(0),
                     leader_log_end,
                 };
                 partition.follower_fetched(&fetch, moment).unwrap();

@@ -5,7 +5,7 @@
 //! news [leader=2] [epoch=1] [version=1] [isr=2/3] [replicas=…] [log=9]   the controller recorded it; the rest as it was
 //! broker 2 epoch=7 [fenced]           what the cluster knows of a broker; each begins with its id as its epoch
 //! append 9                            the leader's log ends there
-//! fetch 2 at=5 [end=9] [start=0] [broker-epoch=2] [epoch=0]   a follower fetches while the leader's log ends at `end`
+//! fetch 2 at=5 [end=9] [start=0] [leader-start=0] [broker-epoch=2] [epoch=0]   a follower fetches while the leader's log ends at `end`
 //! expand, shrink, time                proposals; time alone
 //! answer isr=1/2 [version=1] [epoch=0] | answer INVALID_UPDATE_VERSION   to the last proposal
 //! min-isr 2
@@ -245,6 +245,7 @@ fn fetch(
         leader_epoch: LeaderEpoch(number(args, "epoch")?.unwrap_or(current)),
         offset: offset(args, "at", 0)?,
         log_start: offset(args, "start", 0)?,
+        leader_log_start: offset(args, "leader-start", 0)?,
         leader_log_end: offset(args, "end", partition.log_end().0)?,
     };
     Ok(match partition.follower_fetched(&fetch, moment) {

@@ -479,6 +479,7 @@ fn note_follower(
         leader_epoch,
         offset: fetch.fetch_offset,
         log_start: fetch.log_start_offset,
+        leader_log_start: start,
         leader_log_end: end,
     })
 }

@@ -89,6 +89,7 @@ impl Side {
                 leader_epoch: epoch,
                 offset: asked.fetch_offset,
                 log_start: asked.log_start_offset,
+                leader_log_start: log.log_start_offset(),
                 leader_log_end: log.log_end_offset(),
             })
             .unwrap();
