@@ -139,9 +139,10 @@ impl Answers {
             self.link.complain(me.node_id, &why);
             return Err(why);
         }
-        // An observer has no directory that matters, a stranger says so by asking who this is, and one that
-        // joins may have another than it had.
-        if matches!(envelope.request, Request::Hello | Request::Pull(_) | Request::Join(_)) {
+        // Only a ballot says that a copy lies in the directory it was counted in. An observer has none that matters, a stranger
+        // says so by asking who this is, and one that joins may have another than it had. So may a leader: those that elected
+        // it knew its directory, and a log that begins anew here tells of earlier ones first.
+        if !matches!(envelope.request, Request::Vote(_) | Request::PreVote(_)) {
             return Ok(());
         }
         match self.known_directory(from.node_id) {

@@ -175,6 +175,28 @@ fn a_voter_that_does_not_catch_up_is_not_added() {
     cluster.propose(leader, "on it goes").unwrap();
 }
 
+/// The log that it gets tells first of the directory that its leader had before.
+#[test]
+fn a_voter_with_a_new_disk_follows_a_leader_that_got_one_before() {
+    let (mut cluster, first) = three_and_one(39);
+    let others: Vec<_> = [1, 2, 3].into_iter().filter(|id| *id != first).collect();
+    for id in &others {
+        cluster.kill(*id, Crash::PowerLoss);
+        cluster.change_disk(*id, 2);
+        cluster.revive(*id);
+        cluster.remove(first, *id, 1).unwrap();
+        cluster.add(first, *id, 2).unwrap();
+    }
+    cluster.kill(first, Crash::PowerLoss);
+    cluster.change_disk(first, 2);
+    let leader = cluster.wait_for_leader();
+    cluster.propose(leader, "second").unwrap();
+    cluster.revive(first);
+    cluster.remove(leader, first, 1).unwrap();
+    cluster.add(leader, first, 2).unwrap();
+    cluster.wait_until_applied(&[1, 2, 3], &[record("first"), record("second")]);
+}
+
 #[test]
 fn a_voter_with_another_disk_takes_no_part_until_it_is_removed_and_added() {
     let (mut cluster, leader) = three_and_one(36);
