@@ -529,7 +529,8 @@ impl File for SimFile {
         if !self.writable {
             return Err(error(io::ErrorKind::PermissionDenied, &self.path));
         }
-        let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut bytes = Vec::with_capacity(slices.iter().map(|slice| slice.len()).sum());
+        slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
         let (happens, outcome) = self.fate_of_write(bytes.len() as u64, offset);
         bytes.truncate(happens as usize);
         let what = format_args!("write {} {offset}+{happens}", self.path.display());

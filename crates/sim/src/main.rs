@@ -19,6 +19,9 @@ use ottla_sim::{Outcome, Scenario, Setup, log_model};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 /// Runs whole clusters in one thread, each from a seed.
 #[derive(Parser)]
@@ -45,7 +48,7 @@ struct Arguments {
     /// What to run.
     #[arg(long, default_value = "broker")]
     scenario: Scenario,
-    /// Prints every event to standard error.
+    /// Prints every event to standard error, and what the nodes log, filtered by `RUST_LOG`.
     #[arg(long)]
     trace: bool,
     /// Names what was found once and can be told again, each a scenario.
@@ -194,6 +197,29 @@ fn processor_seconds() -> Option<u64> {
     Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
 }
 
+/// Prints what nodes log between the events of a trace.
+fn log_to_stderr() -> tracing::subscriber::DefaultGuard {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| {
+        "ottla_server=debug,ottla_storage=info,ottla_client=debug,turmoil=info".to_owned()
+    });
+    let printing = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_timer(SimTime);
+    tracing::subscriber::set_default(printing.finish())
+}
+
+/// As the events of a trace tell it.
+struct SimTime;
+
+impl FormatTime for SimTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        write!(writer, "{:>12.6}", at.as_secs_f64())
+    }
+}
+
 /// Runs one seed in this process, which must not have run another.
 fn run_here(arguments: &Arguments, seed: u64) -> Result<()> {
     let (scenario, setup) = (arguments.scenario, Setup { seed, trace: arguments.trace });
@@ -214,6 +240,7 @@ fn run_here(arguments: &Arguments, seed: u64) -> Result<()> {
     let run = std::thread::spawn(move || {
         // From here on libc's clocks tell virtual time.
         let _clocks = SimClocksGuard::init();
+        let _logged = setup.trace.then(log_to_stderr);
         scenario.run(setup)
     });
     let outcome = run.join().map_err(|_| anyhow!("panicked")).and_then(|outcome| outcome);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use ottla_client::{Admin, OffsetSpec};
+use anyhow::{Context, Result, ensure};
+use ottla_client::{Admin, OffsetQuery};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
@@ -51,18 +51,25 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
             }
         }
         if rng.chance(0.2)
-            && let Ok(now) = consumer.offset(&partition, OffsetSpec::Earliest).await
+            && let Ok(now) = earliest(&admin, &partition).await
         {
             start.check(now)?;
         }
         env.clock.sleep(Duration::from_millis(rng.below(500))).await;
     }
-    let earliest = async || consumer.offset(&partition, OffsetSpec::Earliest).await;
-    let now = insist(&env, earliest).await;
+    let now = insist(&env, async || earliest(&admin, &partition).await).await;
     start.check(now)?;
     let read = read_from(&mut consumer, TOPIC, now).await?;
     ensure!(read.range(..now.0).next().is_none(), "what was deleted is read: {read:?}");
     check_kept(&acknowledged, now.0, &read)
+}
+
+/// Where the partition begins, as told to the client that deletes. It knows the epoch of the leader that acknowledged the last
+/// deletion; another one would go on to ask the leader before, which may not have heard yet that it does not lead any more.
+async fn earliest(admin: &Admin, partition: &TopicPartition) -> Result<Offset> {
+    let queries = BTreeMap::from([(partition.clone(), OffsetQuery::Earliest)]);
+    let mut answers = admin.list_offsets(&queries, false).await?;
+    Ok(answers.remove(partition).context("no answer about the partition")??.offset)
 }
 
 impl Start {
