@@ -148,11 +148,15 @@ fn test(tally: &mut Tally) -> Result<()> {
         tally.fail("release build", &format!("{error:#}"));
         return Ok(());
     }
+    // Clients mostly wait: the simulated cluster takes what they leave of the processors.
+    let simulation = std::thread::spawn(simulation::run_known_beside);
     let with_one: Vec<&str> = compat::names().filter(|it| !WITH_CLUSTER.contains(it)).collect();
     compat::run(tally, &with_one, "", Against::Node)?;
     compat::run(tally, &WITH_CLUSTER, "", Against::Cluster)?;
     compat::through_faults(tally, &WITH_CLUSTER, (1, true))?;
     interop::run(tally, false)?;
+    let Ok(simulation) = simulation.join() else { bail!("the simulation panicked") };
+    tally.take_over(simulation?);
     kill9::run(tally, kill9::ROUNDS)?;
     // What is promised in seconds is measured elsewhere; here it is only not to be missed by far.
     let short = ["--seconds", "20", "--slack", "10"];
