@@ -40,7 +40,7 @@ cargo xtask compat [CLIENT...] [ROUNDS] --faults
                                       producers and groups that go on while nodes are killed, held and restarted
 cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
 cargo xtask sim [SEEDS [FROM]]        so many seeds of the simulated cluster, fresh ones if not told from where; without
-                                      arguments what was found once, and a fixed set
+                                      arguments what was found once, a fixed set and a few
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask faults [ARGUMENT...]      three real nodes under load, killed, paused, cut off and restarted; histories are checked:
                                       --seconds N, --seed S, --layout together|apart, --only FAULTS, --slack FACTOR

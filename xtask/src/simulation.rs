@@ -1,5 +1,5 @@
 //! Seeds of the simulated cluster, in a build that is quick enough for hundreds of them: what was found once, a fixed set, and
-//! fresh ones.
+//! fresh ones. A seed replays.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -10,6 +10,8 @@ use crate::tally::Tally;
 
 /// Those that are always run, from 1.
 const FIXED: u32 = 50;
+/// Beside them, so many that nobody has run.
+const FRESH: u32 = 5;
 /// Of each story.
 const OF_A_STORY: u32 = 5;
 /// Of processor time for each, lest a run that stands still keeps everything waiting.
@@ -35,7 +37,7 @@ impl Rank {
     }
 }
 
-/// What was found once, and the fixed seeds.
+/// What was found once, the fixed seeds, a few fresh ones, and that they replay.
 pub(crate) fn run_known(tally: &mut Tally) -> Result<()> {
     known(tally, Rank::Alone)
 }
@@ -53,7 +55,20 @@ fn known(tally: &mut Tally, rank: Rank) -> Result<()> {
     for story in String::from_utf8(stories.stdout)?.lines() {
         run_seeds(tally, (rank.command(&program), story), OF_A_STORY, Some(1))?;
     }
-    run_seeds(tally, (rank.command(&program), "cluster"), FIXED, Some(1))
+    run_seeds(tally, (rank.command(&program), "cluster"), FIXED, Some(1))?;
+    run_seeds(tally, (rank.command(&program), "cluster"), FRESH, None)?;
+    let told = |seed| told(rank.command(&program), seed);
+    let (first, again, other) = (told("1")?, told("1")?, told("2")?);
+    let replays = first == again && first.replace("seed 1 ", "") != other.replace("seed 2 ", "");
+    let otherwise = format!("the same seed told {first} and {again}, another {other}");
+    tally.record("a cluster replays", replays, &otherwise);
+    Ok(())
+}
+
+/// What a seed comes to.
+fn told(mut run: Command, seed: &str) -> Result<String> {
+    let output = run.args(["--scenario", "cluster", "--seed", seed]).output()?;
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// So many seeds that nobody has run, or those from one on.

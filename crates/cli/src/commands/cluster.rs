@@ -125,21 +125,23 @@ async fn health(session: &Session, format: Format) -> Result<()> {
     let topics = session.admin.describe_all_topics().await.map_err(explained)?;
     let min_isr = min_in_sync_replicas(session, &topics).await?;
     let fenced = cluster.brokers.iter().filter(|node| node.is_fenced);
-    let mut checks = vec![Check {
-        name: "brokers alive",
-        problems: fenced.map(|node| format!("broker {} is fenced", node.id)).collect(),
-        next: "start the brokers that are fenced, and look into their logs",
-    }];
-    checks.extend(partition_checks(&topics, &min_isr));
+    let mut away: Vec<_> = fenced.map(|node| format!("broker {} is fenced", node.id)).collect();
     let mut dirs = Vec::new();
     for node in cluster.brokers.iter().filter(|node| !node.is_fenced) {
-        let answers = session.admin.describe_log_dirs(node.id, None).await;
-        for (dir, answer) in answers.map_err(explained)? {
-            if let Err(error) = answer {
-                dirs.push(format!("{dir} of broker {}: {error}", node.id));
-            }
+        match session.admin.describe_log_dirs(node.id, None).await {
+            Ok(answers) => dirs.extend(answers.into_iter().filter_map(|(dir, answer)| {
+                Some(format!("{dir} of broker {}: {}", node.id, answer.err()?))
+            })),
+            // Perhaps the controller does not know yet, or there is none to know.
+            Err(error) => away.push(format!("broker {} does not answer: {error}", node.id)),
         }
     }
+    let mut checks = vec![Check {
+        name: "brokers alive",
+        problems: away,
+        next: "start the brokers that are not there, and look into their logs",
+    }];
+    checks.extend(partition_checks(&topics, &min_isr));
     checks.push(Check {
         name: "log directories online",
         problems: dirs,
