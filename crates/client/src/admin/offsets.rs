@@ -16,7 +16,9 @@ use ottla_protocol::messages::{
     ListOffsetsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
     OffsetFetchResponse,
 };
-use ottla_protocol::{LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message};
+use ottla_protocol::{
+    ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message,
+};
 
 use super::routing::{by_topic, checked, complete};
 use super::{Admin, Answers};
@@ -179,7 +181,14 @@ impl Admin {
             generation_id_or_member_epoch: -1,
             topics: topics.collect(),
         });
-        let response = self.ask_coordinator(group, &request, LAST_BY_NAME, |_| Ok(())).await?;
+        let response = self
+            .ask_coordinator(group, &request, LAST_BY_NAME, |it| {
+                // A coordinator that is none, or not ready, says so of each partition.
+                let mut rows = it.topics.iter().flat_map(|topic| &topic.partitions);
+                let unready = rows.find(|row| is_about_coordinator(row.error_code));
+                unready.map_or(Ok(()), |row| checked(row.error_code, None))
+            })
+            .await?;
         let mut answers = Answers::new();
         for topic in response.topics {
             for row in topic.partitions {
@@ -221,6 +230,15 @@ impl Admin {
         }
         Ok(complete(answers, partitions.iter().cloned()))
     }
+}
+
+fn is_about_coordinator(error_code: i16) -> bool {
+    matches!(
+        ErrorCode::from_wire(error_code),
+        ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::NotCoordinator
+    )
 }
 
 async fn list_of(
