@@ -356,14 +356,10 @@ impl Client {
             }
             Err(error) => {
                 self.0.failures.lock().insert(address.to_owned(), failures.saturating_add(1));
-                self.forget_leader(address);
+                self.learn(|known| known.cannot_reach(address));
                 Err(error)
             }
         }
-    }
-
-    fn forget_leader(&self, address: &str) {
-        self.learn(|known| known.cannot_reach(address));
     }
 }
 

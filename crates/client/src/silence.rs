@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ottla_protocol::{ApiKey, BrokerId, TopicPartition};
+use ottla_protocol::{ApiKey, BrokerId, Monotonic, TopicPartition};
 
 use crate::{Client, ClientError, ClusterMetadata, Connection, CoordinatorKey};
 
@@ -44,26 +44,20 @@ impl Client {
         patience: Patience,
         asking: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let clock = &self.env().clock;
-        let began = clock.now();
-        let lost = async {
-            clock.sleep(patience.first).await;
-            let topics: BTreeSet<&str> = partitions.clone().map(|it| &*it.topic).collect();
-            let topics: Vec<&str> = topics.into_iter().collect();
-            loop {
-                // Who cannot tell now is asked again.
-                if let Ok(known) = self.query_metadata(Some(&topics), false).await
-                    && partitions.clone().any(|it| another_leads(&known, it, broker))
-                {
-                    return;
-                }
-                clock.sleep(patience.again).await;
+        let is_lost = || {
+            let mut partitions = partitions.clone();
+            async move {
+                let topics: BTreeSet<&str> = partitions.clone().map(|it| &*it.topic).collect();
+                let topics: Vec<&str> = topics.into_iter().collect();
+                let known = self.query_metadata(Some(&topics), false).await.ok()?;
+                partitions.any(|it| another_leads(&known, it, broker)).then_some(())
             }
         };
+        let began = self.env().clock.now();
         tokio::select! {
             biased;
             answer = asking => answer,
-            () = lost => Err(self.given_up(broker, api, clock.now().since(began))),
+            () = self.once_told(patience, is_lost) => Err(self.given_up(broker, api, began)),
         }
     }
 
@@ -88,20 +82,11 @@ impl Client {
         patience: Patience,
         asking: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let clock = &self.env().clock;
-        let began = clock.now();
-        let replaced = async {
-            clock.sleep(patience.first).await;
-            loop {
-                // There may be none now.
-                if let Ok(found) = self.find_coordinator(key).await
-                    && found.0 != broker
-                {
-                    return found;
-                }
-                clock.sleep(patience.again).await;
-            }
+        let replaced = || async move {
+            let found = self.find_coordinator(key).await.ok()?;
+            (found.0 != broker).then_some(found)
         };
+        let began = self.env().clock.now();
         tokio::select! {
             biased;
             answer = asking => {
@@ -113,15 +98,32 @@ impl Client {
                 }
                 answer
             }
-            found = replaced => {
+            found = self.once_told(patience, replaced) => {
                 self.known_coordinators().insert(key.clone(), found);
-                Err(self.given_up(broker, ApiKey::FindCoordinator, clock.now().since(began)))
+                Err(self.given_up(broker, ApiKey::FindCoordinator, began))
             }
         }
     }
 
+    /// What others tell about one that has been silent for too long, as soon as they do; who cannot tell now is asked again.
+    async fn once_told<T, A: Future<Output = Option<T>>>(
+        &self,
+        patience: Patience,
+        ask: impl Fn() -> A,
+    ) -> T {
+        let clock = &self.env().clock;
+        clock.sleep(patience.first).await;
+        loop {
+            if let Some(told) = ask().await {
+                return told;
+            }
+            clock.sleep(patience.again).await;
+        }
+    }
+
     /// Whether it was carried out is as little known as after any other time without an answer.
-    fn given_up(&self, broker: BrokerId, api: ApiKey, limit: Duration) -> ClientError {
+    fn given_up(&self, broker: BrokerId, api: ApiKey, began: Monotonic) -> ClientError {
+        let limit = self.env().clock.now().since(began);
         let address = self.metadata().brokers.get(&broker).cloned().unwrap_or_default();
         ClientError::TimedOut { address: address.into(), api, limit }
     }

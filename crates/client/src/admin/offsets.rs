@@ -185,7 +185,7 @@ impl Admin {
             .ask_coordinator(group, &request, LAST_BY_NAME, |it| {
                 // A coordinator that is none, or not ready, says so of each partition.
                 let mut rows = it.topics.iter().flat_map(|topic| &topic.partitions);
-                let unready = rows.find(|row| is_about_coordinator(row.error_code));
+                let unready = rows.find(|row| is_unready(ErrorCode::from_wire(row.error_code)));
                 unready.map_or(Ok(()), |row| checked(row.error_code, None))
             })
             .await?;
@@ -232,13 +232,9 @@ impl Admin {
     }
 }
 
-fn is_about_coordinator(error_code: i16) -> bool {
-    matches!(
-        ErrorCode::from_wire(error_code),
-        ErrorCode::CoordinatorLoadInProgress
-            | ErrorCode::CoordinatorNotAvailable
-            | ErrorCode::NotCoordinator
-    )
+/// Whether a coordinator cannot answer yet, or is none.
+fn is_unready(code: ErrorCode) -> bool {
+    code == ErrorCode::CoordinatorLoadInProgress || ClientError::refused(code).is_coordinator_lost()
 }
 
 async fn list_of(

@@ -132,8 +132,8 @@ impl Consumer {
         wishes: BTreeMap<TopicPartition, OffsetSpec>,
     ) -> impl Future<Output = Result<BTreeMap<TopicPartition, FoundOffset>, ConsumerError>> + Send + use<>
     {
-        let Lookup { client, isolation, limit } = self.lookup();
-        find_offsets(client, wishes, isolation, limit)
+        let lookup = self.lookup();
+        async move { lookup.offsets(wishes).await }
     }
 
     /// The offset that `spec` means in `partition`; for a time after all records, the end.
@@ -142,11 +142,11 @@ impl Consumer {
         partition: &'p TopicPartition,
         spec: OffsetSpec,
     ) -> impl Future<Output = Result<Offset, ConsumerError>> + Send + use<'p> {
-        let Lookup { client, isolation, limit } = self.lookup();
+        let lookup = self.lookup();
         async move {
             for spec in [spec, OffsetSpec::Latest] {
                 let wish = BTreeMap::from([(partition.clone(), spec)]);
-                let found = find_offsets(client.clone(), wish, isolation, limit).await?;
+                let found = lookup.offsets(wish).await?;
                 match found.get(partition) {
                     Some(found) if found.offset.0 >= 0 => return Ok(found.offset),
                     _ => {}
@@ -170,8 +170,6 @@ impl Consumer {
         }
     }
 
-    /// What a lookup needs of this consumer. It borrows nothing: a consumer may move between threads,
-    /// and cannot be looked at from two.
     fn lookup(&self) -> Lookup {
         Lookup {
             client: self.client.clone(),
@@ -374,40 +372,42 @@ impl Consumer {
     }
 }
 
+/// What a lookup needs of a consumer. It borrows nothing: a consumer may move between threads, and cannot be looked at from two.
 struct Lookup {
     client: Client,
     isolation: IsolationLevel,
     limit: Duration,
 }
 
-async fn find_offsets(
-    client: Client,
-    wishes: BTreeMap<TopicPartition, OffsetSpec>,
-    isolation: IsolationLevel,
-    limit: Duration,
-) -> Result<BTreeMap<TopicPartition, FoundOffset>, ConsumerError> {
-    let clock = &client.env().clock;
-    let deadline = clock.now() + limit;
-    let mut found = BTreeMap::new();
-    let mut left = wishes;
-    loop {
-        let answers = list_offsets(client.clone(), left.clone(), isolation).await;
-        let mut last = None;
-        for (partition, answer) in answers {
-            match answer {
-                Ok(offset) => {
-                    left.remove(&partition);
-                    found.insert(partition, offset);
+impl Lookup {
+    /// See [`Consumer::offsets`].
+    async fn offsets(
+        &self,
+        wishes: BTreeMap<TopicPartition, OffsetSpec>,
+    ) -> Result<BTreeMap<TopicPartition, FoundOffset>, ConsumerError> {
+        let clock = &self.client.env().clock;
+        let deadline = clock.now() + self.limit;
+        let mut found = BTreeMap::new();
+        let mut left = wishes;
+        loop {
+            let answers = list_offsets(self.client.clone(), left.clone(), self.isolation).await;
+            let mut last = None;
+            for (partition, answer) in answers {
+                match answer {
+                    Ok(offset) => {
+                        left.remove(&partition);
+                        found.insert(partition, offset);
+                    }
+                    Err(error) if error.is_retriable() => last = Some(error),
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) if error.is_retriable() => last = Some(error),
-                Err(error) => return Err(error.into()),
             }
-        }
-        let pause = client.options().retry_backoff;
-        match last {
-            None => return Ok(found),
-            Some(error) if clock.now() + pause >= deadline => return Err(error.into()),
-            Some(_) => clock.sleep(pause).await,
+            let pause = self.client.options().retry_backoff;
+            match last {
+                None => return Ok(found),
+                Some(error) if clock.now() + pause >= deadline => return Err(error.into()),
+                Some(_) => clock.sleep(pause).await,
+            }
         }
     }
 }

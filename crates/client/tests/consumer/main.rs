@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use broker::{Asked, Brokers, TOPIC, fetched, nothing_fetched, records, refused};
 use ottla_client::{
-    AutoOffsetReset, Client, ConnectionOptions, Consumer, ConsumerError, ConsumerOptions,
-    OffsetAndMetadata,
+    Admin, AutoOffsetReset, Client, ClientError, CommittedOffset, CommonClientConfig,
+    ConnectionOptions, Consumer, ConsumerError, ConsumerOptions, OffsetAndMetadata,
 };
 use ottla_env::Env;
 use ottla_protocol::messages::offset_commit_response::{
@@ -72,7 +72,6 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
     let notes = Notes::default();
     let (noted, mut commits) = (Arc::clone(&notes), 0);
     let brokers = Brokers::start(&old, move |asked| {
-        let name = StrBytes::from(TOPIC);
         #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is as usual")]
         match &asked.request {
             Request::FindCoordinator(_) => {
@@ -86,6 +85,7 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
                     committed_offset: 5,
                     committed_leader_epoch: -1,
                 });
+                let name = StrBytes::from(TOPIC);
                 let topic =
                     message!(OffsetFetchResponseTopic { name: name, partitions: vec![row] });
                 Some(message!(OffsetFetchResponse { topics: vec![topic] }).into())
@@ -95,10 +95,7 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
                 let code = if commits == 1 { ErrorCode::NotCoordinator } else { ErrorCode::None };
                 let offset = request.topics[0].partitions[0].committed_offset;
                 noted.lock().unwrap().push(format!("commit {offset}: {}", code.name()));
-                let row = message!(OffsetCommitResponsePartition { error_code: code.code() });
-                let topic =
-                    message!(OffsetCommitResponseTopic { name: name, partitions: vec![row] });
-                Some(message!(OffsetCommitResponse { topics: vec![topic] }).into())
+                Some(committed(code))
             }
             Request::Fetch(_) if fetch_offset(asked) == Some(5) => {
                 Some(fetched(asked.version, records(0, 5..7)))
@@ -114,6 +111,39 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
     let expected =
         ["find v3", "committed of g?", "commit 6: NOT_COORDINATOR", "find v3", "commit 6: NONE"];
     assert_eq!(*notes.lock().unwrap(), expected);
+}
+
+fn committed(code: ErrorCode) -> Response {
+    let row = message!(OffsetCommitResponsePartition { error_code: code.code() });
+    let topic =
+        message!(OffsetCommitResponseTopic { name: StrBytes::from(TOPIC), partitions: vec![row] });
+    message!(OffsetCommitResponse { topics: vec![topic] }).into()
+}
+
+/// Commits as an administrator while the coordinator says `codes`, one after the other; what that comes to.
+async fn altered_while(codes: &'static [ErrorCode]) -> Result<(), ClientError> {
+    let mut codes = codes.iter();
+    let brokers = Brokers::start(&[], move |asked| {
+        let Request::OffsetCommit(_) = &asked.request else { return None };
+        Some(committed(codes.next().copied().unwrap_or(ErrorCode::None)))
+    });
+    let address = brokers.await.address();
+    let given = [("bootstrap.servers", &*address), ("retry.backoff.ms", "5")];
+    let (config, _warnings) = CommonClientConfig::from_properties(given).unwrap();
+    let admin = Admin::connect(&Env::os(), &config).await.unwrap();
+    let offsets = BTreeMap::from([(t0(), CommittedOffset::at(Offset(7)))]);
+    let altering = Box::pin(admin.alter_group_offsets("g", &offsets));
+    let mut answers = Env::os().timeout(PATIENCE, altering).await.unwrap().unwrap();
+    answers.remove(&t0()).unwrap()
+}
+
+#[tokio::test]
+async fn offsets_are_altered_once_the_coordinator_has_loaded_and_is_found() {
+    let unready = &[ErrorCode::CoordinatorLoadInProgress, ErrorCode::NotCoordinator];
+    altered_while(unready).await.unwrap();
+    // The partition's own trouble is told, however it would come out later.
+    let refused = altered_while(&[ErrorCode::UnknownTopicOrPartition]).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::UnknownTopicOrPartition));
 }
 
 fn end_of_epoch_1(end_offset: i64) -> Response {

@@ -116,13 +116,7 @@ async fn brokers_with_records() -> Brokers {
                 });
                 Some(message!(ListOffsetsResponse { topics: vec![topic] }).into())
             }
-            Request::OffsetForLeaderEpoch(_) => {
-                let row = message!(EpochEndOffset { leader_epoch: 1, end_offset: i64::MAX });
-                let topic = StrBytes::from(TOPIC);
-                let topic =
-                    message!(OffsetForLeaderTopicResult { topic: topic, partitions: vec![row] });
-                Some(message!(OffsetForLeaderEpochResponse { topics: vec![topic] }).into())
-            }
+            Request::OffsetForLeaderEpoch(_) => Some(end_of_epoch_1(i64::MAX)),
             Request::OffsetFetch(_) => Some(message!(OffsetFetchResponse {}).into()),
             Request::OffsetCommit(_) => Some(message!(OffsetCommitResponse {}).into()),
             Request::JoinGroup(_) => {
@@ -201,7 +195,9 @@ async fn a_member_joins_at_the_next_coordinator_while_one_is_silent() {
         }
     };
     let moving = async {
-        Env::os().clock.sleep(Duration::from_millis(20)).await;
+        while !brokers.owes(1, ApiKey::JoinGroup) {
+            Env::os().clock.sleep(Duration::from_millis(5)).await;
+        }
         brokers.set_coordinator(2);
     };
     Env::os().timeout(PATIENCE, async { tokio::join!(joined, moving) }).await.unwrap();
