@@ -25,7 +25,9 @@ impl Cluster {
 
     fn start_in(dir: tempfile::TempDir) -> Self {
         let mut process = Command::new(PROGRAM)
-            .args(["cluster", "start", "--set", "cluster.rebalance.enable=false", "--dir"])
+            .args(["cluster", "start", "--set", "cluster.rebalance.enable=false"])
+            // Who only stands still is never fenced here.
+            .args(["--set", "broker.session.timeout.ms=600000", "--dir"])
             .arg(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -112,6 +114,15 @@ fn nodes_are_killed_paused_and_resumed_and_the_cluster_goes_on() {
 
     cluster.local(&["pause", "3"]);
     assert_eq!(states(&cluster.local(&["status"])), ["running", "running", "paused"]);
+    let listed = cluster.objects(&["broker", "list"]);
+    assert_eq!(states(&listed), ["active", "active", "unreachable"]);
+    let why = listed[2]["unknown"].as_str().unwrap();
+    assert_eq!(why, "whether broker 3 is drained is not known: nothing came within 2s");
+    let own = cluster.objects(&["metadata", "get", "/config/brokers/3"]);
+    assert_eq!(own[0]["value"]["unknown"], "nothing came within 2s");
+    let health = cluster.ottla(&["cluster", "health"]);
+    let health = String::from_utf8(health.stdout).unwrap();
+    assert!(health.contains("broker 3 does not answer: nothing came within 2s"), "{health}");
     cluster.local(&["resume", "3"]);
     cluster.wait_healthy();
     let again =

@@ -184,14 +184,7 @@ impl Client {
 
     /// A connection to any broker: one that is open, else the first that can be reached.
     pub async fn any_broker(&self) -> Result<Connection, ClientError> {
-        let mut last = ClientError::refused(ErrorCode::BrokerNotAvailable);
-        for Prospect { purpose, address, .. } in self.by_prospect(&[Purpose::Requests]) {
-            match self.connection_for(&address, purpose).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        self.ask_someone(async |connection| Ok(connection)).await
     }
 
     /// Where somebody may answer, on a connection for one of these `purposes`: first where one is open, last where all are and

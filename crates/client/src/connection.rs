@@ -240,7 +240,7 @@ impl Connection {
     }
 }
 
-fn api_of<R: RequestResponsePair>() -> Result<ApiKey, ClientError> {
+pub(crate) fn api_of<R: RequestResponsePair>() -> Result<ApiKey, ClientError> {
     let key = R::API_KEY.value();
     ApiKey::from_key(key).ok_or_else(|| ClientError::Nonsense(format!("no API has the key {key}")))
 }

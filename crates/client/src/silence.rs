@@ -105,6 +105,32 @@ impl Client {
         }
     }
 
+    /// What `asking` comes to, where the broker on `connection` decides, or has decided, as the controller. Given up, as if it
+    /// took too long, once others say that another speaks for the controller in its place.
+    pub(crate) async fn unless_another_controls<T>(
+        &self,
+        (connection, api): (&Connection, ApiKey),
+        asking: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let known = self.metadata();
+        let at = |(_, address): &(&BrokerId, &String)| *address == connection.address();
+        let Some((&broker, _)) = known.brokers.iter().find(at) else { return asking.await };
+        let was_named = known.controller == Some(broker);
+        let is_lost = || async move {
+            let known = self.query_metadata(Some(&[]), false).await.ok()?;
+            let is_another = known.controller.is_some_and(|it| it != broker);
+            // Any other only passes on what it is asked, and goes to the next controller by itself: asked there as well, it would
+            // be done twice.
+            (is_another && (was_named || !known.brokers.contains_key(&broker))).then_some(())
+        };
+        let began = self.env().clock.now();
+        tokio::select! {
+            biased;
+            answer = asking => answer,
+            () = self.once_told(Patience::SHORT, is_lost) => Err(self.given_up(broker, api, began)),
+        }
+    }
+
     /// What others tell about one that has been silent for too long, as soon as they do; who cannot tell now is asked again.
     async fn once_told<T, A: Future<Output = Option<T>>>(
         &self,

@@ -45,8 +45,6 @@ use crate::voter_connections::{Known, wait_dead};
 const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 /// A timer that is this late says that the whole process stood still.
 const STOOD_STILL: Duration = Duration::from_secs(1);
-/// A session in terms of what it is cut short by.
-const SESSION_PER_HASTE: u32 = 18;
 /// No epoch in which this node is active.
 const NOT_ACTIVE: i32 = -1;
 
@@ -221,9 +219,8 @@ impl ControllerHost {
             let now = self.env.clock.now();
             let (due, task) = {
                 let controller = self.cache.controller();
-                (controller.next_session_end(), controller.next_task_due())
+                (controller.next_fencing(), controller.next_task_due())
             };
-            let due = due.map(|end| end - self.haste());
             // What is due and yet cannot be done now is not tried without a pause.
             let task = task.map_or(Duration::MAX, |due| due.since(now).max(RETRY_BACKOFF));
             let wait = due.map_or(Duration::from_secs(60), |due| due.since(now).max(RETRY_BACKOFF));
@@ -244,16 +241,10 @@ impl ControllerHost {
         Ok(())
     }
 
-    /// So much before its session ends is a broker fenced: by its end others are to lead, and clients to know it
-    /// (`docs/adr/0012-sessions-end-early.md`).
-    fn haste(&self) -> Duration {
-        self.config.node.session_timeout / SESSION_PER_HASTE
-    }
-
     /// Fences brokers whose session is about to end.
     async fn fence_the_silent(&self) {
         loop {
-            let now = self.env.clock.now() + self.haste();
+            let now = self.env.clock.now();
             match self.decide(|controller, _| controller.fence_stale_broker(now)).await {
                 Ok(Some(broker)) => {
                     warn!(%broker, "the broker is fenced: it was silent for its session timeout")

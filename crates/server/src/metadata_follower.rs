@@ -4,11 +4,12 @@
 //! newest snapshot and what follows, and has no log that could be damaged, foreign or in the way.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_env::{Env, TaskHandle};
-use ottla_protocol::Uuid;
+use ottla_protocol::{Monotonic, Uuid};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
@@ -81,6 +82,7 @@ impl MetadataFollower {
             applier: Box::new(applier),
             voters: known,
             places,
+            request_timeout: options.request_timeout,
             retry_backoff: options.retry_backoff.max(Duration::from_millis(1)),
             told,
             reached,
@@ -135,11 +137,13 @@ struct Voters {
     /// Addresses that the voters told, by id: they know who was added later, or moved.
     told: BTreeMap<i32, Voter>,
     asked: usize,
+    /// Who said nothing when it was asked, and until when others are asked instead: they may go on to name it for a while.
+    silent: Option<(Voter, Monotonic)>,
 }
 
 impl Voters {
     fn new(known: Vec<Voter>) -> Self {
-        Self { known, told: BTreeMap::new(), asked: 0 }
+        Self { known, told: BTreeMap::new(), asked: 0, silent: None }
     }
 
     fn current(&self) -> Option<&Voter> {
@@ -148,8 +152,24 @@ impl Voters {
         self.known.iter().chain(self.told.values()).nth(position)
     }
 
-    fn next(&mut self) {
-        self.asked = self.asked.wrapping_add(1);
+    /// Turns to another; to one that was silent a moment ago only if there is no other.
+    fn next(&mut self, now: Monotonic) {
+        for _ in 0..(self.known.len() + self.told.len()).max(1) {
+            self.asked = self.asked.wrapping_add(1);
+            if !self.current().is_some_and(|it| self.was_silent(it, now)) {
+                return;
+            }
+        }
+    }
+
+    /// Who is asked now says nothing: it may stand still, or be cut off.
+    fn leave_silent(&mut self, until: Monotonic) {
+        self.silent = self.current().cloned().map(|voter| (voter, until));
+    }
+
+    fn was_silent(&self, voter: &Voter, now: Monotonic) -> bool {
+        let silent = self.silent.as_ref().filter(|(_, until)| now < *until);
+        silent.is_some_and(|(silent, _)| silent.address() == voter.address())
     }
 
     /// Takes over where controllers are; whether that is news.
@@ -167,10 +187,11 @@ impl Voters {
         true
     }
 
-    /// Turns to the leader, if it is known where it is.
-    fn turn_to(&mut self, leader: i32) -> bool {
+    /// Turns to the leader, if it is known where it is, and was not silent a moment ago.
+    fn turn_to(&mut self, leader: i32, now: Monotonic) -> bool {
         let mut all = self.known.iter().chain(self.told.values());
-        let found = all.position(|voter| voter.node_id == leader);
+        let is_it = |voter: &Voter| voter.node_id == leader && !self.was_silent(voter, now);
+        let found = all.position(is_it);
         self.asked = found.unwrap_or(self.asked);
         found.is_some()
     }
@@ -188,6 +209,7 @@ struct Pulling {
     applier: Box<dyn MetadataApplier>,
     voters: Voters,
     places: watch::Sender<Arc<[Voter]>>,
+    request_timeout: Duration,
     retry_backoff: Duration,
     told: watch::Sender<LeaderAndEpoch>,
     reached: watch::Sender<FollowerProgress>,
@@ -226,14 +248,18 @@ impl Pulling {
                     }
                     failures += 1;
                     is_first = true;
-                    self.voters.next();
+                    let now = self.env.clock.now();
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        self.voters.leave_silent(now + self.request_timeout);
+                    }
+                    self.voters.next(now);
                     let longer = failures.min(8);
                     self.env.clock.sleep(self.retry_backoff * longer).await;
                 }
                 None => {
                     info!(%voter, "the active controller is gone: asking the next one");
                     self.told.send_if_modified(|told| told.leader.take().is_some());
-                    self.voters.next();
+                    self.voters.next(self.env.clock.now());
                 }
             }
         }
@@ -251,8 +277,9 @@ impl Pulling {
         }
         match pulled.news {
             News::NotLeader => {
-                if !pulled.leader.leader.is_some_and(|leader| self.voters.turn_to(leader)) {
-                    self.voters.next();
+                let now = self.env.clock.now();
+                if !pulled.leader.leader.is_some_and(|leader| self.voters.turn_to(leader, now)) {
+                    self.voters.next(now);
                 }
                 return Next::AskAgain;
             }

@@ -74,23 +74,26 @@ async fn list(session: &Session, format: Format) -> Result<()> {
             *leads.entry(id).or_default() += 1;
         }
     }
-    let mut rows = Vec::new();
+    let alive = cluster.brokers.iter().filter(|node| !node.is_fenced).map(|node| node.id);
+    let weights = session.ask_each(alive, async |id| rebalance::weight(&session.admin, id).await);
+    let weights = weights.await;
+    let (mut rows, mut silent) = (Vec::new(), Vec::new());
     for node in cluster.brokers {
-        let weight = match node.is_fenced {
-            true => None,
-            false => Some(rebalance::weight(session, node.id).await),
-        };
-        let state = match &weight {
-            None => "fenced",
+        let weight = weights.get(&node.id);
+        let (state, why) = match weight {
+            None => ("fenced", None),
             // Perhaps the controller does not know yet.
-            Some(Err(_)) => "unreachable",
-            Some(Ok(0)) => "drained",
-            Some(Ok(_)) => "active",
+            Some(Err(why)) => ("unreachable", Some(why)),
+            Some(Ok(0)) => ("drained", None),
+            Some(Ok(_)) => ("active", None),
         };
-        let weight = weight.and_then(Result::ok);
+        let why =
+            why.map(|why| format!("whether broker {} is drained is not known: {why}", node.id));
+        silent.extend(why.clone());
         rows.push(json!({
             "broker": node.id.0, "host": node.host, "port": node.port, "rack": node.rack,
-            "state": state, "controller": cluster.controller == Some(node.id), "weight": weight,
+            "state": state, "controller": cluster.controller == Some(node.id),
+            "weight": weight.and_then(|weight| weight.as_ref().ok()), "unknown": why,
             "replicas": replicas.get(&node.id).copied().unwrap_or(0),
             "leads": leads.get(&node.id).copied().unwrap_or(0),
         }));
@@ -105,7 +108,8 @@ async fn list(session: &Session, format: Format) -> Result<()> {
         ("LEADS", "leads"),
         ("CONTROLLER", "controller"),
     ];
-    format.rows(&columns, &rows)
+    format.rows(&columns, &rows)?;
+    silent.iter().try_for_each(|why| format.remark(why))
 }
 
 /// An error unless there is such a broker; whether it is fenced.

@@ -127,13 +127,15 @@ async fn health(session: &Session, format: Format) -> Result<()> {
     let fenced = cluster.brokers.iter().filter(|node| node.is_fenced);
     let mut away: Vec<_> = fenced.map(|node| format!("broker {} is fenced", node.id)).collect();
     let mut dirs = Vec::new();
-    for node in cluster.brokers.iter().filter(|node| !node.is_fenced) {
-        match session.admin.describe_log_dirs(node.id, None).await {
+    let alive = cluster.brokers.iter().filter(|node| !node.is_fenced).map(|node| node.id);
+    let asked = session.ask_each(alive, async |id| session.admin.describe_log_dirs(id, None).await);
+    for (id, answer) in asked.await {
+        match answer {
             Ok(answers) => dirs.extend(answers.into_iter().filter_map(|(dir, answer)| {
-                Some(format!("{dir} of broker {}: {}", node.id, answer.err()?))
+                Some(format!("{dir} of broker {id}: {}", answer.err()?))
             })),
             // Perhaps the controller does not know yet, or there is none to know.
-            Err(error) => away.push(format!("broker {} does not answer: {error}", node.id)),
+            Err(why) => away.push(format!("broker {id} does not answer: {why}")),
         }
     }
     let mut checks = vec![Check {
@@ -229,19 +231,28 @@ async fn log_dirs(session: &Session, format: Format, topic: Option<&str>) -> Res
     };
     let cluster = session.admin.describe_cluster(false).await.map_err(explained)?;
     let mut rows = Vec::new();
-    for node in &cluster.brokers {
-        let dirs = session.admin.describe_log_dirs(node.id, partitions.as_deref()).await;
-        for (dir, answer) in dirs.map_err(explained)? {
+    let ids = cluster.brokers.iter().map(|node| node.id);
+    let asked = session
+        .ask_each(ids, async |id| session.admin.describe_log_dirs(id, partitions.as_deref()).await);
+    for (id, dirs) in asked.await {
+        let dirs = match dirs {
+            Ok(dirs) => dirs,
+            Err(why) => {
+                rows.push(json!({ "broker": id.0, "log_dir": null, "error": why }));
+                continue;
+            }
+        };
+        for (dir, answer) in dirs {
             rows.extend(match answer {
                 Err(error) => vec![json!({
-                    "broker": node.id.0, "log_dir": dir, "error": error.to_string(),
+                    "broker": id.0, "log_dir": dir, "error": error.to_string(),
                 })],
                 Ok(described) => described
                     .replicas
                     .iter()
                     .map(|(partition, replica)| {
                         json!({
-                            "broker": node.id.0, "log_dir": dir, "topic": &*partition.topic,
+                            "broker": id.0, "log_dir": dir, "topic": &*partition.topic,
                             "partition": partition.partition, "bytes": replica.size,
                             "size": text::size(u64::try_from(replica.size).unwrap_or(0)),
                             "offset_lag": replica.offset_lag, "future": replica.is_future,

@@ -2,11 +2,12 @@
 
 mod tree;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
-use ottla_client::{ConfigResource, ConfigResourceType};
+use ottla_client::{ConfigEntry, ConfigResource, ConfigResourceType};
 use ottla_protocol::ApiKey;
 use serde_json::json;
 
@@ -127,13 +128,24 @@ async fn read(session: &Session) -> Result<Tree> {
     let mut resources: Vec<ConfigResource> =
         topics.keys().map(|name| ConfigResource::new(ConfigResourceType::Topic, name)).collect();
     resources.push(ConfigResource::new(ConfigResourceType::Broker, ""));
-    // Only a broker itself tells its configuration.
-    let alive = cluster.brokers.iter().filter(|node| !node.is_fenced);
-    resources.extend(
-        alive.map(|node| ConfigResource::new(ConfigResourceType::Broker, node.id.to_string())),
-    );
     let configs = admin.describe_configs(&resources, None, false).await.map_err(explained)?;
-    let configs = configs.into_iter().filter_map(|(it, answer)| Some((it, answer.ok()?))).collect();
+    let mut configs: BTreeMap<ConfigResource, Vec<ConfigEntry>> =
+        configs.into_iter().filter_map(|(it, answer)| Some((it, answer.ok()?))).collect();
+    // Only a broker itself tells its configuration.
+    let alive = cluster.brokers.iter().filter(|node| !node.is_fenced).map(|node| node.id);
+    let own = session.ask_each(alive, async |id| {
+        let resource = ConfigResource::new(ConfigResourceType::Broker, id.to_string());
+        admin.describe_configs(&[resource], None, false).await
+    });
+    let mut unknown = BTreeMap::new();
+    for (id, answer) in own.await {
+        match answer {
+            Ok(own) => {
+                configs.extend(own.into_iter().filter_map(|(it, answer)| Some((it, answer.ok()?))));
+            }
+            Err(why) => _ = unknown.insert(id, why),
+        }
+    }
     // What this broker does not serve is not under way either.
     let reassignments = match admin.check_served(ApiKey::ListPartitionReassignments).await {
         Ok(()) => admin.list_reassignments(None).await.map_err(explained)?,
@@ -143,5 +155,5 @@ async fn read(session: &Session) -> Result<Tree> {
         Ok(()) => Some(admin.describe_quorum().await.map_err(explained)?.leader_epoch.0),
         Err(_) => None,
     };
-    Ok(Tree::of(&Parts { cluster, topics, configs, reassignments, epoch }))
+    Ok(Tree::of(&Parts { cluster, topics, configs, unknown, reassignments, epoch }))
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use ottla_client::{ConfigResource, ConfigResourceType, ElectionType, Reassignment};
+use ottla_client::{
+    Admin, ClientError, ConfigResource, ConfigResourceType, ElectionType, Reassignment,
+};
 use ottla_metadata::rebalance::{BrokerShare, Layout, Limits, Move, Placement};
 use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
 use serde_json::{Value, json};
@@ -226,7 +228,7 @@ async fn shares(session: &Session) -> Result<BTreeMap<BrokerId, BrokerShare>> {
     for node in cluster.brokers {
         let weight = match node.is_fenced {
             true => DEFAULT_WEIGHT,
-            false => weight(session, node.id).await?,
+            false => weight(&session.admin, node.id).await.map_err(explained)?,
         };
         let (rack, is_active) = (node.rack.as_deref().map(Into::into), !node.is_fenced);
         shares.insert(node.id, BrokerShare { rack, weight, disk_bytes: None, is_active });
@@ -235,10 +237,10 @@ async fn shares(session: &Session) -> Result<BTreeMap<BrokerId, BrokerShare>> {
 }
 
 /// The weight of a broker; brokers of Apache Kafka have none.
-pub(crate) async fn weight(session: &Session, id: BrokerId) -> Result<u32> {
+pub(crate) async fn weight(admin: &Admin, id: BrokerId) -> Result<u32, ClientError> {
     let resource = ConfigResource::new(ConfigResourceType::Broker, id.to_string());
-    let answers = session.admin.describe_configs(&[resource], Some(&[WEIGHT]), false).await;
-    let entries = answers.map_err(explained)?.into_values().filter_map(Result::ok).flatten();
+    let answers = admin.describe_configs(&[resource], Some(&[WEIGHT]), false).await?;
+    let entries = answers.into_values().filter_map(Result::ok).flatten();
     let values = entries.filter(|entry| entry.name == WEIGHT).filter_map(|entry| entry.value);
     Ok(values.filter_map(|value| value.parse().ok()).next().unwrap_or(DEFAULT_WEIGHT))
 }

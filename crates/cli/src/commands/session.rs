@@ -1,12 +1,14 @@
 //! What every command that asks a cluster has in common: where it is, and what its errors mean.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use futures_util::future::join_all;
 use ottla_client::{Admin, Client, ClientError, ConnectionOptions};
 use ottla_env::Env;
-use ottla_protocol::{ErrorCode, TopicPartition};
+use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
 
 use super::output::Format;
 use super::profile;
@@ -14,6 +16,8 @@ use crate::failure::Failure;
 
 /// Where a node is if nobody says.
 const DEFAULT_SERVER: &str = "127.0.0.1:9092";
+/// So long is a broker waited for that is one of several: it may stand still, or be cut off, and the others have answered.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Args, Clone)]
 pub(crate) struct Target {
@@ -96,6 +100,23 @@ impl Session {
             .map_err(|error| unreachable_cluster(&servers.join(","), &error))?;
         let admin = Admin::new(client.clone(), timeout);
         Ok(Self { env: env.clone(), client, admin })
+    }
+
+    /// Asks each of these brokers for itself, all at once; of those that do not answer, why.
+    pub(crate) async fn ask_each<T>(
+        &self,
+        brokers: impl IntoIterator<Item = BrokerId>,
+        ask: impl AsyncFn(BrokerId) -> Result<T, ClientError>,
+    ) -> BTreeMap<BrokerId, Result<T, String>> {
+        let ask = &ask;
+        let asked = brokers.into_iter().map(|id| async move {
+            let answer = match self.env.timeout(PATIENCE, ask(id)).await {
+                Ok(answer) => answer.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("nothing came within {PATIENCE:?}")),
+            };
+            (id, answer)
+        });
+        join_all(asked).await.into_iter().collect()
     }
 
     /// An error about a topic that is not there, with the name that was perhaps meant.

@@ -266,8 +266,12 @@ impl Admin {
     /// Forgets a broker for good (KIP-631). It may register again as a new one.
     pub async fn unregister_broker(&self, broker: BrokerId) -> Result<(), ClientError> {
         let request = message!(UnregisterBrokerRequest { broker_id: broker.0 });
-        let check = |code: i16, message: &Option<StrBytes>| checked(code, message.clone());
-        self.ask_controller(&request, |it| check(it.error_code, &it.error_message)).await.map(drop)
+        let told = self
+            .tell_controller(&request, ErrorCode::BrokerIdNotRegistered, |it| {
+                checked(it.error_code, it.error_message.clone())
+            })
+            .await;
+        told.map(drop)
     }
 
     /// Lets a controller vote in the metadata quorum (KIP-853). `listeners` are where it is:
@@ -294,8 +298,12 @@ impl Admin {
             listeners: listeners.collect(),
             ack_when_committed: true,
         });
-        let check = |code: i16, message: &Option<StrBytes>| checked(code, message.clone());
-        self.ask_controller(&request, |it| check(it.error_code, &it.error_message)).await.map(drop)
+        let told = self
+            .tell_controller(&request, ErrorCode::DuplicateVoter, |it| {
+                checked(it.error_code, it.error_message.clone())
+            })
+            .await;
+        told.map(drop)
     }
 
     /// Takes the vote in the metadata quorum from a controller (KIP-853).
@@ -310,8 +318,12 @@ impl Admin {
             voter_id: id.0,
             voter_directory_id: directory_id,
         });
-        let check = |code: i16, message: &Option<StrBytes>| checked(code, message.clone());
-        self.ask_controller(&request, |it| check(it.error_code, &it.error_message)).await.map(drop)
+        let told = self
+            .tell_controller(&request, ErrorCode::VoterNotFound, |it| {
+                checked(it.error_code, it.error_message.clone())
+            })
+            .await;
+        told.map(drop)
     }
 
     /// The features that a broker knows, and the levels that the cluster has (KIP-584).

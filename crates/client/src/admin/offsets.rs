@@ -17,7 +17,7 @@ use ottla_protocol::messages::{
     OffsetFetchResponse,
 };
 use ottla_protocol::{
-    ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message,
+    ApiKey, ErrorCode, LeaderEpoch, Offset, StrBytes, Timestamp, TopicPartition, message,
 };
 
 use super::routing::{by_topic, checked, complete};
@@ -98,7 +98,7 @@ impl Admin {
     ) -> Result<Answers<TopicPartition, ListedOffset>, ClientError> {
         let partitions: Vec<TopicPartition> = queries.keys().cloned().collect();
         let timeout_ms = self.timeout_ms();
-        self.by_leader(&partitions, |leader, partitions| {
+        self.by_leader(ApiKey::ListOffsets, &partitions, |leader, partitions| {
             list_of(leader, partitions, queries, (read_committed, timeout_ms))
         })
         .await

@@ -12,7 +12,9 @@ use ottla_protocol::messages::{
     AlterPartitionReassignmentsRequest, DescribeProducersRequest, ElectLeadersRequest,
     ListPartitionReassignmentsRequest,
 };
-use ottla_protocol::{BrokerId, Offset, ProducerId, StrBytes, Timestamp, TopicPartition, message};
+use ottla_protocol::{
+    ApiKey, BrokerId, Offset, ProducerId, StrBytes, Timestamp, TopicPartition, message,
+};
 
 use super::routing::{by_topic, checked, complete};
 use super::{Admin, Answers};
@@ -164,7 +166,7 @@ impl Admin {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<Answers<TopicPartition, Vec<ProducerState>>, ClientError> {
-        self.by_leader(partitions, producers_of).await
+        self.by_leader(ApiKey::DescribeProducers, partitions, producers_of).await
     }
 }
 

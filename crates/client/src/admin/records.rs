@@ -6,7 +6,7 @@ use ottla_protocol::messages::DeleteRecordsRequest;
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
-use ottla_protocol::{Offset, StrBytes, TopicPartition, message};
+use ottla_protocol::{ApiKey, Offset, StrBytes, TopicPartition, message};
 
 use super::routing::{by_topic, checked, complete};
 use super::{Admin, Answers};
@@ -21,7 +21,7 @@ impl Admin {
     ) -> Result<Answers<TopicPartition, Offset>, ClientError> {
         let partitions: Vec<TopicPartition> = before.keys().cloned().collect();
         let timeout_ms = self.timeout_ms();
-        self.by_leader(&partitions, |leader, partitions| {
+        self.by_leader(ApiKey::DeleteRecords, &partitions, |leader, partitions| {
             delete_of(leader, partitions, before, timeout_ms)
         })
         .await

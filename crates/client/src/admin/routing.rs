@@ -1,20 +1,52 @@
 //! Where a call goes, and when it is tried again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ottla_protocol::messages::metadata_request::MetadataRequestTopic;
 use ottla_protocol::messages::{MetadataRequest, MetadataResponse, RequestResponsePair};
-use ottla_protocol::{BrokerId, ErrorCode, StrBytes, TopicPartition, message};
+use ottla_protocol::{ApiKey, BrokerId, ErrorCode, StrBytes, TopicPartition, message};
 
 use super::{Admin, Answers};
-use crate::client::Purpose;
-use crate::silence::Patience;
+use crate::client::{Purpose, endpoint};
+use crate::connection::api_of;
+use crate::silence::{Patience, SILENCE};
 use crate::{ClientError, Connection, CoordinatorKey};
 
 /// Turns an error code, and words if there are any, into a result.
 pub(super) fn checked(code: i16, message: Option<StrBytes>) -> Result<(), ClientError> {
     ClientError::check(ErrorCode::from_wire(code), message)
 }
+
+/// Whether a try of a call went without an answer: it may have been carried out, and a later one finds it done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    /// What says so then.
+    already: Option<ErrorCode>,
+}
+
+impl Doubt {
+    /// Adds to an answer which says that it is so already that the call itself may have done it.
+    pub(super) fn about(self, answer: Result<(), ClientError>) -> Result<(), ClientError> {
+        answer.map_err(|error| self.told(error))
+    }
+
+    fn told(self, error: ClientError) -> ClientError {
+        let Some(code) = self.already.filter(|already| error.code() == Some(*already)) else {
+            return error;
+        };
+        let said = if let ClientError::Refused { message: Some(message), .. } = &error {
+            message
+        } else {
+            code.message()
+        };
+        let unanswered = "A try of this call before was not answered, and may have done it.";
+        ClientError::Refused { code, message: Some(format!("{said} {unanswered}")) }
+    }
+}
+
+/// What is asked of each leader, and where that is.
+type ByLeader = BTreeMap<(BrokerId, String), Vec<TopicPartition>>;
 
 impl Admin {
     /// Tries until success, a failure for good, or the end of the timeout.
@@ -39,47 +71,81 @@ impl Admin {
         }
     }
 
-    /// Asks any broker. `check` says whether the response as a whole is an error.
-    pub(super) async fn ask_any<R: RequestResponsePair>(
+    /// Asks any broker, another while one is silent. `check` says whether the response as a whole is an error.
+    pub(super) async fn ask_any<R>(
         &self,
         request: &R,
         check: impl Fn(&R::Response) -> Result<(), ClientError>,
-    ) -> Result<R::Response, ClientError> {
-        self.retried(|| async {
-            let response = self.client.any_broker().await?.call(request).await?;
-            check(&response).map(|()| response)
+    ) -> Result<R::Response, ClientError>
+    where
+        R: RequestResponsePair<Response: Send> + Sync,
+    {
+        let question = |connection: Connection| async move { connection.call(request).await };
+        self.retried(|| {
+            Box::pin(async {
+                let response = self.client.ask_someone(question).await?;
+                check(&response).map(|()| response)
+            })
         })
         .await
     }
 
     /// Asks the broker that speaks for the controller, and asks anew which that is if it no
-    /// longer does (`NOT_CONTROLLER`).
+    /// longer does (`NOT_CONTROLLER`), or is silent while others name another.
     pub(super) async fn ask_controller<R: RequestResponsePair>(
         &self,
         request: &R,
         check: impl Fn(&R::Response) -> Result<(), ClientError>,
     ) -> Result<R::Response, ClientError> {
-        self.retried(|| async {
-            // One that cannot be reached is forgotten, and another broker finds the controller.
-            let connection = match self.controller().await {
-                Err(ClientError::Connect { .. }) => self.client.any_broker().await?,
-                connection => connection?,
-            };
-            let response = connection.call(request).await?;
-            let checked = check(&response);
-            if matches!(checked, Err(ClientError::Refused { code: ErrorCode::NotController, .. })) {
-                self.client.refresh_metadata(&[]).await?;
-            }
-            checked.map(|()| response)
-        })
-        .await
+        let said = self.tell_controller(request, ErrorCode::None, check).await;
+        said.map(|(response, _)| response)
     }
 
+    /// [`Admin::ask_controller`] for what is not the same when it is done twice: then the controller answers with `already`,
+    /// which the [`Doubt`] knows.
+    pub(super) async fn tell_controller<R: RequestResponsePair>(
+        &self,
+        request: &R,
+        already: ErrorCode,
+        check: impl Fn(&R::Response) -> Result<(), ClientError>,
+    ) -> Result<(R::Response, Doubt), ClientError> {
+        let unanswered = AtomicBool::new(false);
+        let api = api_of::<R>()?;
+        // Boxed: else whoever awaits it holds all that it may have to wait for.
+        let said = self.retried(|| {
+            Box::pin(async {
+                let connection = self.controller().await?;
+                let asking = connection.call(request);
+                let answer = self.client.unless_another_controls((&connection, api), asking).await;
+                if answer.as_ref().is_err_and(ClientError::is_indeterminate) {
+                    unanswered.store(true, Ordering::Relaxed);
+                }
+                let response = answer?;
+                let checked = check(&response);
+                if matches!(
+                    checked,
+                    Err(ClientError::Refused { code: ErrorCode::NotController, .. })
+                ) {
+                    self.client.refresh_metadata(&[]).await?;
+                }
+                checked.map(|()| response)
+            })
+        });
+        let said = said.await;
+        let doubt = Doubt { already: unanswered.into_inner().then_some(already) };
+        said.map(|response| (response, doubt)).map_err(|error| doubt.told(error))
+    }
+
+    /// A connection to the broker that speaks for the controller. Where none can be made soon, one to another, which passes
+    /// on what it is asked (KIP-590): nothing was sent yet.
     pub(super) async fn controller(&self) -> Result<Connection, ClientError> {
-        match self.client.metadata().controller {
-            Some(id) => self.client.broker(id).await,
-            None => self.client.any_broker().await,
+        if let Some(id) = self.client.metadata().controller {
+            let connecting = Box::pin(self.client.broker(id));
+            if let Ok(Ok(connection)) = self.client.env().timeout(SILENCE, connecting).await {
+                return Ok(connection);
+            }
         }
+        self.client.any_broker().await
     }
 
     /// Asks one broker.
@@ -90,10 +156,18 @@ impl Admin {
         check: impl Fn(&R::Response) -> Result<(), ClientError>,
     ) -> Result<R::Response, ClientError> {
         self.retried(|| async {
-            let response = self.client.broker(id).await?.call(request).await?;
+            let response = self.broker(id).await?.call(request).await?;
             check(&response).map(|()| response)
         })
         .await
+    }
+
+    /// A connection to a broker, which may be one since a moment ago.
+    pub(super) async fn broker(&self, id: BrokerId) -> Result<Connection, ClientError> {
+        if !self.client.metadata().brokers.contains_key(&id) {
+            self.client.refresh_metadata(&[]).await?;
+        }
+        self.client.broker(id).await
     }
 
     /// Asks the coordinator of a group, in no newer version than `newest`.
@@ -138,21 +212,22 @@ impl Admin {
         self.ask_any(&request, |response| checked(response.error_code, None)).await
     }
 
-    /// Which broker leads each partition; for the rest, why there is none.
-    pub(super) async fn leaders<'a, V>(
+    /// Which broker leads each partition, and where that is; for the rest, why there is none.
+    async fn leaders<'a, V>(
         &self,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,
-    ) -> Result<(BTreeMap<BrokerId, Vec<TopicPartition>>, Answers<TopicPartition, V>), ClientError>
-    {
+    ) -> Result<(ByLeader, Answers<TopicPartition, V>), ClientError> {
         let partitions: Vec<&TopicPartition> = partitions.into_iter().collect();
         let mut names: Vec<&str> = partitions.iter().map(|it| &*it.topic).collect();
         names.sort_unstable();
         names.dedup();
         let response = self.topic_metadata(Some(&names)).await?;
-        let mut led: BTreeMap<BrokerId, Vec<TopicPartition>> = BTreeMap::new();
+        let mut led = ByLeader::new();
         let mut refused = Answers::new();
         for partition in partitions {
-            match leader_in(&response, partition) {
+            let found = leader_in(&response, partition)
+                .and_then(|leader| Ok((leader, address_in(&response, leader)?)));
+            match found {
                 Ok(leader) => led.entry(leader).or_default().push(partition.clone()),
                 Err(error) => _ = refused.insert(partition.clone(), Err(error)),
             }
@@ -160,11 +235,13 @@ impl Admin {
         Ok((led, refused))
     }
 
-    /// Asks each partition's leader about it, and those that were not the leader any more again.
+    /// Asks each partition's leader about it, and those that were not the leader any more again, or are silent while others say
+    /// that another leads.
     ///
     /// `ask` makes a request of a leader's partitions and reads the response.
     pub(super) async fn by_leader<V, A>(
         &self,
+        api: ApiKey,
         partitions: &[TopicPartition],
         ask: impl Fn(Connection, Vec<TopicPartition>) -> A,
     ) -> Result<Answers<TopicPartition, V>, ClientError>
@@ -180,12 +257,15 @@ impl Admin {
             let (led, refused) = self.leaders::<V>(&open).await?;
             answers.extend(refused);
             let mut unreachable = None;
-            for (leader, of_leader) in led {
-                let answered = match self.client.broker(leader).await {
-                    Ok(connection) => ask(connection, of_leader).await,
-                    Err(error) => Err(error),
-                };
-                match answered {
+            for ((leader, address), of_leader) in &led {
+                let asking = Box::pin(async {
+                    let connection = self.client.connection_for(address, Purpose::Requests).await?;
+                    ask(connection, of_leader.clone()).await
+                });
+                let (asked, patience) = ((*leader, api), Patience::SHORT);
+                let answered =
+                    self.client.unless_another_leads(asked, of_leader.iter(), patience, asking);
+                match answered.await {
                     Ok(answered) => answers.extend(answered),
                     // It may be dead, and another leads soon.
                     Err(error) if error.is_retriable() => unreachable = Some(error),
@@ -226,6 +306,13 @@ fn leader_in(
         return Err(ClientError::refused(ErrorCode::LeaderNotAvailable));
     }
     Ok(BrokerId(row.leader_id))
+}
+
+/// Where a leader is. One that is no broker any more has a successor, or will have one.
+fn address_in(response: &MetadataResponse, leader: BrokerId) -> Result<String, ClientError> {
+    let broker = response.brokers.iter().find(|broker| broker.node_id == leader.0);
+    let broker = broker.ok_or_else(|| ClientError::refused(ErrorCode::LeaderNotAvailable))?;
+    Ok(endpoint(broker.host.as_str(), broker.port))
 }
 
 /// Partitions by topic, as most requests want them.

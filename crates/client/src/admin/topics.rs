@@ -15,7 +15,7 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::{BrokerId, ErrorCode, LeaderEpoch, StrBytes, TopicId, message};
 
-use super::routing::{checked, complete};
+use super::routing::{Doubt, checked, complete};
 use super::{Admin, Answers};
 use crate::{ClientError, PartitionMetadata};
 
@@ -100,12 +100,17 @@ pub struct TopicDescription {
 }
 
 impl Admin {
-    /// Makes one topic. `TOPIC_ALREADY_EXISTS` is an error like others.
+    /// Makes one topic. `TOPIC_ALREADY_EXISTS` is an error like others; it says so if the call itself may have made the topic
+    /// (see [`Admin::create_topics`]).
     pub async fn create_topic(&self, topic: NewTopic) -> Result<(), ClientError> {
         only(self.create_topics(&[topic], false).await?)
     }
 
     /// Makes topics; with `validate_only` says what would come of it (KIP-4).
+    ///
+    /// What a controller did not answer it may have done, or may do later, and the next one is asked all the same. If the topic
+    /// exists then, who made it cannot be known: the answer is `TOPIC_ALREADY_EXISTS`, and its message says that a try of this
+    /// call before was not answered.
     pub async fn create_topics(
         &self,
         topics: &[NewTopic],
@@ -116,15 +121,15 @@ impl Admin {
             timeout_ms: self.timeout_ms(),
             validate_only: validate_only,
         });
-        let response = self
-            .ask_controller(&request, |it| {
+        let (response, doubt) = self
+            .tell_controller(&request, ErrorCode::TopicAlreadyExists, |it| {
                 not_controller(it.topics.iter().map(|row| row.error_code))
             })
             .await?;
-        let answers = response
-            .topics
-            .into_iter()
-            .map(|row| (row.name.into_string(), checked(row.error_code, row.error_message)));
+        let answers = response.topics.into_iter().map(|row| {
+            let answer = checked(row.error_code, row.error_message);
+            (row.name.into_string(), doubt.about(answer))
+        });
         topics.iter().for_each(|topic| self.client.forget_topic(&topic.name));
         Ok(complete(answers.collect(), topics.iter().map(|topic| topic.name.clone())))
     }
@@ -135,6 +140,10 @@ impl Admin {
     }
 
     /// Deletes topics and all of their records.
+    ///
+    /// As with [`Admin::create_topics`], `UNKNOWN_TOPIC_OR_PARTITION` may come of a try of the same call that was not answered,
+    /// and says so. Such a try may also be carried out late, and delete a topic that has been made again under the name by
+    /// then: where names are used again, delete [by id](Admin::delete_topics_by_id).
     pub async fn delete_topics(&self, names: &[&str]) -> Result<Answers<String>, ClientError> {
         let version = self.controller().await?.version_of::<DeleteTopicsRequest>()?;
         let mut request = message!(DeleteTopicsRequest { timeout_ms: self.timeout_ms() });
@@ -145,9 +154,11 @@ impl Admin {
         } else {
             request.topic_names = texts.collect();
         }
-        let response = self.ask_to_delete(&request).await?;
+        let gone = ErrorCode::UnknownTopicOrPartition;
+        let (response, doubt) = self.tell_to_delete(&request, gone).await?;
         let answers = response.responses.into_iter().filter_map(|row| {
-            let (name, answer) = (row.name?, checked(row.error_code, row.error_message));
+            let answer = doubt.about(checked(row.error_code, row.error_message));
+            let name = row.name?;
             self.deleted(&name, &answer);
             Some((name.into_string(), answer))
         });
@@ -163,9 +174,9 @@ impl Admin {
         let rows = ids.iter().map(|id| message!(DeleteTopicState { name: None, topic_id: *id }));
         let request =
             message!(DeleteTopicsRequest { topics: rows.collect(), timeout_ms: self.timeout_ms() });
-        let response = self.ask_to_delete(&request).await?;
+        let (response, doubt) = self.tell_to_delete(&request, ErrorCode::UnknownTopicId).await?;
         let answers = response.responses.into_iter().map(|row| {
-            let answer = checked(row.error_code, row.error_message);
+            let answer = doubt.about(checked(row.error_code, row.error_message));
             row.name.iter().for_each(|name| self.deleted(name, &answer));
             (row.topic_id, answer)
         });
@@ -179,11 +190,12 @@ impl Admin {
         }
     }
 
-    async fn ask_to_delete(
+    async fn tell_to_delete(
         &self,
         request: &DeleteTopicsRequest,
-    ) -> Result<DeleteTopicsResponse, ClientError> {
-        self.ask_controller(request, |it| {
+        gone: ErrorCode,
+    ) -> Result<(DeleteTopicsResponse, Doubt), ClientError> {
+        self.tell_controller(request, gone, |it| {
             not_controller(it.responses.iter().map(|row| row.error_code))
         })
         .await
@@ -231,7 +243,8 @@ impl Admin {
         Ok(topics.collect())
     }
 
-    /// Adds partitions to topics (KIP-195).
+    /// Adds partitions to topics (KIP-195). As with [`Admin::create_topics`], `INVALID_PARTITIONS` may come of a try of the
+    /// same call that was not answered, and says so.
     pub async fn create_partitions(
         &self,
         topics: &BTreeMap<String, NewPartitions>,
@@ -255,16 +268,16 @@ impl Admin {
             timeout_ms: self.timeout_ms(),
             validate_only: validate_only,
         });
-        let response = self
-            .ask_controller(&request, |it| {
+        let (response, doubt) = self
+            .tell_controller(&request, ErrorCode::InvalidPartitions, |it| {
                 not_controller(it.results.iter().map(|row| row.error_code))
             })
             .await?;
         topics.keys().for_each(|name| self.client.forget_topic(name));
-        let answers = response
-            .results
-            .into_iter()
-            .map(|row| (row.name.into_string(), checked(row.error_code, row.error_message)));
+        let answers = response.results.into_iter().map(|row| {
+            let answer = checked(row.error_code, row.error_message);
+            (row.name.into_string(), doubt.about(answer))
+        });
         Ok(complete(answers.collect(), topics.keys().cloned()))
     }
 }

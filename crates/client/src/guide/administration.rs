@@ -2,7 +2,8 @@
 //!
 //! Each call goes where it belongs (any broker, the controller, a group's coordinator, a partition's
 //! leader, one broker), and is tried again while the failure may pass, for `default.api.timeout.ms` in
-//! all. A call fails if nobody can be asked. What is said of one of several things stands beside that
+//! all. A controller that is silent is left once the others name another; what it was asked to do it may have done
+//! ([`create_topics`](Admin::create_topics) says what that means). A call fails if nobody can be asked. What is said of one of several things stands beside that
 //! thing, in [`Answers`]: one topic that cannot be made does not hide that the others were.
 //!
 //! # Topics and configurations

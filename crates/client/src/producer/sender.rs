@@ -449,7 +449,7 @@ fn verdict(row: &mut PartitionProduceResponse) -> Result<Stored, Failure> {
     })
 }
 
-/// Asks any broker for a producer id.
+/// Asks any broker for a producer id, another while one is silent: an id that nobody takes costs nothing.
 async fn identify(shared: &Shared) -> Result<Identity, ClientError> {
     let request = message!(InitProducerIdRequest {
         // The default is an empty one, which is a transactional producer all the same.
@@ -458,7 +458,9 @@ async fn identify(shared: &Shared) -> Result<Identity, ClientError> {
         producer_id: ProducerId::NONE.0,
         producer_epoch: ProducerEpoch::NONE.0,
     });
-    let response = shared.client.any_broker().await?.call(&request).await?;
+    let request = &request;
+    let question = |connection: Connection| async move { connection.call(request).await };
+    let response = shared.client.ask_someone(question).await?;
     ClientError::check(ErrorCode::from_wire(response.error_code), None)?;
     Ok((ProducerId(response.producer_id), ProducerEpoch(response.producer_epoch)))
 }

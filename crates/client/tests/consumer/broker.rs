@@ -34,7 +34,7 @@ pub(crate) struct Asked {
 /// What a script answers; `None` leaves it to the default.
 type Script = Box<dyn FnMut(&Asked) -> Option<Response> + Send>;
 
-/// The brokers 1, which leads and coordinates, and 2.
+/// The brokers 1, which leads, coordinates and speaks for the controller, and 2.
 #[derive(Clone)]
 pub(crate) struct Brokers(Arc<Mutex<State>>);
 
@@ -45,6 +45,9 @@ struct State {
     leader: i32,
     epoch: i32,
     coordinator: i32,
+    controller: i32,
+    /// Those that are brokers of the cluster.
+    members: Vec<i32>,
     /// What a broker owes an answer to; what comes behind it on the same connection waits too.
     owed: BTreeSet<(i32, ApiKey)>,
     /// Of that, what it has been asked.
@@ -65,8 +68,19 @@ impl Brokers {
         let ports = listeners.iter().map(|it| it.local_addr().unwrap().port()).collect();
         let (script, caps) = (Box::new(script), caps.to_vec());
         let (owed, asked) = (BTreeSet::new(), BTreeSet::new());
-        let (leader, epoch, coordinator) = (1, 1, 1);
-        let state = State { script, ports, caps, leader, epoch, coordinator, owed, asked };
+        let (leader, epoch, coordinator, controller, members) = (1, 1, 1, 1, vec![1, 2]);
+        let state = State {
+            script,
+            ports,
+            caps,
+            leader,
+            epoch,
+            coordinator,
+            controller,
+            members,
+            owed,
+            asked,
+        };
         let brokers = Self(Arc::new(Mutex::new(state)));
         for (mut listener, node) in listeners.into_iter().zip(1..) {
             let brokers = brokers.clone();
@@ -80,7 +94,12 @@ impl Brokers {
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.0.lock().unwrap().ports[0])
+        self.address_of(1)
+    }
+
+    /// Where a broker is.
+    pub(crate) fn address_of(&self, node: i32) -> String {
+        format!("127.0.0.1:{}", self.0.lock().unwrap().ports[node as usize - 1])
     }
 
     /// The ports of both.
@@ -102,6 +121,16 @@ impl Brokers {
     /// Another coordinator, of all groups.
     pub(crate) fn set_coordinator(&self, coordinator: i32) {
         self.0.lock().unwrap().coordinator = coordinator;
+    }
+
+    /// Another broker that speaks for the controller.
+    pub(crate) fn set_controller(&self, controller: i32) {
+        self.0.lock().unwrap().controller = controller;
+    }
+
+    /// Others are the brokers of the cluster; whoever is none any more answers all the same.
+    pub(crate) fn set_members(&self, members: &[i32]) {
+        self.0.lock().unwrap().members = members.to_vec();
     }
 
     /// From now on `node` owes the answer to every such request, until it [pays](Self::pay).
@@ -170,7 +199,11 @@ impl Brokers {
                 }
                 message!(ApiVersionsResponse { api_keys: rows }).into()
             }
-            Request::Metadata(_) => metadata(state).into(),
+            Request::Metadata(request) => {
+                let asked = request.topics.iter().flatten().filter_map(|topic| topic.name.clone());
+                let asked = asked.filter(|name| name.as_str() != TOPIC);
+                metadata(state, asked).into()
+            }
             Request::FindCoordinator(request) => {
                 coordinator(state, asked.version, &request.coordinator_keys).into()
             }
@@ -180,8 +213,10 @@ impl Brokers {
     }
 }
 
-fn metadata(state: &State) -> MetadataResponse {
-    let brokers = state.ports.iter().zip(1..).map(|(port, node)| {
+/// Of the one topic, and of others that are asked for and have the same leader.
+fn metadata(state: &State, others: impl Iterator<Item = StrBytes>) -> MetadataResponse {
+    let brokers = state.ports.iter().zip(1..).filter(|(_, node)| state.members.contains(node));
+    let brokers = brokers.map(|(port, node)| {
         let host = StrBytes::from("127.0.0.1");
         message!(MetadataResponseBroker { node_id: node, host: host, port: i32::from(*port) })
     });
@@ -191,12 +226,20 @@ fn metadata(state: &State) -> MetadataResponse {
         replica_nodes: vec![1, 2],
         isr_nodes: vec![1, 2],
     });
-    let topic = message!(MetadataResponseTopic {
-        name: Some(StrBytes::from(TOPIC)),
-        topic_id: TOPIC_ID,
-        partitions: vec![partition],
-    });
-    message!(MetadataResponse { brokers: brokers.collect(), controller_id: 1, topics: vec![topic] })
+    let topic = |(name, topic_id)| {
+        message!(MetadataResponseTopic {
+            name: Some(name),
+            topic_id: topic_id,
+            partitions: vec![partition.clone()],
+        })
+    };
+    let others = others.map(|name| (name, TopicId::from_bytes([8; 16])));
+    let topics = others.chain([(StrBytes::from(TOPIC), TOPIC_ID)]).map(topic);
+    message!(MetadataResponse {
+        brokers: brokers.collect(),
+        controller_id: state.controller,
+        topics: topics.collect(),
+    })
 }
 
 fn coordinator(state: &State, version: i16, keys: &[StrBytes]) -> FindCoordinatorResponse {

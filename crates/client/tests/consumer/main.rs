@@ -1,6 +1,7 @@
 //! A consumer, and a producer, against brokers that are old, that move, that cut their logs, that send them elsewhere, or are silent.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod administrators;
 mod broker;
 mod silence;
 mod spawned;

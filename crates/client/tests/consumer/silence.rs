@@ -7,7 +7,8 @@ use ottla_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use ottla_protocol::messages::{
-    HeartbeatResponse, JoinGroupResponse, ListOffsetsResponse, SyncGroupResponse,
+    HeartbeatResponse, InitProducerIdResponse, JoinGroupResponse, ListOffsetsResponse,
+    SyncGroupResponse,
 };
 use ottla_protocol::produce::{
     PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceResponse,
@@ -97,6 +98,26 @@ async fn whoever_does_not_lead_tells_who_does_and_nobody_else_is_asked() {
     let producer = producer(&brokers).await;
     assert_eq!(send(&producer).await, 200);
     assert_eq!(send(&producer).await, 200, "the old leader is not asked again");
+}
+
+#[tokio::test]
+async fn a_producer_gets_its_id_elsewhere_while_one_broker_is_silent() {
+    let brokers = Brokers::start(&[], |asked| {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is as usual")]
+        match &asked.request {
+            Request::Produce(request) => Some(stored(request, 100)),
+            Request::InitProducerId(_) => Some(message!(InitProducerIdResponse {}).into()),
+            _ => None,
+        }
+    })
+    .await;
+    brokers.owe(1, ApiKey::InitProducerId);
+    brokers.set_leader(2);
+    let (env, options) = (Env::os(), ConnectionOptions::default());
+    let client = Client::connect(&env, vec![brokers.address()], options).await.unwrap();
+    let config = ProducerConfig { linger: Duration::ZERO, ..ProducerConfig::default() };
+    let producer = Producer::builder(config).over(client);
+    assert_eq!(send(&producer).await, 100);
 }
 
 /// Brokers that have a record for each offset, and keep what is committed.

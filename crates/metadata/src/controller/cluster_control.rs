@@ -7,6 +7,7 @@ mod sessions;
 mod shutdowns;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_protocol::messages::BrokerHeartbeatRequest;
 use ottla_protocol::{BrokerId, ErrorCode, Monotonic, Offset};
@@ -15,6 +16,9 @@ use super::{Controller, Outcome};
 use crate::BrokerEpoch;
 use crate::image::BrokerRegistration;
 use crate::record::{MetadataRecord, UnregisterBrokerRecord};
+
+/// A session in terms of what it is cut short by.
+const SESSION_PER_HASTE: u32 = 18;
 
 pub use registration::RegistrationError;
 pub(super) use sessions::Sessions;
@@ -76,17 +80,24 @@ impl Controller {
         self.sessions.has_read(id, Offset(request.current_metadata_offset));
     }
 
-    /// Fences the broker that has been silent longest, if that is longer than the session timeout.
+    /// For how long a broker may be silent: a little less than its session, by the end of which others are to lead, and clients
+    /// to know it (`docs/adr/0012-sessions-end-early.md`).
+    fn patience(&self) -> Duration {
+        let session = self.config.broker.node.session_timeout;
+        session - session / SESSION_PER_HASTE
+    }
+
+    /// Fences the broker that has been silent longest, if its session is about to end.
     /// Call it again until it names none: the next decision has to see what became of this one.
     pub fn fence_stale_broker(&self, now: Monotonic) -> Outcome<Option<BrokerId>> {
-        let timeout = self.config.broker.node.session_timeout;
+        let patience = self.patience();
         let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
         let heard = unfenced.filter_map(|broker| {
             let last = self.sessions.last_heard(broker.id, broker.epoch)?;
             Some((last, broker))
         });
         match heard.min_by_key(|(last, _)| *last) {
-            Some((last, broker)) if now.since(last) >= timeout => {
+            Some((last, broker)) if now.since(last) >= patience => {
                 Outcome { records: self.fence(broker), answer: Some(broker.id) }
             }
             Some(_) | None => Outcome::only(None),
@@ -104,12 +115,12 @@ impl Controller {
         }
     }
 
-    /// When the next broker's session ends, should nothing be heard of it: the time to call
+    /// When the next broker is fenced, should nothing be heard of it: the time to call
     /// [`fence_stale_broker`](Self::fence_stale_broker).
-    pub fn next_session_end(&self) -> Option<Monotonic> {
+    pub fn next_fencing(&self) -> Option<Monotonic> {
         let unfenced = self.image.brokers().filter(|broker| !broker.fenced);
         let heard = unfenced.filter_map(|broker| self.sessions.last_heard(broker.id, broker.epoch));
-        heard.min().map(|last| last + self.config.broker.node.session_timeout)
+        heard.min().map(|last| last + self.patience())
     }
 
     /// Removes a broker for good. It may register again as a new one.

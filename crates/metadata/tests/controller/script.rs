@@ -323,8 +323,8 @@ impl Cluster {
             lines.push(format!("broker {broker} is silent"));
             lines.extend(self.commit(outcome.records));
         }
-        match self.controller.next_session_end() {
-            Some(end) => lines.push(format!("next session ends at {}", end.0.as_millis())),
+        match self.controller.next_fencing() {
+            Some(at) => lines.push(format!("next is fenced at {}", at.0.as_millis())),
             None => lines.push("no session".into()),
         }
         lines

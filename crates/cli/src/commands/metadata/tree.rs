@@ -14,6 +14,8 @@ pub(super) struct Parts {
     pub(super) cluster: ClusterDescription,
     pub(super) topics: BTreeMap<String, TopicDescription>,
     pub(super) configs: BTreeMap<ConfigResource, Vec<ConfigEntry>>,
+    /// Brokers whose configuration is not known, and why.
+    pub(super) unknown: BTreeMap<BrokerId, String>,
     pub(super) reassignments: BTreeMap<TopicPartition, Reassignment>,
     pub(super) epoch: Option<i32>,
 }
@@ -122,6 +124,10 @@ impl Tree {
             let config: Map<String, Value> =
                 set.map(|entry| (entry.name.clone(), json!(entry.value))).collect();
             self.set(path, json!({ "version": 1, "config": config }));
+        }
+        for (id, why) in &parts.unknown {
+            let value = json!({ "version": 1, "config": null, "unknown": why });
+            self.set(format!("/config/brokers/{id}"), value);
         }
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use ottla_env::{Env, timeout};
-use ottla_protocol::Uuid;
+use ottla_protocol::{Monotonic, Uuid};
 use ottla_sim::{Crash, EventLog, Node, SimRng, Simulation};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -351,6 +351,11 @@ impl Cluster {
         let outcome = Outcome::default();
         self.order(from, Order::Remove(id, directory(id, disk), Arc::clone(&outcome)));
         self.result(outcome)
+    }
+
+    /// When a leader last spoke to a node.
+    pub(super) fn leader_heard(&self, id: i32) -> Option<Monotonic> {
+        self.board.lock().quorums[&id].leader_heard()
     }
 
     pub(super) fn describe(&self, id: i32) -> QuorumDescription {

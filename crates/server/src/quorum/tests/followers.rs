@@ -60,6 +60,31 @@ fn followers_go_on_with_another_leader() {
     cluster.wait_until_applied(&NODES, &expected);
 }
 
+#[test]
+fn followers_find_the_next_leader_as_soon_as_there_is_one_while_the_last_is_silent() {
+    for seed in 50..60 {
+        let mut cluster = Cluster::new(seed, &NODES, &VOTERS, |_| {});
+        let silent = cluster.wait_for_leader();
+        cluster.propose(silent, "before").unwrap();
+        cluster.wait_until_applied(&NODES, &[record("before")]);
+        cluster.cut_off(silent);
+        let limit = Duration::from_secs(20);
+        cluster.wait("another leader", limit, |cluster| {
+            cluster.leader().is_some_and(|leader| leader != silent)
+        });
+        let next = cluster.leader();
+        for follower in [100, 101] {
+            cluster.wait("the news", Duration::from_millis(700), |cluster| {
+                let told = cluster.board.lock().followers[&follower].leader();
+                *told.borrow() == cluster.leaders()[&next.unwrap()]
+            });
+        }
+        cluster.mend();
+        cluster.propose(next.unwrap(), "after").unwrap();
+        cluster.wait_until_applied(&NODES, &[record("before"), record("after")]);
+    }
+}
+
 /// Whether the log before the snapshot is there or not.
 #[test]
 fn a_follower_that_is_late_starts_from_a_snapshot() {

@@ -44,6 +44,30 @@ fn voters_with_empty_logs_form_a_quorum_and_agree() {
     }
 }
 
+/// From then on the next controller counts the silence of the last (docs/adr/0012-sessions-end-early.md).
+#[test]
+fn the_next_leader_knows_when_the_last_one_spoke() {
+    for seed in 0..5 {
+        let mut cluster = three(seed);
+        let leader = cluster.wait_for_leader();
+        cluster.run_for(Duration::from_secs(2));
+        let earlier = THREE.map(|id| cluster.leader_heard(id));
+        cluster.run_for(Duration::from_secs(1));
+        let when_cut_off = THREE.map(|id| cluster.leader_heard(id));
+        cluster.cut_off(leader);
+        cluster.wait("another leader", Duration::from_secs(20), |cluster| {
+            cluster.leader().is_some_and(|it| it != leader)
+        });
+        let next = cluster.leader().unwrap();
+        let at = next as usize - 1;
+        let spoke = when_cut_off[at].unwrap();
+        assert!(spoke.since(earlier[at].unwrap()) > Duration::from_millis(500), "idle, it speaks");
+        // But for what was on its way. Candidates have spoken since, who lead nobody.
+        let last = cluster.leader_heard(next).unwrap();
+        assert!(last.since(spoke) < Duration::from_millis(10), "{last:?} after {spoke:?}");
+    }
+}
+
 #[test]
 fn a_leader_whose_process_is_dead_is_replaced_at_once() {
     for (seed, voters) in [&THREE[..], &FIVE].into_iter().cycle().take(12).enumerate() {
