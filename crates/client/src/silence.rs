@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ottla_protocol::{ApiKey, BrokerId, Monotonic, TopicPartition};
+use ottla_protocol::messages::MetadataRequest;
+use ottla_protocol::{ApiKey, BrokerId, Monotonic, TopicPartition, message};
 
+use crate::client::Purpose;
 use crate::{Client, ClientError, ClusterMetadata, Connection, CoordinatorKey};
 
 /// Who has not answered for so long may stand still, or be cut off: others are asked about it.
@@ -105,23 +107,24 @@ impl Client {
         }
     }
 
-    /// What `asking` comes to, where the broker on `connection` decides, or has decided, as the controller. Given up, as if it
-    /// took too long, once others say that another speaks for the controller in its place.
+    /// What `asking` comes to, where the broker on `connection` decides as the controller, or passes on what it is asked. Given
+    /// up, as if it took too long, once others say that another speaks for the controller, and it says nothing at all.
     pub(crate) async fn unless_another_controls<T>(
         &self,
         (connection, api): (&Connection, ApiKey),
         asking: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let known = self.metadata();
-        let at = |(_, address): &(&BrokerId, &String)| *address == connection.address();
-        let Some((&broker, _)) = known.brokers.iter().find(at) else { return asking.await };
+        let (known, address) = (self.metadata(), connection.address());
+        let is_there = |(_, at): &(&BrokerId, &String)| *at == address;
+        let Some((&broker, _)) = known.brokers.iter().find(is_there) else { return asking.await };
         let was_named = known.controller == Some(broker);
         let is_lost = || async move {
             let known = self.query_metadata(Some(&[]), false).await.ok()?;
             let is_another = known.controller.is_some_and(|it| it != broker);
             // Any other only passes on what it is asked, and goes to the next controller by itself: asked there as well, it would
-            // be done twice.
-            (is_another && (was_named || !known.brokers.contains_key(&broker))).then_some(())
+            // be done twice. So it would if this one is only slow, and each broker names whom it likes, as Kafka's do.
+            let may_be_lost = is_another && (was_named || !known.brokers.contains_key(&broker));
+            (may_be_lost && !self.says_something(address).await).then_some(())
         };
         let began = self.env().clock.now();
         tokio::select! {
@@ -129,6 +132,16 @@ impl Client {
             answer = asking => answer,
             () = self.once_told(Patience::SHORT, is_lost) => Err(self.given_up(broker, api, began)),
         }
+    }
+
+    /// Whether a broker answers at once what is easily answered, on a connection where nothing else is due.
+    async fn says_something(&self, address: &str) -> bool {
+        let nothing = message!(MetadataRequest { topics: Some(Vec::new()) });
+        let asking = Box::pin(async {
+            let connection = self.connection_for(address, Purpose::Questions).await?;
+            connection.call(&nothing).await
+        });
+        matches!(self.env().timeout(SILENCE, asking).await, Ok(Ok(_)))
     }
 
     /// What others tell about one that has been silent for too long, as soon as they do; who cannot tell now is asked again.

@@ -102,6 +102,26 @@ async fn whoever_passes_a_request_on_is_not_left_for_a_controller_that_cannot_be
     assert_eq!(makers(&came), [2]);
 }
 
+#[tokio::test]
+async fn a_controller_that_is_slow_but_speaks_is_not_left_whoever_else_is_named() {
+    let (brokers, came) = brokers("").await;
+    let admin = admin(&brokers, 1).await;
+    brokers.owe(1, ApiKey::CreateTopics);
+    let making = admin.create_topic(NewTopic::new("new"));
+    let waiting = async {
+        until(|| brokers.owes(1, ApiKey::CreateTopics)).await;
+        brokers.set_controller(2);
+        let asked = (1, ApiKey::Metadata);
+        let questions = || came.lock().unwrap().iter().filter(|it| **it == asked).count();
+        let before = questions();
+        until(|| questions() > before + 5).await;
+        brokers.pay(1, ApiKey::CreateTopics);
+    };
+    let both = async { tokio::join!(making, waiting).0 };
+    Env::os().timeout(PATIENCE / 2, both).await.unwrap().unwrap();
+    assert_eq!(makers(&came), [1]);
+}
+
 /// Brokers of which each tells its own number as every offset.
 async fn leaders() -> Brokers {
     Brokers::start(&[], |asked| {
