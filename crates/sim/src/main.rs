@@ -197,8 +197,9 @@ fn processor_seconds() -> Option<u64> {
     Some((ticks()? + ticks()?) / TICKS_PER_SECOND)
 }
 
-/// Prints what nodes log between the events of a trace.
-fn log_to_stderr() -> tracing::subscriber::DefaultGuard {
+/// Prints what nodes log between the events of a trace. Made where it takes none of the seed's randomness, lest a traced run
+/// be another.
+fn log_to_stderr() -> tracing::Dispatch {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| {
         "ottla_server=debug,ottla_storage=info,ottla_client=debug,turmoil=info".to_owned()
     });
@@ -207,7 +208,7 @@ fn log_to_stderr() -> tracing::subscriber::DefaultGuard {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_timer(SimTime);
-    tracing::subscriber::set_default(printing.finish())
+    printing.finish().into()
 }
 
 /// As the events of a trace tell it.
@@ -228,6 +229,7 @@ fn run_here(arguments: &Arguments, seed: u64) -> Result<()> {
         PANICKED.store(true, Ordering::Relaxed);
         default_hook(panic);
     }));
+    let log = setup.trace.then(log_to_stderr);
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let (name, limit) = (scenario.name(), arguments.limit);
     std::thread::spawn(move || {
@@ -240,7 +242,7 @@ fn run_here(arguments: &Arguments, seed: u64) -> Result<()> {
     let run = std::thread::spawn(move || {
         // From here on libc's clocks tell virtual time.
         let _clocks = SimClocksGuard::init();
-        let _logged = setup.trace.then(log_to_stderr);
+        let _logged = log.as_ref().map(tracing::dispatcher::set_default);
         scenario.run(setup)
     });
     let outcome = run.join().map_err(|_| anyhow!("panicked")).and_then(|outcome| outcome);

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ottla_client::{Admin, ClientError};
+use ottla_client::{Admin, Client, ClientError};
 use ottla_env::Env;
-use ottla_protocol::{ErrorCode, Offset, TopicId};
+use ottla_protocol::{ErrorCode, Offset, TopicId, TopicPartition};
 
 use super::{BACKOFF, Shared, check_kept, connect, idempotent, make, read_from, reader, send_one};
 use crate::node::Node;
@@ -36,9 +36,13 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
             env.clock.sleep(Duration::from_millis(rng.below(300))).await;
         }
         let read = loop {
+            let id = topic_id(&client).await;
+            let is_there = id.is_some_and(|id| !gone.contains(&id));
             // Anew each time, as it knows where nothing is.
             match read_from(&mut reader(client.clone()), NAME, Offset(0)).await {
-                Ok(read) => break read,
+                Ok(read) if is_there && id == topic_id(&client).await => break read,
+                // A broker that lags behind may still have one that was deleted, and what was in it.
+                Ok(_) => client.forget_topic(NAME),
                 Err(error) => node.fold(format_args!("could not read: {error}"), &[]),
             }
             env.clock.sleep(BACKOFF).await;
@@ -51,6 +55,13 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
         shared.count("topics-recreated", 1);
     }
     Ok(())
+}
+
+/// Of the topic that the client takes for the one of this name.
+async fn topic_id(client: &Client) -> Option<TopicId> {
+    // Asks if need be.
+    client.leader(&TopicPartition::new(NAME, 0)).await.ok()?;
+    Some(client.metadata().topics.get(NAME)?.topic_id)
 }
 
 /// Deletes a topic, however long it takes: by its id, since a request that was not answered may be done late, when there is
