@@ -20,8 +20,8 @@ use ottla_protocol::{BrokerId, Monotonic};
 use crate::image::{ConfigResource, MetadataImage, MetadataPosition, ReplayError};
 use crate::record::MetadataRecord;
 
-pub use cluster_control::{BrokerEpochError, RegistrationError};
-use cluster_control::{Sessions, Shutdowns};
+pub use cluster_control::{BrokerEpochError, RegistrationError, patience_with_brokers};
+use cluster_control::{RegistrationChanges, Sessions};
 pub use feature_control::{
     METADATA_VERSION_LEVEL, SUPPORTED_FEATURES, SupportedFeature, bootstrap_records,
 };
@@ -71,7 +71,7 @@ pub struct Controller {
     config: ControllerConfig,
     image: MetadataImage,
     sessions: Sessions,
-    shutdowns: Shutdowns,
+    changes: RegistrationChanges,
     tasks: TaskTimes,
     /// The node's configuration with what the image sets for it and for all brokers (KIP-226).
     dynamic: Arc<BrokerConfig>,
@@ -84,11 +84,12 @@ impl Controller {
     /// `image`.
     pub fn new(config: ControllerConfig, image: MetadataImage, now: Monotonic) -> Self {
         let dynamic = Arc::clone(&config.broker);
+        let changes = RegistrationChanges::from(image.position().offset);
         let mut controller = Self {
             config,
             image,
             sessions: Sessions::default(),
-            shutdowns: Shutdowns::default(),
+            changes,
             tasks: TaskTimes::default(),
             dynamic,
             is_stale: true,
@@ -136,7 +137,7 @@ impl Controller {
             self.is_stale |= config.resource_type == ConfigResource::BROKER;
         }
         if let MetadataRecord::BrokerRegistrationChange(change) = record {
-            self.shutdowns.changed(change);
+            self.changes.changed(change);
         }
         self.image.replay(record)
     }
@@ -144,6 +145,7 @@ impl Controller {
     /// Replaces the image by that of a snapshot, which must have been [advanced](Self::advance_to)
     /// to the snapshot's position: broker epochs are counted from it.
     pub fn install(&mut self, image: MetadataImage) {
+        self.changes = RegistrationChanges::from(image.position().offset);
         self.image = image;
         self.is_stale = true;
         self.read_dynamic_config();
@@ -152,7 +154,7 @@ impl Controller {
     /// Says that everything up to `position` has been replayed.
     pub fn advance_to(&mut self, position: MetadataPosition) {
         self.image.advance_to(position);
-        self.shutdowns.reached(position.offset);
+        self.changes.reached(position.offset);
         self.read_dynamic_config();
     }
 

@@ -35,6 +35,7 @@ mod sorted_map;
 
 pub use controller::{
     BrokerEpochError, Controller, ControllerConfig, Outcome, RegistrationError, bootstrap_records,
+    patience_with_brokers,
 };
 pub use delta::{MetadataDelta, TopicDelta};
 pub use image::{

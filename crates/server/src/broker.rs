@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_config::BrokerConfig;
+use ottla_coordinator::group::GroupCoordinator;
 use ottla_env::Env;
 use ottla_metadata::{BrokerEpoch, MetadataDelta, MetadataImage};
 use ottla_protocol::messages::{
@@ -20,10 +21,11 @@ use ottla_storage::LogManager;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
+use crate::broker_lease::BrokerLease;
 use crate::client_telemetry::ClientTelemetry;
 use crate::cold_reads::ColdReads;
 use crate::controller_channel::{ChannelError, ControllerChannel, is_not_controller};
-use crate::coordinator_host::{CoordinatorHost, is_offsets_partition};
+use crate::coordinator_host::{CoordinatorHost, Decided, is_offsets_partition};
 use crate::dynamic_config::DynamicConfig;
 use crate::fetch_sessions::FetchSessions;
 use crate::handlers::RequestContext;
@@ -45,6 +47,7 @@ pub(crate) struct Broker {
     channel: ControllerChannel,
     /// Rung when a heartbeat has something to tell.
     news: Notify,
+    lease: BrokerLease,
     replicas: ReplicaManager,
     groups: Arc<CoordinatorHost>,
     fetch_sessions: FetchSessions,
@@ -77,6 +80,7 @@ impl Broker {
             cache,
             channel,
             news: Notify::new(),
+            lease: BrokerLease::new(config.node.session_timeout),
             replicas: ReplicaManager::new(
                 env,
                 (config.node.node_id, epoch),
@@ -248,6 +252,11 @@ impl Broker {
         &self.news
     }
 
+    /// Kept by heartbeats.
+    pub(crate) fn lease(&self) -> &BrokerLease {
+        &self.lease
+    }
+
     pub(crate) fn logs(&self) -> &Arc<LogManager> {
         self.replicas.logs()
     }
@@ -291,6 +300,18 @@ impl Broker {
 
     pub(crate) fn groups(&self) -> &Arc<CoordinatorHost> {
         &self.groups
+    }
+
+    /// Reads from a group, unless others may have gone on with it elsewhere.
+    pub(crate) fn read_group<A>(
+        &self,
+        group_id: &str,
+        read: impl FnOnce(&mut GroupCoordinator) -> A,
+    ) -> Result<Decided<A>, ErrorCode> {
+        if !self.lease.holds(self.env.clock.now()) {
+            return Err(ErrorCode::NotCoordinator);
+        }
+        self.groups.look(self.offsets_partitions(), group_id, |coordinator, _| read(coordinator))
     }
 
     pub(crate) fn fetch_sessions(&self) -> &FetchSessions {

@@ -1,7 +1,7 @@
 //! A broker's standing with the controller: registration, heartbeats, controlled shutdown. Kafka's `BrokerLifecycleManager`.
 //!
 //! ```text
-//! registered, fenced ─ caught up with its registration ─► unfenced ─ asked to stop ─► leads nothing ─► gone
+//! registered, fenced ─ has read that it is ─► unfenced ─ asked to stop ─► leads nothing ─► gone
 //!        ▲                                                   │
 //!        └──────────── silent, or its epoch is stale ────────┘
 //! ```
@@ -103,6 +103,13 @@ impl BrokerLifecycle {
         broker.news().notify_one();
     }
 
+    /// Waits until the controller has answered that the broker is in service.
+    pub(crate) async fn in_service(&self) {
+        let mut standing = self.standing.subscribe();
+        // An error means that the node stops.
+        let _served_or_gone = standing.wait_for(|standing| standing.is_unfenced).await;
+    }
+
     /// Has the broker give up what it leads, and waits until it has, or `limit` is over; whether it has.
     pub(crate) async fn controlled_shutdown(&self, broker: &Broker, limit: Duration) -> bool {
         self.wants_to_stop.send_replace(true);
@@ -151,6 +158,7 @@ impl BrokerLifecycle {
             want_shut_down: *self.wants_to_stop.borrow(),
             offline_log_dirs: offline.iter().filter_map(|dir| dir.id()).collect(),
         });
+        let sent = self.env.clock.now();
         let response: BrokerHeartbeatResponse = self.channel.call(&request).await?;
         let refused = ErrorCode::from_wire(response.error_code);
         if matches!(refused, ErrorCode::StaleBrokerEpoch | ErrorCode::BrokerIdNotRegistered) {
@@ -162,6 +170,7 @@ impl BrokerLifecycle {
             is_unfenced: refused == ErrorCode::None && !response.is_fenced,
             may_stop: response.should_shut_down,
         };
+        broker.lease().answered(sent, standing.is_unfenced);
         let before = self.standing.send_replace(standing);
         match (before.is_unfenced, standing.is_unfenced) {
             (false, true) => info!("the broker is in service"),

@@ -20,6 +20,7 @@
 //! What bytes mean (`protocol`), how they lie on the disk (`storage`), the command line (`cli`).
 
 mod broker;
+mod broker_lease;
 mod broker_lifecycle;
 mod client_telemetry;
 mod cluster_identity;

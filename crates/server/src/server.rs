@@ -420,6 +420,7 @@ impl Node {
         background.extend(metrics.map(|metrics| metrics.serve(env, &broker)));
         lifecycle.ready(&broker);
         cache.wait_image(|image| image.broker(id).is_some_and(|broker| !broker.fenced)).await;
+        lifecycle.in_service().await;
         Ok(RunningBroker { broker, lifecycle, sockets, background })
     }
 

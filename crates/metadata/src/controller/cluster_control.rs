@@ -3,8 +3,8 @@
 
 mod heartbeat;
 mod registration;
+mod registration_changes;
 mod sessions;
-mod shutdowns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +17,18 @@ use crate::BrokerEpoch;
 use crate::image::BrokerRegistration;
 use crate::record::{MetadataRecord, UnregisterBrokerRecord};
 
+pub use registration::RegistrationError;
+pub(super) use registration_changes::RegistrationChanges;
+pub(super) use sessions::Sessions;
+
 /// A session in terms of what it is cut short by.
 const SESSION_PER_HASTE: u32 = 18;
 
-pub use registration::RegistrationError;
-pub(super) use sessions::Sessions;
-pub(super) use shutdowns::Shutdowns;
+/// For how long a broker may be silent: a little less than its session, by the end of which others are to lead, and clients
+/// to know it (`docs/adr/0012-sessions-end-early.md`).
+pub fn patience_with_brokers(session_timeout: Duration) -> Duration {
+    session_timeout - session_timeout / SESSION_PER_HASTE
+}
 
 /// A request speaks for a registration that is not the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,11 +86,8 @@ impl Controller {
         self.sessions.has_read(id, Offset(request.current_metadata_offset));
     }
 
-    /// For how long a broker may be silent: a little less than its session, by the end of which others are to lead, and clients
-    /// to know it (`docs/adr/0012-sessions-end-early.md`).
     fn patience(&self) -> Duration {
-        let session = self.config.broker.node.session_timeout;
-        session - session / SESSION_PER_HASTE
+        patience_with_brokers(self.config.broker.node.session_timeout)
     }
 
     /// Fences the broker that has been silent longest, if its session is about to end.

@@ -20,10 +20,9 @@ pub(super) fn handle(
     } else {
         authorized_operations::NOT_ASKED
     };
-    let partitions = broker.offsets_partitions();
     let mut pending = Vec::new();
     let groups = request.groups.iter().map(|group_id| {
-        let described = broker.groups().look(partitions, group_id, |coordinator, _| {
+        let described = broker.read_group(group_id, |coordinator| {
             coordinator.describe_group(group_id, context.version())
         });
         let mut group = match described {

@@ -51,9 +51,7 @@ fn fetch(
     pending: &mut Vec<Committing>,
 ) -> OffsetFetchResponseGroup {
     let fetched =
-        broker.groups().look(broker.offsets_partitions(), &group.group_id, |coordinator, _| {
-            coordinator.fetch_offsets(group)
-        });
+        broker.read_group(&group.group_id, |coordinator| coordinator.fetch_offsets(group));
     match fetched {
         Ok(Decided { answer, committing }) => {
             pending.extend(committing);

@@ -1,5 +1,5 @@
 use ottla_protocol::messages::{BrokerHeartbeatRequest, BrokerHeartbeatResponse};
-use ottla_protocol::{BrokerId, Uuid, message};
+use ottla_protocol::{BrokerId, Offset, Uuid, message};
 
 use super::super::{Controller, Outcome};
 use crate::BrokerEpoch;
@@ -37,7 +37,7 @@ impl Controller {
                 return Outcome::only(message!(BrokerHeartbeatResponse { error_code: error_code }));
             }
         };
-        let is_caught_up = request.current_metadata_offset >= broker.epoch.0;
+        let is_caught_up = request.current_metadata_offset >= self.known_at(broker).0;
         let next = self.next_state(broker, request, is_caught_up);
         let mut records = self.transition(broker, next);
         records.extend(self.directories_failed(broker, &request.offline_log_dirs));
@@ -85,11 +85,20 @@ impl Controller {
         }
     }
 
+    /// Up to where a broker must have read the metadata log to be in service: its registration, and that
+    /// it was fenced since, for then others lead what it led. (Kafka asks for the registration alone.)
+    fn known_at(&self, broker: &BrokerRegistration) -> Offset {
+        let registered = Offset(broker.epoch.0);
+        match broker.fenced {
+            true => registered.max(self.changes.known_at(broker.id, broker.epoch)),
+            false => registered,
+        }
+    }
+
     /// Whether every broker in service knows who leads in the place of this one. Who did not say yet how
     /// far it has read is not waited for.
     fn all_know_of_shutdown(&self, broker: &BrokerRegistration) -> bool {
-        let begun = self.shutdowns.offset(broker.id, broker.epoch);
-        let begun = begun.unwrap_or(self.image.position().offset);
+        let begun = self.changes.known_at(broker.id, broker.epoch);
         let active = self.image.brokers().filter(|other| other.is_active());
         active
             .filter_map(|other| self.sessions.read(other.id, other.epoch))
