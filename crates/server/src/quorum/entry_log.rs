@@ -5,14 +5,14 @@
 //! had been flushed, which refuses to open and is left as evidence.
 
 use std::collections::VecDeque;
-use std::io;
-use std::path::Path;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_config::{CleanupPolicy, LogConfig};
-use ottla_env::Env;
+use ottla_env::{Env, OpenMode};
 use ottla_protocol::record_batch::RecordBatch;
 use ottla_protocol::{Offset, Timestamp, TopicPartition};
 use ottla_storage::{Log, LogDir, LogOpenOptions};
@@ -58,6 +58,7 @@ impl EntryLog {
         bounds: Bounds,
     ) -> io::Result<Self> {
         let found = FoundEntries::find(env, &dir.join(partition.to_string()), bounds)?;
+        found.unsynced.iter().try_for_each(|part| part.write_again(env))?;
         let (log_start, log_end) = (Offset(bounds.log_start_offset), Offset(found.end_offset));
         // Nothing but a snapshot removes entries, and nothing waits before files are removed.
         let config = LogConfig {
@@ -291,17 +292,43 @@ impl Stretch {
     }
 }
 
+/// A part of a segment that no sync vouches for.
+///
+/// A sync that fails leaves the system with pages that it takes for written, and no later sync writes them: what a new process reads
+/// of them need not be on the disk. Written again, with the same bytes, it is.
+struct Unsynced {
+    segment: PathBuf,
+    at: u64,
+    bytes: Bytes,
+}
+
+impl Unsynced {
+    fn write_again(&self, env: &Env) -> io::Result<()> {
+        let file = env.disk.open(&self.segment, OpenMode::ReadWrite)?;
+        file.write_all_at(&mut [IoSlice::new(&self.bytes)], self.at)?;
+        file.sync_data()
+    }
+}
+
 /// The entries that can be read, whatever state a crash left the files in.
 struct FoundEntries {
     entries: VecDeque<Position>,
     end_offset: i64,
+    unsynced: Vec<Unsynced>,
+}
+
+/// How far a segment was walked, in bytes.
+struct Walk {
+    byte: usize,
+    /// Up to here it had been synced.
+    synced: usize,
 }
 
 impl FoundEntries {
     /// Walks the segments in `path` without changing them.
     fn find(env: &Env, path: &Path, bounds: Bounds) -> io::Result<Self> {
         let end_offset = bounds.log_start_offset;
-        let mut found = Self { entries: VecDeque::new(), end_offset };
+        let mut found = Self { entries: VecDeque::new(), end_offset, unsynced: Vec::new() };
         let mut damage = "nothing follows".to_owned();
         // Sorted by name, which is sorted by offset.
         for file in env.disk.read_dir(path)? {
@@ -309,8 +336,15 @@ impl FoundEntries {
                 continue;
             }
             let bytes = Bytes::from(env.disk.read(&file.path)?);
-            if let Err((byte, error)) = found.walk(&bytes, bounds.log_start_offset) {
-                damage = format!("byte {byte} of {}: {error}", file.path.display());
+            let mut walk = Walk { byte: 0, synced: 0 };
+            let walked = found.walk(&bytes, bounds, &mut walk);
+            if walk.synced < walk.byte {
+                let (segment, at) = (file.path.clone(), walk.synced as u64);
+                let bytes = bytes.slice(walk.synced..walk.byte);
+                found.unsynced.push(Unsynced { segment, at, bytes });
+            }
+            if let Err(error) = walked {
+                damage = format!("byte {} of {}: {error}", walk.byte, file.path.display());
                 break;
             }
         }
@@ -324,15 +358,17 @@ impl FoundEntries {
         )))
     }
 
-    /// Notes the entries in a segment, or answers at which byte it cannot go on, and why.
-    fn walk(&mut self, bytes: &[u8], log_start_offset: i64) -> Result<(), (usize, io::Error)> {
-        let mut byte = 0;
-        while let Some(rest) = bytes.get(byte..).filter(|rest| !rest.is_empty()) {
-            let batch = read_batch(rest).map_err(|error| (byte, error))?;
-            if batch.next_offset().0 > log_start_offset {
-                self.note(&batch).map_err(|error| (byte, error))?;
+    /// Notes the entries in a segment, as far as it can go on.
+    fn walk(&mut self, bytes: &[u8], bounds: Bounds, walk: &mut Walk) -> io::Result<()> {
+        while let Some(rest) = bytes.get(walk.byte..).filter(|rest| !rest.is_empty()) {
+            let batch = read_batch(rest)?;
+            if batch.next_offset().0 > bounds.log_start_offset {
+                self.note(&batch)?;
             }
-            byte += batch.len();
+            walk.byte += batch.len();
+            if batch.next_offset().0 <= bounds.flushed_end_offset {
+                walk.synced = walk.byte;
+            }
         }
         Ok(())
     }

@@ -125,7 +125,11 @@ impl QuorumStateFile {
                 path.display()
             )));
         };
-        // The newest slot may be a mark that was never synced; from here on it counts as synced.
+        // The newest slot may never have been synced, or in vain: a sync that fails leaves the system with pages that it takes
+        // for written. So it is written again, with the same bytes; from here on it counts as synced.
+        let newest = &contents[synced_slot * SLOT..];
+        let newest = &newest[..newest.len().min(SLOT)];
+        file.write_all_at(&mut [IoSlice::new(newest)], (synced_slot * SLOT) as u64)?;
         file.sync_data()?;
         Ok(Self { file, state, sequence, synced_slot })
     }

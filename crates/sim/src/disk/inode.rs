@@ -179,10 +179,15 @@ impl FileNode {
                     bytes.truncate(kept);
                     Change::Write { offset, bytes }.apply(&mut self.durable);
                 }
-                // The length reached the journal, the bytes did not reach the platter.
+                // The length reached the journal, the bytes did not reach the platter; what was there before stays.
                 (Change::Write { offset, mut bytes }, Fate::Zeroed) => {
-                    bytes.fill(0);
-                    Change::Write { offset, bytes }.apply(&mut self.durable);
+                    let end = offset + bytes.len() as u64;
+                    let grown = end.saturating_sub((self.durable.len() as u64).max(offset));
+                    if grown > 0 {
+                        bytes.truncate(grown as usize);
+                        bytes.fill(0);
+                        Change::Write { offset: end - grown, bytes }.apply(&mut self.durable);
+                    }
                 }
                 (change, _) => change.apply(&mut self.durable),
             }

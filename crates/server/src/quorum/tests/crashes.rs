@@ -17,11 +17,13 @@ use crate::quorum::{MetadataQuorum, QuorumOptions};
 /// What clients were told is committed, with its offset.
 type Acknowledged = Arc<Mutex<Vec<(i64, Bytes)>>>;
 
+fn either(env: &Env) -> Crash {
+    if env.rng.next_u64().is_multiple_of(4) { Crash::Process } else { Crash::PowerLoss }
+}
+
 /// A life: checks what the log brought back, then proposes until it dies.
 async fn live(env: Env, node: Node, told: Acknowledged) -> anyhow::Result<Infallible> {
-    let crash =
-        if env.rng.next_u64().is_multiple_of(4) { Crash::Process } else { Crash::PowerLoss };
-    node.die_after(env.rng.next_u64() % 120, crash);
+    node.die_after(env.rng.next_u64() % 120, either(&env));
     let failing = if env.rng.next_u64().is_multiple_of(4) { 0.02 } else { 0.0 };
     node.set_disk_faults(DiskFaults {
         write_error: failing,
@@ -89,7 +91,8 @@ fn run(seed: u64, lives: u32) -> (u64, usize) {
                 // A fault of the disk, which the quorum does not survive, and a restart must.
                 let why = format!("{error:#}");
                 assert!(!why.contains("damaged") && !why.contains("lost a vote"), "{why}");
-                node.die_after(0, Crash::PowerLoss);
+                // What the new process reads of a sync that failed need not be on the disk when the power goes later.
+                node.die_after(0, either(&env));
                 let _last = env.disk.write_atomic(&PathBuf::from("/data/last"), b"words");
             }
             // The simulator turns it off.
