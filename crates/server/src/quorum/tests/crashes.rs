@@ -92,7 +92,7 @@ fn run(seed: u64, lives: u32) -> (u64, usize) {
                 let why = format!("{error:#}");
                 assert!(!why.contains("damaged") && !why.contains("lost a vote"), "{why}");
                 // What the new process reads of a sync that failed need not be on the disk when the power goes later.
-                node.die_after(0, either(&env));
+                node.die_after(0, Crash::Process);
                 let _last = env.disk.write_atomic(&PathBuf::from("/data/last"), b"words");
             }
             // The simulator turns it off.
