@@ -14,7 +14,7 @@ use ottla_protocol::produce::{
 };
 use ottla_protocol::record_batch::batches;
 use ottla_protocol::topic_name::is_internal;
-use ottla_protocol::{ErrorCode, Monotonic, StrBytes, TopicRef};
+use ottla_protocol::{ErrorCode, Monotonic, NodeEndpoint, StrBytes, TopicRef};
 use ottla_storage::{AppendOrigin, LogAppendInfo};
 use tracing::error;
 
@@ -52,7 +52,8 @@ pub(super) fn handle(
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let deadline = broker.env().clock.now() + timeout;
-    let finished = finish(Arc::clone(broker), response, unfinished, deadline);
+    let of = (Arc::clone(broker), Arc::clone(&context.connection.listener));
+    let finished = finish(of, response, unfinished, deadline);
     match wants_answer {
         true => Answer::later(finished),
         false => Answer::Unanswered(Box::pin(async { check_unanswered(&finished.await) })),
@@ -140,26 +141,44 @@ fn append_all(
         }
         topics.push(TopicProduceResponse { topic: topic.topic.clone(), partitions });
     }
+    let node_endpoints = endpoints_told(broker, &context.connection.listener, &topics);
+    ProduceResponse { topics, throttle_time_ms: 0, node_endpoints }
+}
+
+/// Where the leaders are that an answer names (KIP-951).
+fn endpoints_told(
+    broker: &Arc<Broker>,
+    listener: &str,
+    topics: &[TopicProduceResponse],
+) -> Vec<NodeEndpoint> {
     let leaders = topics.iter().flat_map(|topic| &topic.partitions);
     let leaders = leaders.filter_map(|partition| Some(partition.current_leader?.leader_id));
-    let node_endpoints = endpoints_of(broker, &context.connection.listener, leaders);
-    ProduceResponse { topics, throttle_time_ms: 0, node_endpoints }
+    endpoints_of(broker, listener, leaders)
 }
 
 /// Waits until every append is as safe as was asked for, or `deadline` has passed.
 async fn finish(
-    broker: Arc<Broker>,
+    (broker, listener): (Arc<Broker>, Arc<str>),
     mut response: ProduceResponse,
     unfinished: Vec<Unfinished>,
     deadline: Monotonic,
 ) -> ProduceResponse {
+    let mut others_lead = false;
     for append in unfinished {
-        let (topic, index) = append.at;
+        let ((topic, index), partition) = (append.at, Arc::clone(&append.partition));
         let answer =
             response.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(index));
         if let (Some(answer), Err(error)) = (answer, append.finish(&broker, deadline).await) {
             *answer = PartitionProduceResponse::failed(answer.index, error);
+            if error == ErrorCode::NotLeaderOrFollower {
+                // Another leads since it was appended.
+                answer.current_leader = Some(partition.current_leader());
+                others_lead = true;
+            }
         }
+    }
+    if others_lead {
+        response.node_endpoints = endpoints_told(&broker, &listener, &response.topics);
     }
     response
 }

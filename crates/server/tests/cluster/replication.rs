@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ottla_client::{
-    Connection, ConnectionOptions, NewTopic, Producer, ProducerConfig, ProducerRecord,
+    Connection, ConnectionOptions, ElectionType, NewTopic, Producer, ProducerConfig, ProducerRecord,
 };
 use ottla_env::Env;
 use ottla_protocol::compression::Decompressor;
@@ -13,7 +13,8 @@ use ottla_protocol::messages::DeleteRecordsRequest;
 use ottla_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
-use ottla_protocol::record_batch::{RecordError, batches};
+use ottla_protocol::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder, RecordError, batches};
 use ottla_protocol::{BrokerId, ErrorCode, Offset, TopicId, TopicPartition, TopicRef, message};
 
 use crate::nodes::{Cluster, PATIENCE, until};
@@ -237,6 +238,41 @@ async fn a_reassigned_partition_lies_on_its_new_replicas_and_only_there() {
     })
     .await;
     producer.close(PATIENCE).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_replicas_hears_at_once_who_is_elected_meanwhile() {
+    // A follower is answered when there is much for it: until then nothing is acknowledged.
+    let held = "replica.fetch.min.bytes=1000000\nreplica.fetch.wait.max.ms=20000\n";
+    let cluster = Cluster::start(3, held).await;
+    let admin = cluster.admin().await;
+    admin.create_topic(on(&[1, 2], &[])).await.unwrap();
+    let (id, _) = wait_for_isr(&cluster, &[1, 2]).await;
+    let address = cluster.address(1).to_string();
+    let connection =
+        Connection::connect(&Env::os(), &address, ConnectionOptions::default()).await.unwrap();
+    let mut batch = RecordBatchBuilder::new();
+    batch.append(&NewRecord { value: Some(b"v"), ..NewRecord::default() });
+    let data = PartitionProduceData { index: 0, records: Some(batch.build()) };
+    let topics = vec![TopicProduceData { topic: TopicRef::Id(id), partitions: vec![data] }];
+    let request =
+        ProduceRequest { acks: -1, timeout_ms: 20_000, topics, ..ProduceRequest::default() };
+    let moving = async {
+        let partition = TopicPartition::new(TOPIC, 0);
+        let target = BTreeMap::from([(partition.clone(), Some(vec![BrokerId(2), BrokerId(1)]))]);
+        let answers = admin.alter_reassignments(&target).await.unwrap();
+        answers.into_values().for_each(|answer| answer.unwrap());
+        let moved = admin.elect_leaders(ElectionType::Preferred, Some(&[partition])).await.unwrap();
+        moved.into_values().for_each(|answer| answer.unwrap());
+    };
+    let (answer, ()) = tokio::join!(connection.produce(&request), moving);
+    let answer = answer.unwrap().unwrap();
+    let row = &answer.topics[0].partitions[0];
+    assert_eq!(row.error_code, ErrorCode::NotLeaderOrFollower);
+    assert_eq!(row.current_leader.map(|leader| leader.leader_id), Some(BrokerId(2)));
+    let told: Vec<_> = answer.node_endpoints.iter().map(|it| it.node_id).collect();
+    assert_eq!(told, [BrokerId(2)]);
     cluster.stop_all().await;
 }
 
