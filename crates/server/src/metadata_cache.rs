@@ -44,7 +44,7 @@ impl MetadataCache {
 
     /// What is to be told of every committed batch; in the order of the log, by one task.
     pub(crate) fn applier(self: &Arc<Self>) -> impl MetadataApplier + use<> {
-        Applier { cache: Arc::clone(self) }
+        Applier { cache: Arc::clone(self), replayed: None }
     }
 
     /// What the cluster knows.
@@ -100,7 +100,8 @@ impl MetadataCache {
         !matches!(env.timeout(limit, self.wait_for(offset)).await, Err(Elapsed))
     }
 
-    fn replay(&self, batch: CommittedBatch) -> Result<(), String> {
+    /// Replays a batch; answers the image that it leads to, which nobody sees before it is published.
+    fn replay(&self, batch: CommittedBatch) -> Result<Arc<MetadataImage>, String> {
         let last = batch.base_offset + batch.records.len() as i64 - 1;
         let mut controller = self.controller.lock();
         for bytes in batch.records {
@@ -109,10 +110,7 @@ impl MetadataCache {
         }
         let position = MetadataPosition { offset: Offset(last), epoch: LeaderEpoch(batch.epoch) };
         controller.advance_to(position);
-        let image = Arc::new(controller.image().clone());
-        drop(controller);
-        self.publish(image);
-        Ok(())
+        Ok(Arc::new(controller.image().clone()))
     }
 
     fn publish(&self, image: Arc<MetadataImage>) {
@@ -147,14 +145,24 @@ impl MetadataCache {
 /// Applies committed batches; whoever follows the log calls it from one task.
 struct Applier {
     cache: Arc<MetadataCache>,
+    /// What the batches since the last publication add up to.
+    replayed: Option<Arc<MetadataImage>>,
 }
 
 impl MetadataApplier for Applier {
     fn apply(&mut self, batch: CommittedBatch) {
-        if self.cache.fault().is_none()
-            && let Err(reason) = self.cache.replay(batch)
-        {
-            self.cache.fail(reason);
+        if self.cache.fault().is_some() {
+            return;
+        }
+        match self.cache.replay(batch) {
+            Ok(image) => self.replayed = Some(image),
+            Err(reason) => self.cache.fail(reason),
+        }
+    }
+
+    fn publish(&mut self) {
+        if let Some(image) = self.replayed.take() {
+            self.cache.publish(image);
         }
     }
 
@@ -163,10 +171,49 @@ impl MetadataApplier for Applier {
     }
 
     fn install(&mut self, records: Vec<Bytes>, end_offset: i64, epoch: i32) {
+        self.replayed = None;
         let position =
             MetadataPosition { offset: Offset(end_offset - 1), epoch: LeaderEpoch(epoch) };
         if let Err(reason) = self.cache.install(records, position) {
             self.cache.fail(reason);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ottla_metadata::ControllerConfig;
+    use ottla_metadata::record::{RemoveTopicRecord, TopicRecord};
+    use ottla_protocol::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_came_and_went_before_it_was_published_never_was() {
+        let config = ControllerConfig { cluster_id: Arc::from("c"), broker: Arc::default() };
+        let began = Monotonic(Duration::ZERO);
+        let cache = MetadataCache::new(Controller::new(config, MetadataImage::default(), began));
+        let created = Arc::new(Mutex::new(Vec::new()));
+        let telling = Arc::clone(&created);
+        cache.listen(Box::new(move |delta, _| {
+            telling.lock().extend(delta.created.iter().map(|topic| topic.name.to_string()));
+        }));
+        let mut applier = cache.applier();
+        let id = |number| Uuid::from_bytes([number; 16]);
+        let records = [
+            MetadataRecord::Topic(TopicRecord { name: Arc::from("brief"), topic_id: id(1) }),
+            MetadataRecord::Topic(TopicRecord { name: Arc::from("lasting"), topic_id: id(2) }),
+            MetadataRecord::RemoveTopic(RemoveTopicRecord { topic_id: id(1) }),
+        ];
+        for (base_offset, record) in (0..).zip(records) {
+            let records = vec![record.to_bytes()];
+            applier.apply(CommittedBatch { base_offset, epoch: 1, timestamp: 0, records });
+        }
+        assert_eq!(cache.image().position().offset, Offset::NONE);
+        applier.publish();
+        assert_eq!(cache.image().position().offset, Offset(2));
+        assert_eq!(*created.lock(), ["lasting"]);
     }
 }

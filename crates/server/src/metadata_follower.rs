@@ -287,7 +287,10 @@ impl Pulling {
                 return Next::Fail("the metadata that this node follows is not that of the controllers: start this node again, and if it recurs look at which of them lost their disks".to_owned());
             }
             News::Piece => {}
-            News::Batches(batches) => batches.into_iter().for_each(|it| self.applier.apply(it)),
+            News::Batches(batches) => {
+                batches.into_iter().for_each(|it| self.applier.apply(it));
+                self.applier.publish();
+            }
             News::Snapshot { records, end_offset, epoch } => {
                 self.applier.install(records, end_offset, epoch);
             }

@@ -134,9 +134,12 @@ pub(crate) struct CommittedBatch {
 ///
 /// Calls run on the runtime and must not block for long.
 pub(crate) trait MetadataApplier: Send + Sync + 'static {
-    /// Applies records that are committed. Offsets between batches that are skipped belong to
+    /// Takes records that are committed. Offsets between batches that are skipped belong to
     /// the quorum's own entries.
     fn apply(&mut self, batch: CommittedBatch);
+    /// Lets everybody see what was applied. A node that was away has many batches to catch up with, and nobody there has to
+    /// live through each: topics that came and went meanwhile never were.
+    fn publish(&mut self);
     /// The whole state as records that [`MetadataApplier::install`] understands.
     fn snapshot(&self) -> Vec<Bytes>;
     /// Replaces the whole state by that of a snapshot, which stands for everything before `end_offset`,

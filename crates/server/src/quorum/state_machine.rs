@@ -102,7 +102,7 @@ impl StateMachine {
         }
     }
 
-    /// Applies one entry and tells what became of it.
+    /// Applies one entry, which is not seen yet, and tells what became of it.
     fn apply_entry(&mut self, entry: LogEntry) -> io::Result<Committed> {
         let base_offset = entry.batch.as_ref().map_or(self.end_offset, |batch| batch.base_offset);
         let epoch = epoch_of(entry.log_id.leader_id.term)?;
@@ -123,8 +123,13 @@ impl StateMachine {
         }
         self.applied = Some(entry.log_id);
         self.end_offset = last_offset + 1;
-        self.progress.applied.send_replace(self.end_offset);
         Ok(Committed { base_offset, last_offset, epoch })
+    }
+
+    /// Lets what was applied be seen.
+    fn publish(&mut self) {
+        self.applier.publish();
+        self.progress.applied.send_replace(self.end_offset);
     }
 }
 
@@ -144,9 +149,12 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
             let (entry, responder) = next?;
             let committed = self.apply_entry(entry)?;
             if let Some(responder) = responder {
+                // Whoever is answered sees it.
+                self.publish();
                 responder.send(committed);
             }
         }
+        self.publish();
         let now = self.env.clock.now();
         if self.due.is_due(self.bytes_since_snapshot, now.since(self.snapshot_asked)) {
             (self.bytes_since_snapshot, self.snapshot_asked) = (0, now);

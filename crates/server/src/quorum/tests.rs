@@ -42,6 +42,8 @@ struct Recorder(Arc<Mutex<Recorded>>);
 struct Recorded {
     records: Vec<Bytes>,
     batches: Vec<CommittedBatch>,
+    /// How often something was shown.
+    publications: usize,
     installs: usize,
 }
 
@@ -56,6 +58,9 @@ impl MetadataApplier for Recorder {
         let mut recorded = self.0.lock();
         recorded.records.extend(batch.records.iter().cloned());
         recorded.batches.push(batch);
+    }
+    fn publish(&mut self) {
+        self.0.lock().publications += 1;
     }
     fn snapshot(&self) -> Vec<Bytes> {
         self.records()

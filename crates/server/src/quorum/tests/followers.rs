@@ -133,3 +133,28 @@ fn a_follower_of_a_lone_voter_survives_its_restart() {
     cluster.propose(1, "b").unwrap();
     cluster.wait_until_applied(&[1, 100], &[record("a"), record("b")]);
 }
+
+#[test]
+fn whoever_was_away_shows_what_it_missed_at_once() {
+    let mut cluster = Cluster::new(45, &NODES, &VOTERS, |_| {});
+    let leader = cluster.wait_for_leader();
+    let voter = VOTERS.into_iter().find(|it| *it != leader).unwrap();
+    let away = [voter, 100];
+    let shown =
+        |cluster: &Cluster, id: i32| cluster.board.lock().applied[&id].0.lock().publications;
+    cluster.propose(leader, "first").unwrap();
+    let mut expected = vec![record("first")];
+    cluster.wait_until_applied(&NODES, &expected);
+    away.iter().for_each(|id| cluster.cut_off(*id));
+    let before = away.map(|id| shown(&cluster, id));
+    for number in 0..50 {
+        cluster.propose(leader, &format!("{number}")).unwrap();
+        expected.push(record(format!("{number}")));
+    }
+    cluster.mend();
+    cluster.wait_until_applied(&NODES, &expected);
+    for (id, before) in away.into_iter().zip(before) {
+        let times = shown(&cluster, id) - before;
+        assert!(times < 10, "node {id} showed 50 batches in {times} steps");
+    }
+}
