@@ -62,7 +62,7 @@ fn the_next_leader_knows_when_the_last_one_spoke() {
         let at = next as usize - 1;
         let spoke = when_cut_off[at].unwrap();
         assert!(spoke.since(earlier[at].unwrap()) > Duration::from_millis(500), "idle, it speaks");
-        // But for what was on its way. Candidates have spoken since, who lead nobody.
+        // But for what was on its way.
         let last = cluster.leader_heard(next).unwrap();
         assert!(last.since(spoke) < Duration::from_millis(10), "{last:?} after {spoke:?}");
     }
