@@ -40,7 +40,7 @@ cargo xtask compat [CLIENT...] [ROUNDS] --faults
                                       producers and groups that go on while nodes are killed, held and restarted
 cargo xtask interop [scripts]         Apache Kafka on Ottla's files, Ottla on Kafka's, and its scripts beside Kafka's
 cargo xtask sim [SEEDS [FROM]]        so many seeds of the simulated cluster, fresh ones if not told from where; without
-                                      arguments what was found once, and a fixed set
+                                      arguments what was found once, a fixed set and a few fresh ones
 cargo xtask kill9 [ROUNDS]            kill -9 in mid-write, again and again: no acknowledged record may be lost
 cargo xtask faults [ARGUMENT...]      three real nodes under load, killed, paused, cut off and restarted; histories are checked:
                                       --seconds N, --seed S, --layout together|apart, --only FAULTS, --slack FACTOR
@@ -148,11 +148,15 @@ fn test(tally: &mut Tally) -> Result<()> {
         tally.fail("release build", &format!("{error:#}"));
         return Ok(());
     }
+    // Clients mostly wait: the simulated cluster takes what they leave of the processors.
+    let simulation = std::thread::spawn(simulation::run_known_beside);
     let with_one: Vec<&str> = compat::names().filter(|it| !WITH_CLUSTER.contains(it)).collect();
     compat::run(tally, &with_one, "", Against::Node)?;
     compat::run(tally, &WITH_CLUSTER, "", Against::Cluster)?;
     compat::through_faults(tally, &WITH_CLUSTER, (1, true))?;
     interop::run(tally, false)?;
+    let Ok(simulation) = simulation.join() else { bail!("the simulation panicked") };
+    tally.take_over(simulation?);
     kill9::run(tally, kill9::ROUNDS)?;
     // What is promised in seconds is measured elsewhere; here it is only not to be missed by far.
     let short = ["--seconds", "20", "--slack", "10"];

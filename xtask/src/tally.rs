@@ -44,6 +44,13 @@ impl Tally {
         self.failed.extend(failed);
     }
 
+    /// Adds what was seen by another.
+    pub(crate) fn take_over(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
+        self.skipped += other.skipped;
+    }
+
     pub(crate) fn is_well(&self) -> bool {
         self.failed.is_empty() && !(self.require_all && self.skipped > 0)
     }

@@ -1,4 +1,5 @@
-//! The scenarios with a broker's parts in them: seeds that once failed, some more, and fresh ones.
+//! The scenarios with a broker's parts in them: seeds that once failed, some more, and fresh ones. Those of a cluster are run by
+//! `cargo xtask sim`, in a build that is quicker.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::process::Command;
@@ -43,13 +44,4 @@ fn a_broker_keeps_what_it_acknowledged_however_it_dies() {
         run_seed(Scenario::Broker, seed);
     }
     println!("{}", run(Scenario::Broker, &["--seeds", "4"]));
-}
-
-/// Hundreds more are run by `cargo xtask sim`, in a build that is quicker.
-#[test]
-fn a_cluster_keeps_its_word_whatever_happens_to_its_nodes() {
-    for scenario in Scenario::stories() {
-        run_seed(scenario, 1);
-    }
-    println!("{}", run(Scenario::Cluster, &["--seeds", "1"]));
 }

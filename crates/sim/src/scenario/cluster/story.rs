@@ -16,7 +16,7 @@ pub struct Story {
 }
 
 impl Story {
-    pub(crate) const ALL: [Self; 3] = [
+    pub(crate) const ALL: [Self; 4] = [
         // A node whose only log directory failed while it led the quorum stopped, and turned without end.
         Self {
             name: "cluster/the-disk-of-a-leader-fails",
@@ -40,6 +40,14 @@ impl Story {
             flush: true,
             churn: true,
             faults: &[Fault::Kill, Fault::Pause, Fault::KillAll, Fault::Kill],
+        },
+        // A node never started again: the metadata log that its new process had read was not on its disk.
+        Self {
+            name: "cluster/a-sync-fails-and-later-the-power",
+            nodes: 3,
+            flush: false,
+            churn: true,
+            faults: &[Fault::FailingDisk, Fault::PowerLoss, Fault::FailingDisk, Fault::PowerLoss],
         },
     ];
 
