@@ -8,10 +8,10 @@ use ottla_protocol::messages::{MetadataRequest, MetadataResponse, RequestRespons
 use ottla_protocol::{ApiKey, BrokerId, ErrorCode, StrBytes, TopicPartition, message};
 
 use super::{Admin, Answers};
-use crate::client::{Purpose, endpoint};
+use crate::client::Purpose;
 use crate::connection::api_of;
 use crate::silence::{Patience, SILENCE};
-use crate::{ClientError, Connection, CoordinatorKey};
+use crate::{ClientError, ClusterMetadata, Connection, CoordinatorKey};
 
 /// Turns an error code, and words if there are any, into a result.
 pub(super) fn checked(code: i16, message: Option<StrBytes>) -> Result<(), ClientError> {
@@ -212,7 +212,8 @@ impl Admin {
         self.ask_any(&request, |response| checked(response.error_code, None)).await
     }
 
-    /// Which broker leads each partition, and where that is; for the rest, why there is none.
+    /// Which broker leads each partition, and where that is; for the rest, why there is none. A leader before one that is known
+    /// is not believed (KIP-320): the broker that names it lags behind.
     async fn leaders<'a, V>(
         &self,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,
@@ -221,13 +222,12 @@ impl Admin {
         let mut names: Vec<&str> = partitions.iter().map(|it| &*it.topic).collect();
         names.sort_unstable();
         names.dedup();
-        let response = self.topic_metadata(Some(&names)).await?;
+        let known =
+            self.retried(|| Box::pin(self.client.query_metadata(Some(&names), false))).await?;
         let mut led = ByLeader::new();
         let mut refused = Answers::new();
         for partition in partitions {
-            let found = leader_in(&response, partition)
-                .and_then(|leader| Ok((leader, address_in(&response, leader)?)));
-            match found {
+            match leader_in(&known, partition) {
                 Ok(leader) => led.entry(leader).or_default().push(partition.clone()),
                 Err(error) => _ = refused.insert(partition.clone(), Err(error)),
             }
@@ -291,28 +291,17 @@ fn has_moved(error: &ClientError) -> bool {
         && !matches!(error, ClientError::Refused { code: ErrorCode::UnknownTopicOrPartition, .. })
 }
 
+/// The leader of a partition, and where it is. One that is no broker any more has a successor, or will have one.
 fn leader_in(
-    response: &MetadataResponse,
+    known: &ClusterMetadata,
     partition: &TopicPartition,
-) -> Result<BrokerId, ClientError> {
+) -> Result<(BrokerId, String), ClientError> {
     let unknown = || ClientError::refused(ErrorCode::UnknownTopicOrPartition);
-    let named = |it: &StrBytes| it.as_str() == &*partition.topic;
-    let topic = response.topics.iter().find(|topic| topic.name.as_ref().is_some_and(named));
-    let topic = topic.ok_or_else(unknown)?;
-    checked(topic.error_code, None)?;
-    let row = topic.partitions.iter().find(|row| row.partition_index == partition.partition);
-    let row = row.ok_or_else(unknown)?;
-    if row.leader_id < 0 {
-        return Err(ClientError::refused(ErrorCode::LeaderNotAvailable));
-    }
-    Ok(BrokerId(row.leader_id))
-}
-
-/// Where a leader is. One that is no broker any more has a successor, or will have one.
-fn address_in(response: &MetadataResponse, leader: BrokerId) -> Result<String, ClientError> {
-    let broker = response.brokers.iter().find(|broker| broker.node_id == leader.0);
-    let broker = broker.ok_or_else(|| ClientError::refused(ErrorCode::LeaderNotAvailable))?;
-    Ok(endpoint(broker.host.as_str(), broker.port))
+    let topic = known.topics.get(&*partition.topic).ok_or_else(unknown)?;
+    ClientError::check(topic.error_code, None)?;
+    let row = topic.partitions.get(&partition.partition).ok_or_else(unknown)?;
+    let found = row.leader.and_then(|leader| Some((leader, known.brokers.get(&leader)?.clone())));
+    found.ok_or_else(|| ClientError::refused(ErrorCode::LeaderNotAvailable))
 }
 
 /// Partitions by topic, as most requests want them.

@@ -153,6 +153,20 @@ async fn a_leader_is_asked_that_is_a_broker_only_since_the_administrator_came() 
 }
 
 #[tokio::test]
+async fn a_leader_of_the_past_is_not_asked_whoever_names_it() {
+    let brokers = leaders().await;
+    let admin = admin(&brokers, 1).await;
+    brokers.set_leader(2);
+    brokers.set_epoch(5);
+    assert_eq!(latest(&admin).await, 2);
+    brokers.set_leader(1);
+    brokers.set_epoch(4);
+    assert_eq!(latest(&admin).await, 2, "1 led before");
+    brokers.set_epoch(6);
+    assert_eq!(latest(&admin).await, 1);
+}
+
+#[tokio::test]
 async fn a_leader_that_is_silent_is_not_waited_for_by_administrators_once_another_leads() {
     let brokers = leaders().await;
     let admin = admin(&brokers, 1).await;
