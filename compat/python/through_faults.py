@@ -25,6 +25,7 @@ REPORT_SECONDS = 0.05
 DEADLINE_SECONDS = 60
 
 failures = []
+saying = threading.Lock()
 
 
 class Progress:
@@ -67,7 +68,9 @@ acknowledged, read = Progress(), Progress()
 
 
 def say(*words):
-    print(*words, flush=True)
+    # Two threads speak, and print writes word by word.
+    with saying:
+        print(*words, flush=True)
 
 
 def say_progress():
