@@ -46,8 +46,7 @@ impl Tally {
 
     /// Adds what was seen by another.
     pub(crate) fn take_over(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed.extend(other.failed);
+        self.add(other.passed, other.failed);
         self.skipped += other.skipped;
     }
 
