@@ -27,6 +27,11 @@ pub(crate) const FUTURE_DIR: &str = "-future";
 /// A file that names the directory, by its id, from which a log was moved; only until the move is
 /// over.
 pub(crate) const MOVED_FROM: &str = "moved-from";
+/// An empty file that a log directory gets when it goes offline, for the next start to know.
+///
+/// After a failed sync the system takes pages for written that are not, and shows them to the next
+/// process, which would take them for synced. The name of this file lives as long as those pages do.
+pub(crate) const WENT_OFFLINE: &str = ".ottla_went_offline";
 
 /// Longest file name that every file system takes.
 const NAME_MAX: usize = 255;

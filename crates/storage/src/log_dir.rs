@@ -4,6 +4,7 @@ mod room;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ottla_env::{Clock, Disk, Env, File, OpenMode, Rng, Spawn, is_out_of_files, is_out_of_space};
@@ -12,6 +13,7 @@ use ottla_protocol::{Timestamp, Uuid};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use crate::file_name::WENT_OFFLINE;
 use crate::group_commit::{CommitQueue, SharedSync};
 use crate::open_files::{CachedFile, OpenFiles};
 
@@ -59,6 +61,8 @@ pub struct LogDir {
     rng: Arc<dyn Rng>,
     open_files: Arc<OpenFiles>,
     failure: OnceLock<Arc<str>>,
+    /// What can be read need not be on the disk.
+    distrusted: AtomicBool,
     doomed: Mutex<Vec<Doomed>>,
     spawner: Arc<dyn Spawn>,
     shared_sync: OnceLock<SharedSync>,
@@ -125,6 +129,7 @@ impl LogDir {
             rng: env.rng.clone(),
             open_files,
             failure: OnceLock::new(),
+            distrusted: AtomicBool::new(false),
             doomed: Mutex::default(),
             spawner: env.spawner.clone(),
             shared_sync: OnceLock::new(),
@@ -199,11 +204,40 @@ impl LogDir {
 
     /// Takes the directory offline: after a failed write nobody knows what is on the disk.
     pub(crate) fn take_offline(&self, doing: &str, error: &io::Error) -> LogDirFailure {
+        let mut online = false;
         let reason = self.failure.get_or_init(|| {
+            online = true;
             tracing::error!(dir = %self.path.display(), %error, "{doing} failed: directory offline");
             format!("{doing}: {error}").into()
         });
+        if online
+            && let Err(error) = self.disk.open(&self.path.join(WENT_OFFLINE), OpenMode::Create)
+        {
+            let dir = self.path.display();
+            tracing::warn!(%dir, %error, "the next start will not know that the directory failed");
+        }
         LogDirFailure::Offline { path: self.path.clone(), reason: reason.clone() }
+    }
+
+    /// Looks whether a former process took the directory offline. Until
+    /// [`trust_again`](Self::trust_again), what recovery reads is written again.
+    pub(crate) fn recall_failure(&self) -> bool {
+        let distrusted = self.disk.exists(&self.path.join(WENT_OFFLINE));
+        self.distrusted.store(distrusted, Ordering::Relaxed);
+        distrusted
+    }
+
+    pub(crate) fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Relaxed)
+    }
+
+    /// All logs are open, and what was read is on the disk.
+    pub(crate) fn trust_again(&self) -> io::Result<()> {
+        if self.distrusted.swap(false, Ordering::Relaxed) {
+            self.disk.remove_file(&self.path.join(WENT_OFFLINE))?;
+            self.disk.sync_dir(&self.path)?;
+        }
+        Ok(())
     }
 
     /// Takes room for `bytes` that a client wants to append, or refuses before anything is written.

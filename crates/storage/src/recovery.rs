@@ -1,7 +1,7 @@
 //! Recovering a segment: what a crash left half written is cut off, and the indexes are made anew
 //! from what stays.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -89,9 +89,13 @@ impl Suspect<'_> {
             );
             file.set_len(valid)?;
         }
+        let distrusted = self.dir.is_distrusted();
+        if distrusted {
+            write_again(&*file, from.map_or(0, |batch| batch.position), valid)?;
+        }
         // A process that died while it truncated the log left a length that is not on the disk, and
         // no checkpoint. If records took the offsets anew, a power loss would bring the old ones back.
-        if scanned.truncated > 0 || from.is_none() {
+        if scanned.truncated > 0 || from.is_none() || distrusted {
             file.sync_data()?;
         }
         if valid > 0 {
@@ -133,6 +137,17 @@ pub(crate) fn open_active(
     let segment = LogSegment::open(dir, path, base_offset, sizes);
     let end = skip_invalid(segment.find_end())?;
     Ok(end.map(|end| (segment, end)))
+}
+
+/// Writes what a failed sync may have left in memory only: the system writes none of it by itself.
+fn write_again(file: &dyn File, mut from: u64, to: u64) -> io::Result<()> {
+    while from < to {
+        let len = usize::try_from(to - from).unwrap_or(usize::MAX).min(CHUNK);
+        let bytes = read_exact(file, from, len)?;
+        file.write_all_at(&mut [IoSlice::new(&bytes)], from)?;
+        from += len as u64;
+    }
+    Ok(())
 }
 
 /// Whether a batch may follow those scanned so far. Offset and epoch lie outside its checksum.

@@ -136,9 +136,9 @@ impl FileNode {
     }
 
     /// What Linux does when a sync fails: it forgets that the pages were dirty, so that no later
-    /// sync writes them either.
+    /// sync writes them either. The journal has the lengths.
     pub(super) fn fail_sync(&mut self) {
-        self.unsynced.clear();
+        self.unsynced.retain(|change| matches!(change, Change::SetLen(_)));
     }
 
     fn unwritten(&self) -> u64 {

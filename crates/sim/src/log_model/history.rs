@@ -76,6 +76,8 @@ pub enum Step {
     Read(u64),
     /// A clean shutdown and a start.
     Restart,
+    /// A sync of one log or of all fails, and the node is started again.
+    FailedSync(bool),
     /// The process dies, between two operations.
     Kill,
     /// The power goes, between two operations.
@@ -224,7 +226,8 @@ fn step(rng: &SimRng) -> Step {
         76..81 => Step::Clean,
         81..87 => Step::Read(rng.next_u64()),
         87..90 => Step::Restart,
-        90..92 => Step::Kill,
+        90..91 => Step::FailedSync(rng.below(2) == 0),
+        91..92 => Step::Kill,
         92..95 => Step::PowerLoss(cut(rng)),
         95..97 => Step::KillWithin(rng.below(40) as u8),
         97..99 => Step::PowerLossWithin(rng.below(40) as u8, cut(rng)),

@@ -15,7 +15,7 @@ use ottla_protocol::{Monotonic, Timestamp};
 use parking_lot::Mutex;
 
 use crate::clock::EPOCH;
-use crate::disk::{DiskDrive, SimDisk};
+use crate::disk::{DiskDrive, DiskFaults, SimDisk};
 use crate::event_log::EventLog;
 use crate::links::Links;
 use crate::net::SimNet;
@@ -100,6 +100,12 @@ impl Machine {
     /// The change to the disk in whose middle it died last.
     pub(super) fn last_change(&self) -> Option<String> {
         self.drive.died_in()
+    }
+
+    /// From now on every sync fails, or none.
+    pub(super) fn fail_syncs(&self, fail: bool) {
+        let sync_error = if fail { 1.0 } else { 0.0 };
+        self.drive.set_faults(DiskFaults { sync_error, ..DiskFaults::default() });
     }
 
     /// Flips one bit of a file at rest.

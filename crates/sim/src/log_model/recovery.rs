@@ -9,6 +9,20 @@ use super::observed::{Seen, read_all};
 use super::run::{Run, partition};
 
 impl Run {
+    /// A sync fails, if there is anything to sync, and a new process is to go on.
+    pub(super) fn fail_sync(&mut self, in_group: bool) -> Result<()> {
+        // Who dies before the directory is marked leaves the next start without a word.
+        self.machine.forget_plans();
+        self.machine.fail_syncs(true);
+        let flushed = if in_group { self.flush_in_group() } else { self.flush() };
+        self.machine.fail_syncs(false);
+        self.machine.kill();
+        match self.log.log_dir().failure() {
+            Some(_) => Ok(()),
+            None => flushed,
+        }
+    }
+
     /// Begins a new life, and again should that one die while it recovers; then the log has to hold
     /// what was promised.
     pub(super) fn recover(&mut self) -> Result<()> {

@@ -171,11 +171,7 @@ impl Run {
                 self.model.follow();
                 Ok(())
             }
-            Step::Flush => {
-                let end = self.model.end;
-                self.log.flush(Offset(end))?;
-                self.flushed(end)
-            }
+            Step::Flush => self.flush(),
             Step::FlushInGroup => self.flush_in_group(),
             Step::Truncate(place) => self.truncate(self.place(*place)),
             Step::TruncateFully(place) => self.truncate_fully(self.place(*place) + 3),
@@ -194,6 +190,7 @@ impl Run {
             Step::Clean => self.clean(),
             Step::Read(places) => check::a_read(self, *places),
             Step::Restart => self.restart(),
+            Step::FailedSync(shared) => self.fail_sync(*shared),
             Step::Kill => {
                 self.machine.kill();
                 Ok(())
@@ -429,7 +426,13 @@ impl Run {
         Ok(())
     }
 
-    fn flush_in_group(&mut self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
+        let end = self.model.end;
+        self.log.flush(Offset(end))?;
+        self.flushed(end)
+    }
+
+    pub(super) fn flush_in_group(&mut self) -> Result<()> {
         let (told, end) = (Arc::new(Mutex::new(None)), self.model.end);
         let answer = told.clone();
         self.log.flush_in_group(Offset(end), move |flushed| *answer.lock() = Some(flushed));

@@ -3,7 +3,8 @@
 use ottla_protocol::Offset;
 
 use crate::file_name::{
-    DELETED, INDEX, LOG, MOVED_FROM, SNAPSHOT, TIME_INDEX, TXN_INDEX, parse_segment_file,
+    DELETED, INDEX, LOG, MOVED_FROM, SNAPSHOT, TIME_INDEX, TXN_INDEX, WENT_OFFLINE,
+    parse_segment_file,
 };
 
 /// A file of a log directory or of a partition's directory.
@@ -56,6 +57,8 @@ pub enum Leftover {
     Corrupt,
     /// `moved-from`: the mark of a log that came from another directory; removed at the next start.
     MovedFrom,
+    /// `.ottla_went_offline`: the directory's disk failed; removed at the next start.
+    WentOffline,
 }
 
 impl Leftover {
@@ -68,6 +71,7 @@ impl Leftover {
             Self::Temporary => "of a file that was to be replaced; it is ignored",
             Self::Corrupt => "set aside by a repair; it is ignored",
             Self::MovedFrom => "of a move that did not finish; the next start settles it",
+            Self::WentOffline => "the disk failed; the next start writes again what was not synced",
         }
     }
 
@@ -89,6 +93,7 @@ impl FileKind {
         }
         match name {
             MOVED_FROM => Self::Leftover(Leftover::MovedFrom),
+            WENT_OFFLINE => Self::Leftover(Leftover::WentOffline),
             "leader-epoch-checkpoint" => Self::LeaderEpochs,
             "partition.metadata" => Self::PartitionMetadata,
             "recovery-point-offset-checkpoint"

@@ -142,6 +142,11 @@ impl LogManager {
             pending.iter().map(|log| (log.partition.clone(), log.options.recovery_point)).collect();
         let threads = config.recovery_threads_per_data_dir.max(1) * dirs.len();
         let (logs, twins) = open_logs(&env, pending, threads).await?;
+        for dir in online() {
+            if let Err(error) = dir.trust_again() {
+                dir.take_offline("noting that it is online again", &error);
+            }
+        }
         if online().next().is_none() {
             return Err(OpenError::NoneUsable {
                 reasons: reasons(dirs.iter().map(|dir| &dir.dir)),
@@ -324,6 +329,9 @@ fn list_logs(
     config: &LogManagerConfig,
 ) -> io::Result<(Vec<Pending>, BTreeSet<TopicPartition>)> {
     let (disk, path) = (dir.disk(), dir.path());
+    if dir.recall_failure() {
+        tracing::warn!(dir = %path.display(), "the directory went offline: writing again what was not synced");
+    }
     let clean_shutdown = take_clean_shutdown(disk, path)?;
     let recovery_points = read_checkpoint(disk, &path.join(RECOVERY_POINT_FILE))?;
     let log_starts = read_checkpoint(disk, &path.join(LOG_START_FILE))?;

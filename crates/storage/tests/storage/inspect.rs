@@ -334,7 +334,7 @@ fn what_waits_for_the_next_start_is_a_note() {
 }
 
 /// Names of one file of every kind.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "00000000000000000000.log",
     "00000000000000000000.index",
     "00000000000000000000.timeindex",
@@ -346,6 +346,7 @@ const NAMES: [&str; 11] = [
     "recovery-point-offset-checkpoint",
     "meta.properties",
     "quorum-state",
+    ".ottla_went_offline",
 ];
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ottla_config::LogConfig;
@@ -180,6 +181,21 @@ async fn a_log_that_cannot_be_opened_takes_its_directory_offline() {
     assert!(failure.contains("opening orders-1"), "{failure}");
     assert!(dirs.manager.log(&other).is_none());
     assert_eq!(contents(&dirs.manager, &one).len(), 1);
+}
+
+#[tokio::test]
+async fn a_directory_that_goes_offline_is_marked_until_a_start_has_written_its_logs_again() {
+    let dirs = TwoDirs::new().await;
+    let mark = |dirs: &TwoDirs, dir: usize| dirs.path(dir).join(".ottla_went_offline").exists();
+    let (_, log) = (dirs.create(0), dirs.create(1));
+    append(&dirs.manager, &log, &["one"]);
+    dirs.faults.sync.store(true, Ordering::Relaxed);
+    dirs.manager.log(&log).unwrap().flush(Offset(1)).unwrap_err();
+    assert!(!mark(&dirs, 0) && mark(&dirs, 1));
+    dirs.faults.sync.store(false, Ordering::Relaxed);
+    let dirs = dirs.restart().await;
+    assert!(dirs.dir(1).failure().is_none() && !mark(&dirs, 1));
+    assert_eq!(contents(&dirs.manager, &log).len(), 1);
 }
 
 #[tokio::test]

@@ -139,9 +139,7 @@ impl Trouble {
     fn draw(&self, rng: &SimRng) -> Fault {
         loop {
             let fault = Fault::ALL[rng.below(Fault::ALL.len() as u64) as usize];
-            // What a failing sync left behind is not flushed, whatever was promised.
-            let failed = self.happened.contains(&Fault::FailingDisk);
-            let out_of_place = (fault == Fault::PowerLossOfAll && (failed || !self.plan.flush))
+            let out_of_place = (fault == Fault::PowerLossOfAll && !self.plan.flush)
                 || (fault == Fault::ReplaceDisk && self.plan.retires_voters);
             if !out_of_place {
                 return fault;
@@ -319,6 +317,8 @@ impl Trouble {
         }
         self.machines[at].node.replace_disk(Path::new(DATA))?;
         self.keep_down(world, at)?;
+        // Until its last life is fenced the replicas count as in sync that it took with it.
+        self.go_on(world, Duration::from_millis(self.plan.session_ms))?;
         // Until the others have given it everything there is one replica less.
         self.wait_whole(world).map(drop)
     }
