@@ -155,6 +155,8 @@ async fn run_layout(
     for number in 0..2 {
         reading.spawn_local(group::run(shared.clone(), number));
     }
+    // Else the first fault would be blamed for how long a group takes to form.
+    trouble.wait_progress(Instant::now()).await.context("before the first fault")?;
     let end = Instant::now() + share;
     while Instant::now() < end {
         let record = tokio::select! {

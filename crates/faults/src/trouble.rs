@@ -19,6 +19,8 @@ use crate::relay::{Place, Way};
 
 /// Between two looks at the cluster.
 const LOOK: Duration = Duration::from_millis(20);
+/// A node that stood still answers at first as if nothing had been. So the cluster is well if it is after this time, too.
+const SETTLED: Duration = Duration::from_millis(250);
 /// How long anything may take that becomes well of itself.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(120);
 /// An answer about the state of the cluster is waited for so long.
@@ -250,19 +252,21 @@ impl Trouble {
 
     async fn wait_for(&mut self, wish: Wish) -> Result<()> {
         let give_up = Instant::now() + RECOVERY;
-        let mut admin = None;
+        let (mut admin, mut was_well) = (None, false);
         loop {
             self.cluster.check_running()?;
             let problem = match self.problem(&mut admin, wish).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(problem)) => problem,
+                Ok(None) if was_well => return Ok(()),
+                Ok(problem) => problem,
                 Err(error) => {
                     admin = None;
-                    format!("{error:#}")
+                    Some(format!("{error:#}"))
                 }
             };
-            ensure!(Instant::now() < give_up, "not whole after {RECOVERY:?}: {problem}");
-            tokio::time::sleep(LOOK).await;
+            was_well = problem.is_none();
+            let now = Instant::now();
+            ensure!(now < give_up, "not whole after {RECOVERY:?}: {}", problem.unwrap_or_default());
+            tokio::time::sleep(if was_well { SETTLED } else { LOOK }).await;
         }
     }
 
@@ -299,7 +303,7 @@ impl Trouble {
     }
 
     /// Waits until everything has happened again since `healed`.
-    async fn wait_progress(&mut self, healed: Instant) -> Result<()> {
+    pub(crate) async fn wait_progress(&mut self, healed: Instant) -> Result<()> {
         let give_up = Instant::now() + RECOVERY;
         while !self.shared.board.all_went_on_since(healed) {
             self.cluster.check_running()?;
