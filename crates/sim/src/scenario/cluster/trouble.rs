@@ -15,6 +15,8 @@ use crate::simulation::Simulation;
 
 /// A process that died is started again so much later.
 const SUPERVISED: Duration = Duration::from_millis(500);
+/// A node that stood still or was cut off answers at first as if nothing had been.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long it may take until all replicas are in sync again, where nothing else is wrong.
 const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -203,7 +205,7 @@ impl Trouble {
     /// Waits until all replicas are in sync, as seen after now; answers whether they are.
     fn wait_whole(&mut self, world: &mut Simulation) -> Result<bool> {
         let (since, health) = (world.elapsed(), self.health.clone());
-        let is_whole = move || health.whole_at.get().is_some_and(|at| at > since);
+        let is_whole = move || health.whole_at.get().is_some_and(|at| at > since + SETTLED);
         let give_up = since + WHOLE_WITHIN;
         let whole = is_whole.clone();
         self.go_on_until(world, move |world| whole() || world.elapsed() > give_up)?;
