@@ -33,6 +33,9 @@ pub(crate) const MOVED_FROM: &str = "moved-from";
 /// process, which would take them for synced. The name of this file lives as long as those pages do.
 pub(crate) const WENT_OFFLINE: &str = ".ottla_went_offline";
 
+/// The topic of the metadata log, which is opened by itself.
+pub(crate) const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Longest file name that every file system takes.
 const NAME_MAX: usize = 255;
 

@@ -232,12 +232,14 @@ impl LogDir {
     }
 
     /// All logs are open, and what was read is on the disk.
-    pub(crate) fn trust_again(&self) -> io::Result<()> {
-        if self.distrusted.swap(false, Ordering::Relaxed) {
-            self.disk.remove_file(&self.path.join(WENT_OFFLINE))?;
-            self.disk.sync_dir(&self.path)?;
+    pub(crate) fn trust_again(&self) {
+        if !self.distrusted.swap(false, Ordering::Relaxed) {
+            return;
         }
-        Ok(())
+        let removed = self.disk.remove_file(&self.path.join(WENT_OFFLINE));
+        if let Err(error) = removed.and_then(|()| self.disk.sync_dir(&self.path)) {
+            self.take_offline("noting that it is online again", &error);
+        }
     }
 
     /// Takes room for `bytes` that a client wants to append, or refuses before anything is written.

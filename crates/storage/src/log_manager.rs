@@ -24,6 +24,7 @@ use crate::group_commit::Due;
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::{LogDir, LogDirFailure};
 use crate::open_files::OpenFiles;
+use strays::MetadataRead;
 
 pub use checkpoints::Unwritten;
 pub use moves::{LogMove, MoveError};
@@ -74,6 +75,7 @@ pub struct LogManager {
     /// Partitions without a log that a checkpoint file may still name: a log that is made for one
     /// must not be taken for the old one after a crash.
     stale: Mutex<BTreeSet<TopicPartition>>,
+    metadata_read: MetadataRead,
     schedule: Mutex<Schedule>,
     /// Held while a checkpoint is collected and written: an older one must not follow a newer one.
     checkpointing: Mutex<()>,
@@ -131,6 +133,7 @@ const RECOVERY_POINT_FILE: &str = "recovery-point-offset-checkpoint";
 const LOG_START_FILE: &str = "log-start-offset-checkpoint";
 const HIGH_WATERMARK_FILE: &str = "replication-offset-checkpoint";
 const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
+const METADATA_FILE: &str = "metadata-offset-checkpoint";
 
 impl LogManager {
     /// The cluster that the directories belong to.
@@ -286,17 +289,24 @@ impl LogManager {
             self.forget(partition);
             return Err(offline);
         }
-        let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
-        let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
-        self.stale.lock().insert(partition.clone());
-        let renamed = log.rename_dir(&file_name::deleted_dir(partition, self.unique()))?;
+        self.doom(&log)?;
         self.forget(partition);
-        log.log_dir().remove_at(due, renamed, true);
         if log.first_dirty_offset().is_some() {
             // It would be taken for that of a topic of the same name.
             let _told = self.checkpoint_cleaner();
         }
         Ok(true)
+    }
+
+    /// Renames the directory of a log, which is removed after `file.delete.delay.ms`.
+    fn doom(&self, log: &Log) -> Result<(), LogDirFailure> {
+        let partition = log.partition();
+        let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
+        let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
+        self.stale.lock().insert(partition.clone());
+        let renamed = log.rename_dir(&file_name::deleted_dir(partition, self.unique()))?;
+        log.log_dir().remove_at(due, renamed, true);
+        Ok(())
     }
 
     fn forget(&self, partition: &TopicPartition) {

@@ -179,6 +179,11 @@ impl ReplicaManager {
     /// Brings the partitions from one image to the next. Called in the order of the metadata log, by one caller.
     pub(crate) fn apply(&self, delta: &MetadataDelta, image: &MetadataImage) -> Applied {
         let mut applied = Applied::default();
+        let starts = !self.started.load(Ordering::Relaxed);
+        if starts {
+            let read = image.position().offset;
+            self.logs.compare_with_metadata(read, |log| self.belongs(log, image));
+        }
         if !delta.brokers.is_empty() {
             self.context.brokers_changed(image);
             self.fetchers.brokers_changed(image);
@@ -191,8 +196,11 @@ impl ReplicaManager {
             // A follower that was not let into an ISR before may be now.
             self.check_isrs();
         }
-        if !self.started.swap(true, Ordering::Relaxed) {
-            self.logs.set_strays_aside(|log| self.belongs(log, image));
+        self.logs.metadata_was_read(image.position().offset);
+        if starts {
+            self.logs.settle_unclaimed(|log| self.belongs(log, image));
+            self.logs.note_metadata();
+            self.started.store(true, Ordering::Relaxed);
         }
         applied
     }
@@ -369,7 +377,7 @@ impl ReplicaManager {
             // A topic that was deleted and created again while this node was down left a log that is not this topic's
             // (KIP-516).
             Err(CreateLogError::InconsistentTopicId { .. }) => {
-                self.logs.set_aside(name)?;
+                self.logs.delete_or_set_aside(name)?;
                 create(assigned)
             }
             claimed => claimed,

@@ -148,6 +148,29 @@ async fn a_node_whose_disk_was_replaced_fetches_what_it_held() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_deleted_while_a_node_is_dead_is_deleted_there_when_it_returns() {
+    let mut cluster = Cluster::start_with_voters(3, 4).await;
+    let admin = topic_on(&cluster, &[1, 2, 3, 4]).await;
+    let brief =
+        NewTopic { partitions: Some(1), replication_factor: Some(4), ..NewTopic::new("brief") };
+    admin.create_topic(brief).await.unwrap();
+    // One that votes, and one that only follows and keeps nothing of the metadata.
+    for id in [3, 4] {
+        until("a log", async || cluster.files(id, "brief-0").pop()).await;
+        cluster.kill(id).await;
+    }
+    wait_in_sync(&admin, &[1, 2]).await;
+    admin.delete_topic("brief").await.unwrap();
+    for id in [3, 4] {
+        cluster.start_node(id).await;
+        let left = cluster.files(id, "brief-0");
+        assert!(matches!(&left[..], [one] if one.ends_with("-delete")), "{id}: {left:?}");
+    }
+    wait_in_sync(&admin, &[1, 2, 3, 4]).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
 async fn nodes_are_restarted_one_after_the_other_and_nobody_notices() {
     let (mut cluster, _) = cluster_and_topic().await;
     let mut sender = Sender::of(&cluster).await;

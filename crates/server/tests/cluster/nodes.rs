@@ -240,6 +240,12 @@ impl Cluster {
         String::from_utf8(Env::os().disk.read(&path).unwrap()).unwrap()
     }
 
+    /// What lies in the node's log directory under a name that begins so.
+    pub(crate) fn files(&self, id: i32, prefix: &str) -> Vec<String> {
+        let entries = Env::os().disk.read_dir(self.dirs[id as usize - 1].path()).unwrap();
+        entries.into_iter().map(|entry| entry.name).filter(|it| it.starts_with(prefix)).collect()
+    }
+
     /// The node stops in order.
     pub(crate) async fn stop(&mut self, id: i32) {
         let Running { runtime, server } = self.nodes[id as usize - 1].take().unwrap();

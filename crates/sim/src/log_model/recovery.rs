@@ -74,7 +74,7 @@ impl Run {
                 self.may_be_gone(),
                 "the log of a deleted topic came back, and this one is gone"
             );
-            self.manager.set_aside(&partition())?;
+            self.manager.delete_or_set_aside(&partition())?;
             found = None;
         }
         let deleted = matches!(doubt, Some(Doubt::Delete | Doubt::Create));

@@ -99,7 +99,8 @@ impl FileKind {
             "recovery-point-offset-checkpoint"
             | "log-start-offset-checkpoint"
             | "replication-offset-checkpoint"
-            | "cleaner-offset-checkpoint" => Self::OffsetCheckpoint,
+            | "cleaner-offset-checkpoint"
+            | "metadata-offset-checkpoint" => Self::OffsetCheckpoint,
             "meta.properties" => Self::MetaProperties,
             ".kafka_cleanshutdown" => Self::CleanShutdown,
             "quorum-state" => Self::QuorumState,

@@ -14,13 +14,12 @@ use super::file_kind::FileKind;
 use super::finding::{Finding, Problem};
 use super::length;
 use super::partition::{PartitionContext, PartitionFiles, PartitionReport};
+use crate::file_name::METADATA_TOPIC;
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::LogDir;
 
 /// Bytes copied at once.
 const CHUNK: u64 = 1 << 20;
-/// The controller's log: to cut it would take back what was decided.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Something that a repair does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +83,7 @@ impl RepairPlan {
             seen_end: report.seen_end,
             remaining: Vec::new(),
         };
+        // To cut the controller's log would take back what was decided.
         if &*partition.topic == METADATA_TOPIC {
             plan.remaining = findings.to_vec();
             return Ok(plan);

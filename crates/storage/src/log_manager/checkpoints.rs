@@ -28,6 +28,7 @@ impl LogManager {
             }
         }
         if made {
+            self.note_metadata();
             let _told = self.checkpoint_recovery_points();
         }
     }

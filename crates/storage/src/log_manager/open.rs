@@ -11,12 +11,15 @@ use ottla_protocol::{BrokerId, Offset, TopicPartition, Uuid, format_uuid};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
+use super::strays::MetadataRead;
 use super::{
     CLEANER_FILE, Dir, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogManagerOptions,
     RECOVERY_POINT_FILE, Schedule, moves, strays,
 };
 use crate::checkpoint::{self, Offsets};
-use crate::file_name::{DELETE_DIR, FUTURE_DIR, STRAY_DIR, deleted_dir, parse_partition_dir};
+use crate::file_name::{
+    DELETE_DIR, FUTURE_DIR, METADATA_TOPIC, STRAY_DIR, deleted_dir, parse_partition_dir,
+};
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::LogDir;
 use crate::meta_properties::{self, MetaProperties, MetaPropertiesError};
@@ -24,8 +27,6 @@ use crate::open_files::OpenFiles;
 
 const LOCK_FILE: &str = ".lock";
 const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
-/// The metadata quorum's own log, which it opens itself.
-const METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// Why the log directories could not be opened.
 #[derive(Debug, Error)]
@@ -129,6 +130,7 @@ impl LogManager {
         let (mut pending, mut stale) = (VecDeque::new(), BTreeSet::new());
         let online = || dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
         let previous_epoch = previous_epoch(online());
+        let metadata_read = MetadataRead::noted_in(online());
         for dir in online() {
             match list_logs(dir, &config) {
                 Ok((logs, gone)) => {
@@ -142,11 +144,7 @@ impl LogManager {
             pending.iter().map(|log| (log.partition.clone(), log.options.recovery_point)).collect();
         let threads = config.recovery_threads_per_data_dir.max(1) * dirs.len();
         let (logs, twins) = open_logs(&env, pending, threads).await?;
-        for dir in online() {
-            if let Err(error) = dir.trust_again() {
-                dir.take_offline("noting that it is online again", &error);
-            }
-        }
+        online().for_each(|dir| dir.trust_again());
         if online().next().is_none() {
             return Err(OpenError::NoneUsable {
                 reasons: reasons(dirs.iter().map(|dir| &dir.dir)),
@@ -171,6 +169,7 @@ impl LogManager {
             changing: Mutex::default(),
             stale: Mutex::new(stale),
             checkpointing: Mutex::default(),
+            metadata_read,
             schedule: Mutex::new(Schedule::starting(now)),
         };
         let falls_short = |(partition, promised): &(TopicPartition, Offset)| {

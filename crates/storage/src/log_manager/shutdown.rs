@@ -23,6 +23,7 @@ impl LogManager {
                 unmarked.push(dir.clone());
             }
         }
+        self.note_metadata();
         for unwritten in [
             self.checkpoint_recovery_points(),
             self.checkpoint_log_starts(),

@@ -9,7 +9,7 @@ use ottla_config::LogConfig;
 use ottla_env::Env;
 use ottla_protocol::{Offset, Timestamp, TopicId, TopicPartition, Uuid};
 use ottla_storage::{
-    CreateLogError, LogDir, LogDirFailure, LogManager, LogManagerOptions, OpenError,
+    CreateLogError, Log, LogDir, LogDirFailure, LogManager, LogManagerOptions, OpenError,
 };
 use tempfile::TempDir;
 
@@ -205,7 +205,7 @@ async fn a_log_without_a_topic_is_set_aside_and_stays() {
     append(&dirs.manager, &stray, &["precious"]);
     let dirs = dirs.restart().await;
     dirs.manager.create_log(&kept, TOPIC, LogConfig::default()).unwrap();
-    dirs.manager.set_strays_aside(|log| *log.partition() != stray);
+    dirs.manager.settle_unclaimed(|log| *log.partition() != stray);
     assert!(dirs.manager.log(&stray).is_none() && dirs.manager.log(&kept).is_some());
     let renamed = |path: &Path| -> Vec<PathBuf> {
         let strays = names(path).into_iter().filter(|name| name.ends_with("-stray"));
@@ -218,6 +218,37 @@ async fn a_log_without_a_topic_is_set_aside_and_stays() {
     let dirs = dirs.restart().await;
     assert_eq!(renamed(dirs.path(0)), [aside]);
     assert!(dirs.manager.log(&stray).is_none());
+}
+
+/// A log whose topic is gone, and another, after a restart; what is left of the first. The metadata was
+/// read up to 7 before the restart, and up to `read` after it.
+async fn what_is_left(read: i64, knows_the_other: bool) -> Vec<String> {
+    let dirs = TwoDirs::new().await;
+    let (gone, kept) = (dirs.create(0), dirs.create(1));
+    append(&dirs.manager, &gone, &["a"]);
+    dirs.manager.metadata_was_read(Offset(7));
+    let dirs = dirs.restart().await;
+    let belongs = |log: &Log| knows_the_other && *log.partition() == kept;
+    dirs.manager.compare_with_metadata(Offset(read), belongs);
+    dirs.manager.settle_unclaimed(belongs);
+    assert!(dirs.manager.log(&gone).is_none());
+    dirs.manager.housekeeping(Timestamp(Env::os().clock.wall().0 + 1_000_000_000));
+    let mut left = names(dirs.path(0));
+    left.retain(|name| name.starts_with("orders-0"));
+    left
+}
+
+#[tokio::test]
+async fn the_log_of_a_topic_that_was_deleted_meanwhile_is_deleted() {
+    assert_eq!(what_is_left(7, true).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn metadata_from_before_or_of_nothing_that_is_here_deletes_nothing() {
+    for (read, knows_the_other) in [(6, true), (9, false)] {
+        let left = what_is_left(read, knows_the_other).await;
+        assert!(matches!(&left[..], [one] if one.ends_with("-stray")), "{left:?}");
+    }
 }
 
 #[tokio::test]
@@ -256,7 +287,7 @@ async fn a_topic_made_again_while_its_old_log_was_out_of_reach_keeps_its_own_log
         dirs.faults.break_below(None);
         let dirs = dirs.restart().await;
         dirs.manager.create_log(&partition, again, LogConfig::default()).unwrap();
-        dirs.manager.set_strays_aside(|_| true);
+        dirs.manager.settle_unclaimed(|_| true);
         assert_eq!(contents(&dirs.manager, &partition), [(0, "new".to_owned())]);
         let names = names(dirs.path(lost)).into_iter();
         let aside = names.filter(|name| name.ends_with("-stray")).count();
