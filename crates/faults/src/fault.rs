@@ -47,6 +47,8 @@ pub(crate) enum Fault {
 const DEAD: Duration = Duration::from_secs(1);
 /// `broker.session.timeout.ms`.
 const SESSION: Duration = Duration::from_secs(9);
+/// The longest that links may cost which bring everything up to 0.2 s late: some ways to and fro, one after the other.
+const DELAYED: Duration = Duration::from_secs(5);
 /// The longest that stopping in order may cost.
 const STOPPED: Duration = Duration::from_millis(200);
 
@@ -106,9 +108,8 @@ impl Fault {
             | Self::CutLeaderFromNodes
             | Self::CutController => Some(SESSION),
             Self::Restart | Self::RollingRestart => Some(STOPPED),
-            Self::Nothing | Self::KillAll | Self::CutOneWay | Self::CutTwoWays | Self::Delay => {
-                None
-            }
+            Self::Delay => Some(DELAYED),
+            Self::Nothing | Self::KillAll | Self::CutOneWay | Self::CutTwoWays => None,
         }
     }
 

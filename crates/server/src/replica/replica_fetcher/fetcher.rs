@@ -21,7 +21,8 @@ use crate::quotas::Throttled;
 use crate::replica::Flushing;
 use crate::replica::partition::{Fetched, Partition, Truncation};
 
-/// A fetch that waits for records is given up after so long when there is something new to fetch.
+/// A fetch that waits for records is given up after so long when there is something new to fetch. While there is again and
+/// again, none waits longer, and none is given up: over a slow link that would leave no time for an answer.
 const GRACE: Duration = Duration::from_millis(10);
 
 /// See `special` in `handlers/list_offsets.rs`.
@@ -42,6 +43,10 @@ pub(super) struct Fetcher {
     connection: Option<Connection>,
     /// How often in a row the leader could not be asked.
     failures: u32,
+    /// Until then there may be something new to fetch again soon.
+    hurried_until: Monotonic,
+    /// The last fetch was given up, and none was answered since.
+    has_given_up: bool,
 }
 
 struct Followed {
@@ -64,6 +69,7 @@ impl Fetcher {
     pub(super) fn start(shared: Arc<Shared>, leader: BrokerId) -> (Arc<Inbox>, TaskHandle) {
         let inbox = Arc::<Inbox>::default();
         let env = shared.env.clone();
+        let hurried_until = env.clock.now();
         let fetcher = Self {
             shared,
             leader,
@@ -74,6 +80,8 @@ impl Fetcher {
             session: FetchSession::default(),
             connection: None,
             failures: 0,
+            hurried_until,
+            has_given_up: false,
         };
         (inbox, env.spawn("replica fetcher", fetcher.run()))
     }
@@ -215,7 +223,8 @@ impl Fetcher {
             .chain(until_let_go)
             .min()
             .map(|until| until.max(Duration::from_millis(1)));
-        let max_wait = config.fetch_wait_max.min(until_resumed.unwrap_or(Duration::MAX));
+        let longest = if self.is_hurried() { GRACE } else { config.fetch_wait_max };
+        let max_wait = longest.min(until_resumed.unwrap_or(Duration::MAX));
         let mut request = FetchRequest {
             replica_id: self.shared.context.local(),
             replica_epoch: self.shared.context.epoch().0,
@@ -241,6 +250,7 @@ impl Fetcher {
             return Ok(());
         }
         let Some(response) = self.fetch(&connection, &request).await? else { return Ok(()) };
+        self.has_given_up = false;
         if !self.session.answered(response.error_code, response.session_id) {
             let error = response.error_code;
             debug!(leader = %self.leader, %error, "the fetch session is lost: beginning anew");
@@ -264,15 +274,25 @@ impl Fetcher {
             response = &mut fetching => return response.map(Some),
             () = self.inbox.news.notified() => {}
         }
+        let waits_little = self.is_hurried();
+        self.hurried_until = self.shared.env.clock.now() + self.shared.config.fetch_wait_max;
+        if waits_little {
+            return fetching.await.map(Some);
+        }
         let grace = self.shared.env.clock.sleep(GRACE);
         tokio::select! {
             biased;
             response = &mut fetching => return response.map(Some),
             () = grace => {}
         }
+        self.has_given_up = true;
         self.connection = None;
         self.session.restart();
         Ok(None)
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.has_given_up || self.shared.env.clock.now() < self.hurried_until
     }
 
     async fn connect(&mut self) -> Result<Connection, ClientError> {
