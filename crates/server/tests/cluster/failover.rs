@@ -156,7 +156,11 @@ async fn a_topic_that_is_deleted_while_a_node_is_dead_is_deleted_there_when_it_r
     admin.create_topic(brief).await.unwrap();
     // One that votes, and one that only follows and keeps nothing of the metadata.
     for id in [3, 4] {
-        until("a log", async || cluster.files(id, "brief-0").pop()).await;
+        until("a checkpoint of the log", async || {
+            let names = cluster.try_read_file(id, "replication-offset-checkpoint")?;
+            names.contains("brief 0").then_some(())
+        })
+        .await;
         cluster.kill(id).await;
     }
     wait_in_sync(&admin, &[1, 2]).await;

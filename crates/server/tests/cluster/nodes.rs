@@ -236,8 +236,13 @@ impl Cluster {
 
     /// What a file of the node's log directory says.
     pub(crate) fn read_file(&self, id: i32, name: &str) -> String {
+        self.try_read_file(id, name).unwrap()
+    }
+
+    /// [`read_file`](Self::read_file), of one that may not be there yet.
+    pub(crate) fn try_read_file(&self, id: i32, name: &str) -> Option<String> {
         let path = self.dirs[id as usize - 1].path().join(name);
-        String::from_utf8(Env::os().disk.read(&path).unwrap()).unwrap()
+        String::from_utf8(Env::os().disk.read(&path).ok()?).ok()
     }
 
     /// What lies in the node's log directory under a name that begins so.

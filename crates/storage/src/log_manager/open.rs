@@ -11,7 +11,7 @@ use ottla_protocol::{BrokerId, Offset, TopicPartition, Uuid, format_uuid};
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
 
-use super::strays::MetadataRead;
+use super::strays::{HadLog, MetadataRead};
 use super::{
     CLEANER_FILE, Dir, HIGH_WATERMARK_FILE, LOG_START_FILE, LogManager, LogManagerOptions,
     RECOVERY_POINT_FILE, Schedule, moves, strays,
@@ -107,6 +107,8 @@ struct Pending {
     dir: Arc<LogDir>,
     partition: TopicPartition,
     options: LogOpenOptions,
+    /// A checkpoint names it.
+    is_named: bool,
 }
 
 impl LogManager {
@@ -130,7 +132,6 @@ impl LogManager {
         let (mut pending, mut stale) = (VecDeque::new(), BTreeSet::new());
         let online = || dirs.iter().map(|dir| &dir.dir).filter(|dir| dir.failure().is_none());
         let previous_epoch = previous_epoch(online());
-        let metadata_read = MetadataRead::noted_in(online());
         for dir in online() {
             match list_logs(dir, &config) {
                 Ok((logs, gone)) => {
@@ -142,6 +143,7 @@ impl LogManager {
         }
         let promised: Vec<_> =
             pending.iter().map(|log| (log.partition.clone(), log.options.recovery_point)).collect();
+        let metadata_read = MetadataRead::noted_in(online(), named(&pending));
         let threads = config.recovery_threads_per_data_dir.max(1) * dirs.len();
         let (logs, twins) = open_logs(&env, pending, threads).await?;
         online().for_each(|dir| dir.trust_again());
@@ -354,7 +356,7 @@ fn list_logs(
         if &*partition.topic == METADATA_TOPIC {
             continue;
         }
-        gone.remove(&partition);
+        let is_named = gone.remove(&partition);
         let of = |offsets: &Offsets| offsets.get(&partition).copied().unwrap_or(Offset(0));
         let options = LogOpenOptions {
             config: config.defaults.clone(),
@@ -365,10 +367,16 @@ fn list_logs(
             first_dirty_offset: first_dirty.get(&partition).copied(),
             clean_shutdown,
         };
-        pending.push(Pending { dir: dir.clone(), partition, options });
+        pending.push(Pending { dir: dir.clone(), partition, options, is_named });
     }
     strays::mention(&strays);
     Ok((pending, gone))
+}
+
+/// Logs that a checkpoint names: those that this node had.
+fn named(pending: &VecDeque<Pending>) -> BTreeSet<HadLog> {
+    let named = pending.iter().filter(|log| log.is_named);
+    named.map(|log| (log.dir.path().to_owned(), log.partition.clone())).collect()
 }
 
 /// A damaged checkpoint only costs a longer recovery.
@@ -482,7 +490,7 @@ fn drop_log(env: &Env, log: &Log) {
 fn open_from(queue: &Mutex<VecDeque<Pending>>) -> Vec<Arc<Log>> {
     let mut opened = Vec::new();
     loop {
-        let Some(Pending { dir, partition, options }) = queue.lock().pop_front() else {
+        let Some(Pending { dir, partition, options, .. }) = queue.lock().pop_front() else {
             return opened;
         };
         if dir.failure().is_some() {

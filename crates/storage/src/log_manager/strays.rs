@@ -1,16 +1,19 @@
 //! Logs that belong to nobody: their topic was deleted while the node was down, or died between the
 //! decision and the deed. Kafka's stray partitions.
 //!
-//! With a metadata log that was lost or mixed up it would look the same. So they are deleted only if
-//! the metadata is that of the other logs here, and newer than what this node had read when it was
-//! last here ([`LogManager::compare_with_metadata`]). Else the directory is renamed to
+//! With a metadata log that was lost or mixed up it would look the same, and so would a log that
+//! somebody has brought back. So one is deleted only if a checkpoint of this node names it, and if the
+//! metadata is that of the other logs here, and newer than what the node had read when it was last
+//! here ([`LogManager::compare_with_metadata`]). Else the directory is renamed to
 //! `<topic>-<partition>.<unique>-stray`, and an operator decides.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use ottla_protocol::{Offset, TopicId, TopicPartition};
+use parking_lot::Mutex;
 
 use super::{LogManager, METADATA_FILE};
 use crate::checkpoint::{self, Offsets};
@@ -28,17 +31,32 @@ pub(super) struct MetadataRead {
     written: AtomicI64,
     /// What it does not know was deleted.
     vouches: AtomicBool,
+    /// Logs that the node had when it was last here, and their directories; only at the start.
+    had: Mutex<BTreeSet<HadLog>>,
 }
 
+/// A log by its directory and partition.
+pub(super) type HadLog = (PathBuf, TopicPartition);
+
 impl MetadataRead {
-    /// As far as one of `dirs` says.
-    pub(super) fn noted_in<'a>(dirs: impl Iterator<Item = &'a Arc<LogDir>>) -> Self {
+    /// As far as one of `dirs` says, in which checkpoints name the logs that it `had`.
+    pub(super) fn noted_in<'a>(
+        dirs: impl Iterator<Item = &'a Arc<LogDir>>,
+        had: BTreeSet<HadLog>,
+    ) -> Self {
         let read = |dir: &Arc<LogDir>| {
             checkpoint::read_offsets(dir.disk(), &dir.path().join(METADATA_FILE)).ok()
         };
         let noted = dirs.filter_map(read).filter_map(|offsets| offsets.into_values().next()).max();
         let unknown = || AtomicI64::new(Offset::NONE.0);
-        Self { noted, now: unknown(), written: unknown(), vouches: AtomicBool::new(false) }
+        let (vouches, had) = (AtomicBool::new(false), Mutex::new(had));
+        Self { noted, now: unknown(), written: unknown(), vouches, had }
+    }
+
+    /// Whether the topic of a log that belongs to nobody was surely deleted.
+    fn vouches_for(&self, log: &Log) -> bool {
+        let named = (log.log_dir().path().to_owned(), log.partition().clone());
+        self.vouches.load(Ordering::Relaxed) && self.had.lock().contains(&named)
     }
 }
 
@@ -73,6 +91,7 @@ impl LogManager {
                 tracing::error!(%partition, %error, "cannot put away a log without a topic");
             }
         }
+        self.metadata_read.had.lock().clear();
     }
 
     /// Deletes the log of `partition`, which belongs to no topic. If the metadata cannot vouch for that
@@ -87,7 +106,7 @@ impl LogManager {
 
     fn put_away(&self, log: &Log) -> Result<(), LogDirFailure> {
         let partition = log.partition();
-        if self.metadata_read.vouches.load(Ordering::Relaxed) {
+        if self.metadata_read.vouches_for(log) {
             tracing::info!(%partition, "deleting the log of a topic that was deleted meanwhile");
             return self.doom(log);
         }
