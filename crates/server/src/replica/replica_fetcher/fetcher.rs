@@ -21,8 +21,7 @@ use crate::quotas::Throttled;
 use crate::replica::Flushing;
 use crate::replica::partition::{Fetched, Partition, Truncation};
 
-/// A fetch that waits for records is given up after so long when there is something new to fetch. While there is again and
-/// again, none waits longer, and none is given up: over a slow link that would leave no time for an answer.
+/// A fetch that waits for records is given up after so long when there is something new to fetch.
 const GRACE: Duration = Duration::from_millis(10);
 
 /// See `special` in `handlers/list_offsets.rs`.
@@ -43,10 +42,7 @@ pub(super) struct Fetcher {
     connection: Option<Connection>,
     /// How often in a row the leader could not be asked.
     failures: u32,
-    /// Until then there may be something new to fetch again soon.
-    hurried_until: Monotonic,
-    /// The last fetch was given up, and none was answered since.
-    has_given_up: bool,
+    haste: Haste,
 }
 
 struct Followed {
@@ -54,6 +50,28 @@ struct Followed {
     /// How often in a row it failed.
     failures: u32,
     paused_until: Option<Monotonic>,
+}
+
+/// Whether there is something new to fetch again and again. Then no fetch waits for long, and none is given up: over a slow link
+/// that would leave no time for an answer (`docs/adr/0010-where-replication-differs.md`).
+struct Haste {
+    /// It may be so until then.
+    until: Monotonic,
+    /// The last fetch was given up, and none was answered since.
+    has_given_up: bool,
+}
+
+impl Haste {
+    fn is_on(&self, now: Monotonic) -> bool {
+        self.has_given_up || now < self.until
+    }
+
+    /// There is something new to fetch; whether the fetch that waits may be given up for it. More is expected for `lasting`.
+    fn may_give_up(&mut self, now: Monotonic, lasting: Duration) -> bool {
+        let may = !self.is_on(now);
+        self.until = now + lasting;
+        may
+    }
 }
 
 /// What an answer leaves to be done.
@@ -69,7 +87,7 @@ impl Fetcher {
     pub(super) fn start(shared: Arc<Shared>, leader: BrokerId) -> (Arc<Inbox>, TaskHandle) {
         let inbox = Arc::<Inbox>::default();
         let env = shared.env.clone();
-        let hurried_until = env.clock.now();
+        let haste = Haste { until: env.clock.now(), has_given_up: false };
         let fetcher = Self {
             shared,
             leader,
@@ -80,8 +98,7 @@ impl Fetcher {
             session: FetchSession::default(),
             connection: None,
             failures: 0,
-            hurried_until,
-            has_given_up: false,
+            haste,
         };
         (inbox, env.spawn("replica fetcher", fetcher.run()))
     }
@@ -223,7 +240,7 @@ impl Fetcher {
             .chain(until_let_go)
             .min()
             .map(|until| until.max(Duration::from_millis(1)));
-        let longest = if self.is_hurried() { GRACE } else { config.fetch_wait_max };
+        let longest = if self.haste.is_on(now) { GRACE } else { config.fetch_wait_max };
         let max_wait = longest.min(until_resumed.unwrap_or(Duration::MAX));
         let mut request = FetchRequest {
             replica_id: self.shared.context.local(),
@@ -250,7 +267,7 @@ impl Fetcher {
             return Ok(());
         }
         let Some(response) = self.fetch(&connection, &request).await? else { return Ok(()) };
-        self.has_given_up = false;
+        self.haste.has_given_up = false;
         if !self.session.answered(response.error_code, response.session_id) {
             let error = response.error_code;
             debug!(leader = %self.leader, %error, "the fetch session is lost: beginning anew");
@@ -274,9 +291,8 @@ impl Fetcher {
             response = &mut fetching => return response.map(Some),
             () = self.inbox.news.notified() => {}
         }
-        let waits_little = self.is_hurried();
-        self.hurried_until = self.shared.env.clock.now() + self.shared.config.fetch_wait_max;
-        if waits_little {
+        let now = self.shared.env.clock.now();
+        if !self.haste.may_give_up(now, self.shared.config.fetch_wait_max) {
             return fetching.await.map(Some);
         }
         let grace = self.shared.env.clock.sleep(GRACE);
@@ -285,14 +301,10 @@ impl Fetcher {
             response = &mut fetching => return response.map(Some),
             () = grace => {}
         }
-        self.has_given_up = true;
+        self.haste.has_given_up = true;
         self.connection = None;
         self.session.restart();
         Ok(None)
-    }
-
-    fn is_hurried(&self) -> bool {
-        self.has_given_up || self.shared.env.clock.now() < self.hurried_until
     }
 
     async fn connect(&mut self) -> Result<Connection, ClientError> {
@@ -451,4 +463,26 @@ fn wanted(followed: &Followed, leader: BrokerId, max_bytes: i32) -> Option<Fetch
     }
     let (by, row) = followed.partition.fetch_request(max_bytes)?;
     (by.leader == leader).then_some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fetch_is_not_given_up_again_before_one_was_answered_and_nothing_new_came_for_a_while() {
+        let at = |ms| Monotonic(Duration::from_millis(ms));
+        let lasting = Duration::from_millis(500);
+        let mut haste = Haste { until: at(0), has_given_up: false };
+        assert!(!haste.is_on(at(1000)) && haste.may_give_up(at(1000), lasting));
+        haste.has_given_up = true;
+        // However long the answer takes.
+        assert!(haste.is_on(at(3000)) && !haste.may_give_up(at(3000), lasting));
+        haste.has_given_up = false;
+        for soon in [3100, 3500, 3999] {
+            assert!(!haste.may_give_up(at(soon), lasting));
+        }
+        assert!(haste.is_on(at(4498)) && !haste.is_on(at(4499)));
+        assert!(haste.may_give_up(at(4499), lasting));
+    }
 }
