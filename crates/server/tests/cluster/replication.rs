@@ -249,6 +249,10 @@ async fn whoever_waits_for_replicas_hears_at_once_who_is_elected_meanwhile() {
     let admin = cluster.admin().await;
     admin.create_topic(on(&[1, 2], &[])).await.unwrap();
     let (id, _) = wait_for_isr(&cluster, &[1, 2]).await;
+    let partition = TopicPartition::new(TOPIC, 0);
+    let target = BTreeMap::from([(partition.clone(), Some(vec![BrokerId(2), BrokerId(1)]))]);
+    let answers = admin.alter_reassignments(&target).await.unwrap();
+    answers.into_values().for_each(|answer| answer.unwrap());
     let address = cluster.address(1).to_string();
     let connection =
         Connection::connect(&Env::os(), &address, ConnectionOptions::default()).await.unwrap();
@@ -256,13 +260,16 @@ async fn whoever_waits_for_replicas_hears_at_once_who_is_elected_meanwhile() {
     batch.append(&NewRecord { value: Some(b"v"), ..NewRecord::default() });
     let data = PartitionProduceData { index: 0, records: Some(batch.build()) };
     let topics = vec![TopicProduceData { topic: TopicRef::Id(id), partitions: vec![data] }];
-    let request =
-        ProduceRequest { acks: -1, timeout_ms: 20_000, topics, ..ProduceRequest::default() };
+    let mut request = ProduceRequest { acks: -1, timeout_ms: 100, topics, ..Default::default() };
+    // A fetcher that has just been told of the partition asks often.
+    until("the follower to wait", async || {
+        let answer = connection.produce(&request).await.unwrap().unwrap();
+        let error = answer.topics[0].partitions[0].error_code;
+        (error == ErrorCode::RequestTimedOut).then_some(())
+    })
+    .await;
+    request.timeout_ms = 20_000;
     let moving = async {
-        let partition = TopicPartition::new(TOPIC, 0);
-        let target = BTreeMap::from([(partition.clone(), Some(vec![BrokerId(2), BrokerId(1)]))]);
-        let answers = admin.alter_reassignments(&target).await.unwrap();
-        answers.into_values().for_each(|answer| answer.unwrap());
         let moved = admin.elect_leaders(ElectionType::Preferred, Some(&[partition])).await.unwrap();
         moved.into_values().for_each(|answer| answer.unwrap());
     };

@@ -23,6 +23,8 @@ use crate::replica::partition::{Fetched, Partition, Truncation};
 
 /// A fetch that waits for records is given up after so long when there is something new to fetch.
 const GRACE: Duration = Duration::from_millis(10);
+/// For so long more of that is expected.
+const HASTE: Duration = Duration::from_millis(500);
 
 /// See `special` in `handlers/list_offsets.rs`.
 const LATEST: i64 = -1;
@@ -66,10 +68,10 @@ impl Haste {
         self.has_given_up || now < self.until
     }
 
-    /// There is something new to fetch; whether the fetch that waits may be given up for it. More is expected for `lasting`.
-    fn may_give_up(&mut self, now: Monotonic, lasting: Duration) -> bool {
+    /// There is something new to fetch; whether the fetch that waits may be given up for it.
+    fn may_give_up(&mut self, now: Monotonic) -> bool {
         let may = !self.is_on(now);
-        self.until = now + lasting;
+        self.until = now + HASTE;
         may
     }
 }
@@ -292,7 +294,7 @@ impl Fetcher {
             () = self.inbox.news.notified() => {}
         }
         let now = self.shared.env.clock.now();
-        if !self.haste.may_give_up(now, self.shared.config.fetch_wait_max) {
+        if !self.haste.may_give_up(now) {
             return fetching.await.map(Some);
         }
         let grace = self.shared.env.clock.sleep(GRACE);
@@ -472,17 +474,16 @@ mod tests {
     #[test]
     fn a_fetch_is_not_given_up_again_before_one_was_answered_and_nothing_new_came_for_a_while() {
         let at = |ms| Monotonic(Duration::from_millis(ms));
-        let lasting = Duration::from_millis(500);
         let mut haste = Haste { until: at(0), has_given_up: false };
-        assert!(!haste.is_on(at(1000)) && haste.may_give_up(at(1000), lasting));
+        assert!(!haste.is_on(at(1000)) && haste.may_give_up(at(1000)));
         haste.has_given_up = true;
         // However long the answer takes.
-        assert!(haste.is_on(at(3000)) && !haste.may_give_up(at(3000), lasting));
+        assert!(haste.is_on(at(3000)) && !haste.may_give_up(at(3000)));
         haste.has_given_up = false;
         for soon in [3100, 3500, 3999] {
-            assert!(!haste.may_give_up(at(soon), lasting));
+            assert!(!haste.may_give_up(at(soon)));
         }
         assert!(haste.is_on(at(4498)) && !haste.is_on(at(4499)));
-        assert!(haste.may_give_up(at(4499), lasting));
+        assert!(haste.may_give_up(at(4499)));
     }
 }
