@@ -57,6 +57,8 @@ const CONTROLLER: &str = "CONTROLLER";
 struct Node {
     dir: PathBuf,
     relays: BTreeMap<&'static str, Relay>,
+    /// Where its last process listens, or will.
+    targets: Vec<SocketAddr>,
     process: Option<Child>,
 }
 
@@ -82,7 +84,7 @@ impl Cluster {
             let relays = names.into_iter().map(relay).collect::<Result<_>>()?;
             let dir = dir.join(format!("node-{id}"));
             std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-            nodes.insert(id, Node { dir, relays, process: None });
+            nodes.insert(id, Node { dir, relays, targets: Vec::new(), process: None });
         }
         Ok(Self { layout, links, program: program.to_owned(), nodes })
     }
@@ -123,13 +125,12 @@ impl Cluster {
         let mut targets = BTreeMap::new();
         let mut held = Vec::new();
         for name in self.nodes[&id].relays.keys() {
-            let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free")?;
-            targets.insert(*name, listener.local_addr()?);
-            held.push(listener);
+            targets.insert(*name, self.free_port(&mut held).await?);
         }
         drop(held);
         let properties = self.properties(id, &targets);
         let node = self.nodes.get_mut(&id).context("no such node")?;
+        node.targets = targets.values().copied().collect();
         let config = node.dir.join("server.properties");
         std::fs::write(&config, properties).with_context(|| config.display().to_string())?;
         let log = File::options().create(true).append(true).open(node.dir.join("node.log"))?;
@@ -148,6 +149,18 @@ impl Cluster {
             relay.open(targets[name]).await;
         }
         Ok(())
+    }
+
+    /// A port that the system hands out, and did not hand out for another node, which may not listen there yet.
+    async fn free_port(&self, held: &mut Vec<TcpListener>) -> Result<SocketAddr> {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free")?;
+            let address = listener.local_addr()?;
+            held.push(listener);
+            if !self.nodes.values().any(|node| node.targets.contains(&address)) {
+                return Ok(address);
+            }
+        }
     }
 
     fn properties(&self, id: i32, targets: &BTreeMap<&str, SocketAddr>) -> String {
