@@ -4,7 +4,7 @@ mod read;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ottla_protocol::BrokerId;
@@ -68,11 +68,11 @@ pub struct NodeConfig {
     pub inter_broker_listener_name: String,
     /// `log.dirs`, else `log.dir`; never empty.
     pub log_dirs: Vec<PathBuf>,
-    /// `metadata.log.dir`, else the first of `log_dirs`.
+    /// `metadata.log.dir`, else the first of `log_dirs`: where a controller keeps the metadata log.
     pub metadata_log_dir: PathBuf,
     /// `broker.heartbeat.interval.ms`.
     pub heartbeat_interval: Duration,
-    /// `broker.session.timeout.ms`: a broker silent for this long is fenced.
+    /// `broker.session.timeout.ms`: when a broker has been silent for this long, others lead what it led.
     pub session_timeout: Duration,
     /// `initial.broker.registration.timeout.ms`.
     pub initial_registration_timeout: Duration,
@@ -96,6 +96,16 @@ impl NodeConfig {
             .iter()
             .find(|name| self.listeners.iter().any(|listener| listener.name == **name))?;
         all.find(|listener| listener.name == *name)
+    }
+
+    /// Where the metadata log lies. A broker alone keeps none.
+    pub fn own_metadata_log_dir(&self) -> Option<&Path> {
+        self.is_controller.then_some(&*self.metadata_log_dir)
+    }
+
+    /// [`own_metadata_log_dir`](Self::own_metadata_log_dir), where it is none of `log_dirs`.
+    pub fn metadata_log_dir_apart(&self) -> Option<&Path> {
+        self.own_metadata_log_dir().filter(|dir| !self.log_dirs.iter().any(|it| it == dir))
     }
 }
 
@@ -169,7 +179,7 @@ pub struct QuorumVoter {
 /// The network layer. Kafka's `SocketServer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketServerConfig {
-    /// `queued.max.requests`: requests of all connections admitted at once.
+    /// `queued.max.requests`: requests of a connection that are not answered yet.
     pub queued_max_requests: usize,
     /// `queued.max.request.bytes` of all connections at once; `None` is a share of memory of the server's choice.
     pub queued_max_request_bytes: Option<usize>,

@@ -70,7 +70,7 @@ pub(crate) async fn watch_dirs(broker: Arc<Broker>, failure: watch::Sender<Optio
         if offline.len() == told {
             continue;
         }
-        let metadata = &broker.config().node.metadata_log_dir;
+        let metadata = broker.config().node.own_metadata_log_dir();
         if let Some(reason) = cannot_go_on(broker.logs(), metadata) {
             error!(%reason, "the node cannot go on");
             failure.send_replace(Some(reason));
@@ -82,10 +82,10 @@ pub(crate) async fn watch_dirs(broker: Arc<Broker>, failure: watch::Sender<Optio
     }
 }
 
-/// Why a node must stop: without the metadata log it learns of nothing, without any other it holds nothing.
-pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: &Path) -> Option<String> {
+/// Why a node must stop: without the metadata log that it keeps it learns of nothing, without any directory it holds nothing.
+pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: Option<&Path>) -> Option<String> {
     let offline = logs.offline_dirs();
-    let of_metadata = offline.iter().find(|dir| dir.path() == metadata_log_dir);
+    let of_metadata = offline.iter().find(|dir| Some(dir.path()) == metadata_log_dir);
     if let Some(failure) = of_metadata.and_then(|dir| dir.failure()) {
         return Some(format!(
             "{failure}; the metadata log lies there, and nothing goes without it"
@@ -97,4 +97,32 @@ pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: &Path) -> Option
         return Some(format!("every log directory has failed: {}", reasons.join("; ")));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_config::BrokerConfig;
+    use ottla_env::Env;
+    use ottla_protocol::BrokerId;
+    use ottla_storage::LogManagerOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_node_that_keeps_the_metadata_log_misses_its_directory() {
+        let (root, env) = (tempfile::tempdir().unwrap(), Env::os());
+        let [lost, well] = ["lost", "well"].map(|name| root.path().join(name));
+        env.disk.write_atomic(&lost, b"no directory").unwrap();
+        let options = LogManagerOptions {
+            dirs: vec![lost.clone(), well.clone()],
+            node_id: BrokerId(1),
+            cluster_id: Some("cluster".to_owned()),
+            config: BrokerConfig::default().log_manager,
+            max_open_files: 10,
+        };
+        let logs = LogManager::open(env, options).await.unwrap();
+        assert!(cannot_go_on(&logs, Some(&lost)).unwrap().contains("the metadata log lies there"));
+        assert_eq!(cannot_go_on(&logs, Some(&well)), None);
+        assert_eq!(cannot_go_on(&logs, None), None, "a broker alone");
+    }
 }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use ottla_metadata::{BrokerEpoch, ControllerConfig};
 use ottla_protocol::messages::BrokerRegistrationRequest;
 use ottla_protocol::messages::broker_registration_request::{Feature, Listener};
 use ottla_protocol::{Offset, StrBytes, Uuid, message, parse_uuid};
-use ottla_storage::{LogCleaner, LogManager, LogManagerOptions, OpenError};
+use ottla_storage::{LogCleaner, LogManager, LogManagerOptions, OpenError, OwnDir};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -45,6 +46,8 @@ pub struct Server {
     config: Arc<BrokerConfig>,
     cluster_id: String,
     logs: Arc<LogManager>,
+    /// Keeps others out of `metadata.log.dir`.
+    _metadata_dir: Option<OwnDir>,
     controller: Option<Arc<ControllerHost>>,
     /// Follows the metadata log for as long as it is held, where there is no controller.
     _follower: Option<MetadataFollower>,
@@ -133,10 +136,11 @@ impl Server {
         let controller_sockets = serve_nodes(&env, &config, nodes, &listener, &cold_reads);
         let cluster_id = known_cluster_id(&env, &config, &listener).await;
         let logs = Arc::new(open_logs(&env, &config, cluster_id).await?);
-        if let Some(reason) = log_dirs::cannot_go_on(&logs, &config.node.metadata_log_dir) {
+        if let Some(reason) = log_dirs::cannot_go_on(&logs, config.node.own_metadata_log_dir()) {
             return Err(StartError::MetadataDir(reason));
         }
         let cluster_id = logs.cluster_id().to_owned();
+        let metadata_dir = claim_metadata_dir(&env, &config, &cluster_id).await?;
         listener.cluster_id.get_or_init(|| cluster_id.clone());
         let clients = BoundSockets::bind(&env, &clients, &config.socket_server).await?;
         addresses.extend(clients.addresses());
@@ -147,7 +151,7 @@ impl Server {
             ControllerConfig { cluster_id: Arc::from(&*cluster_id), broker: Arc::clone(&config) };
         let cache = MetadataCache::new(ControllerHost::standby(&env, standby));
         let quotas = follow_quotas(&config, &cache);
-        let node = Node { env, config, cluster_id, logs, cache, quotas, cold_reads };
+        let node = Node { env, config, cluster_id, logs, metadata_dir, cache, quotas, cold_reads };
         let (tell_failure, failure) = watch::channel(None);
         let endpoint = controller_endpoint(&node.config, &addresses);
         let metadata = node.follow_metadata(&listener, &tell_failure, endpoint).await?;
@@ -163,6 +167,7 @@ impl Server {
             config: node.config,
             cluster_id: node.cluster_id,
             logs: node.logs,
+            _metadata_dir: node.metadata_dir,
             controller,
             _follower: follower,
             broker,
@@ -257,6 +262,8 @@ struct Node {
     config: Arc<BrokerConfig>,
     cluster_id: String,
     logs: Arc<LogManager>,
+    /// `metadata.log.dir`, where it is none of `log.dirs`.
+    metadata_dir: Option<OwnDir>,
     cache: Arc<MetadataCache>,
     quotas: Arc<ClientQuotas>,
     cold_reads: Arc<ColdReads>,
@@ -329,6 +336,9 @@ impl Node {
 
     /// `directory.id` of `metadata.log.dir`.
     fn metadata_dir_id(&self) -> Uuid {
+        if let Some(dir) = &self.metadata_dir {
+            return dir.id();
+        }
         let dir = &self.config.node.metadata_log_dir;
         let found = self.logs.dirs().find(|it| it.path() == dir);
         found.and_then(|dir| dir.id()).unwrap_or(Uuid::ZERO)
@@ -482,7 +492,9 @@ async fn known_cluster_id(
     config: &Arc<BrokerConfig>,
     listener: &ControllerListener,
 ) -> Option<String> {
-    let (disk, dirs) = (Arc::clone(&env.disk), config.node.log_dirs.clone());
+    let apart = config.node.metadata_log_dir_apart().map(Path::to_owned);
+    let dirs: Vec<_> = config.node.log_dirs.iter().cloned().chain(apart).collect();
+    let disk = Arc::clone(&env.disk);
     let known = env.run_blocking(move || ottla_storage::known_cluster_id(&*disk, &dirs)).await;
     let id = match known {
         Some(id) => id,
@@ -564,6 +576,22 @@ async fn open_logs(
         max_open_files: config.log_manager.max_open_files,
     };
     LogManager::open(env.clone(), options).await
+}
+
+/// Takes `metadata.log.dir`, if a controller has one that is none of `log.dirs`: only by its id is a voter known to have lost
+/// what it had voted for (KIP-853).
+async fn claim_metadata_dir(
+    env: &Env,
+    config: &BrokerConfig,
+    cluster_id: &str,
+) -> Result<Option<OwnDir>, OpenError> {
+    let Some(path) = config.node.metadata_log_dir_apart().map(Path::to_owned) else {
+        return Ok(None);
+    };
+    let (claiming, node_id) = (env.clone(), config.node.node_id);
+    let cluster_id = cluster_id.to_owned();
+    let claim = move || OwnDir::claim(&claiming, path, node_id, &cluster_id);
+    env.run_blocking(claim).await.map(Some)
 }
 
 /// Where clients are told to connect: as configured, with the port that the system chose where the configured one is 0.

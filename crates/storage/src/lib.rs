@@ -55,7 +55,7 @@ pub use leader_epoch_cache::EpochEndOffset;
 pub use log::{Log, LogOpenOptions, ReadError, TimestampAndOffset};
 pub use log_dir::{LogDir, LogDirFailure};
 pub use log_manager::{
-    CreateLogError, LogManager, LogManagerOptions, LogMove, MoveError, OpenError, Unwritten,
+    CreateLogError, LogManager, LogManagerOptions, LogMove, MoveError, OpenError, OwnDir, Unwritten,
 };
 pub use log_reader::{FetchData, FileSlice, Wanted};
 pub use meta_properties::{MetaPropertiesError, known_cluster_id};

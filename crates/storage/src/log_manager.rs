@@ -28,7 +28,7 @@ use strays::MetadataRead;
 
 pub use checkpoints::Unwritten;
 pub use moves::{LogMove, MoveError};
-pub use open::OpenError;
+pub use open::{OpenError, OwnDir};
 
 /// How the logs of a node are opened.
 #[derive(Clone, Debug)]

@@ -33,7 +33,7 @@ async fn a_directory_in_use_is_refused() {
     assert!(matches!(error, StartError::Logs(_)), "{error}");
     assert_eq!(
         sentence(&error, &node.dir()),
-        "log directory DIR is in use by another process: stop it, or set another log.dirs"
+        "log directory DIR is in use by another process: stop it, or set another directory"
     );
     // The one that runs does not notice.
     Client::connect(&node).await.assert_served().await;
@@ -48,7 +48,7 @@ async fn the_directory_of_another_node_is_refused() {
     let error = refused(Arc::clone(&dir), "node.id=2\n").await;
     assert_eq!(
         sentence(&error, &dir),
-        "log directory DIR belongs to node 1, not to 2: set node.id=1, or another log.dirs"
+        "log directory DIR belongs to node 1, not to 2: set node.id=1, or another directory"
     );
     Node::start_in(dir, "").await.unwrap().stop().await;
 }

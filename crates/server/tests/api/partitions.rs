@@ -1,6 +1,8 @@
 //! Who leads partitions, who has them, who writes to them, and who agrees on all that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 
 use ottla_client::{Admin, Client as OttlaClient, ClientError, ConnectionOptions, ElectionType};
 use ottla_env::Env;
@@ -15,7 +17,7 @@ use ottla_protocol::messages::{
     AlterPartitionReassignmentsRequest, DescribeProducersRequest, DescribeQuorumRequest,
     ElectLeadersRequest, ListPartitionReassignmentsRequest,
 };
-use ottla_protocol::{BrokerId, ErrorCode, ProducerId, TopicPartition, message};
+use ottla_protocol::{BrokerId, ErrorCode, ProducerId, TopicPartition, format_uuid, message};
 
 use crate::client::Client;
 use crate::node::{Node, PATIENCE};
@@ -141,6 +143,44 @@ async fn the_quorum_is_told_with_its_directory_and_address() {
     let restarted = self::admin(&node).await.describe_quorum().await.unwrap();
     assert!(restarted.leader_epoch > before.leader_epoch);
     assert_eq!(restarted.voters[0].directory_id, before.voters[0].directory_id);
+}
+
+#[tokio::test]
+async fn a_directory_of_the_metadata_log_alone_has_an_id_and_one_owner() {
+    let apart = tempfile::tempdir().unwrap();
+    let properties = format!("metadata.log.dir={}\n", apart.path().display());
+    let node = Node::start_with(&properties).await;
+    Client::connect(&node).await.create_topic("orders", 1).await;
+    let voter = admin(&node).await.describe_quorum().await.unwrap().voters.remove(0);
+    let id = directory_id(apart.path());
+    assert_eq!(format_uuid(voter.directory_id), id);
+    assert_ne!(id, directory_id(node.path()));
+    let disk = Env::os().disk;
+    let names = disk.read_dir(apart.path()).unwrap().into_iter().map(|it| it.name);
+    let named: BTreeSet<_> = names.collect();
+    let due = [".lock", "__cluster_metadata-0", "meta.properties"].map(str::to_owned);
+    assert_eq!(named, BTreeSet::from(due), "no partition lies there");
+
+    let refused = async |more: &str| {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let started = Node::start_in(dir, &format!("{properties}{more}")).await;
+        started.err().unwrap().to_string()
+    };
+    assert!(refused("").await.contains("in use by another process"));
+    node.stop().await;
+    assert!(refused("node.id=2\n").await.contains("belongs to node 1, not to 2"));
+
+    // What lies in `log.dirs` is lost: the cluster and the voter are known all the same.
+    let node = Node::start_with(&properties).await;
+    let voter = admin(&node).await.describe_quorum().await.unwrap().voters.remove(0);
+    assert_eq!(format_uuid(voter.directory_id), id);
+}
+
+/// What `meta.properties` says.
+fn directory_id(dir: &Path) -> String {
+    let text = Env::os().disk.read(&dir.join("meta.properties")).unwrap();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("directory.id=")).unwrap().to_owned()
 }
 
 #[tokio::test]

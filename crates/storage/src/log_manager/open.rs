@@ -33,7 +33,7 @@ const CLEAN_SHUTDOWN_FILE: &str = ".kafka_cleanshutdown";
 pub enum OpenError {
     /// Another process uses the directory.
     #[error(
-        "log directory {} is in use by another process: stop it, or set another log.dirs",
+        "log directory {} is in use by another process: stop it, or set another directory",
         path.display()
     )]
     Locked {
@@ -42,8 +42,8 @@ pub enum OpenError {
     },
     /// The directory belongs to another cluster.
     #[error(
-        "log directory {} belongs to cluster {found}, not to {expected}: set another log.dirs, \
-         or empty the directory if its data is not needed", path.display()
+        "log directory {} belongs to cluster {found}, not to {expected}: set another directory, \
+         or empty this one if its data is not needed", path.display()
     )]
     OtherCluster {
         /// The directory.
@@ -56,7 +56,7 @@ pub enum OpenError {
     /// The directory belongs to another node.
     #[error(
         "log directory {} belongs to node {found}, not to {expected}: set node.id={found}, or \
-         another log.dirs", path.display()
+         another directory", path.display()
     )]
     OtherNode {
         /// The directory.
@@ -69,7 +69,7 @@ pub enum OpenError {
     /// A directory that is not empty, but was never formatted.
     #[error(
         "log directory {} holds partitions but no meta.properties: restore that file, or set \
-         another log.dirs", path.display()
+         another directory", path.display()
     )]
     NotFormatted {
         /// The directory.
@@ -182,6 +182,35 @@ impl LogManager {
             let _told = manager.checkpoint_recovery_points();
         }
         Ok(manager)
+    }
+}
+
+/// A directory that is this node's though no partition lies there: `metadata.log.dir`, where it is none of `log.dirs`.
+/// Nobody else may use it as long as this is held.
+pub struct OwnDir {
+    id: Uuid,
+    _lock: DirLock,
+}
+
+impl OwnDir {
+    /// Takes the lock of the directory, and formats it if it is empty. One of another cluster or node is refused, and one
+    /// that cannot be used. Blocks on the disk.
+    pub fn claim(
+        env: &Env,
+        path: PathBuf,
+        node_id: BrokerId,
+        cluster_id: &str,
+    ) -> Result<Self, OpenError> {
+        let dir = LogDir::new(env, path, 1);
+        let (_, claimed) = claim(env, vec![dir.clone()], node_id, Some(cluster_id.to_owned()))?;
+        let lock = claimed.into_iter().find_map(|dir| dir._lock);
+        let own = dir.id().zip(lock).map(|(id, _lock)| Self { id, _lock });
+        own.ok_or_else(|| OpenError::NoneUsable { reasons: reasons([&dir].into_iter()) })
+    }
+
+    /// `directory.id`
+    pub fn id(&self) -> Uuid {
+        self.id
     }
 }
 
