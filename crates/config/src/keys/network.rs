@@ -30,7 +30,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("num.network.threads", "3", Valid::AtLeast(1), "Threads that read requests and write responses; Ottla's runtime has one per core.").high().cluster_wide().not_yet(),
     int("num.io.threads", "8", Valid::AtLeast(1), "Threads that handle requests; Ottla's runtime has one per core.").high().cluster_wide().not_yet(),
     int("background.threads", "10", Valid::AtLeast(1), "Threads for background work; Ottla's runtime has one per core.").high().cluster_wide().not_yet(),
-    int("queued.max.requests", "500", Valid::AtLeast(1), "Requests of all connections that are in work at once; above, sockets are not read.").high(),
+    int("queued.max.requests", "500", Valid::AtLeast(1), "Requests of a connection that are not answered yet; above, it is not read (Kafka: of all connections, docs/adr/0004).").high(),
     long("queued.max.request.bytes", "-1", Valid::AtLeast(-1), "Bytes of requests of all connections that are in memory at once; -1 lets the server choose."),
     int("request.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds that a request between nodes may take.").high(),
     int("socket.send.buffer.bytes", "-1", BUFFER, "SO_SNDBUF of a connection in bytes; -1 lets the system tune it (Kafka: 102400, docs/adr/0006).").high(),

@@ -23,7 +23,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("controller.quorum.request.timeout.ms", "2000", Valid::AtLeast(1), "Milliseconds that a request of the quorum may take."),
     int("controller.quorum.retry.backoff.ms", "20", Valid::AtLeast(0), "Milliseconds between two tries of a request of the quorum.").low(),
     int("broker.heartbeat.interval.ms", "2000", Valid::AtLeast(1), "Milliseconds between two heartbeats of a broker to the controller."),
-    int("broker.session.timeout.ms", "9000", Valid::AtLeast(1), "Milliseconds without a heartbeat after which a broker is fenced."),
+    int("broker.session.timeout.ms", "9000", Valid::AtLeast(1), "Milliseconds without a heartbeat until others lead what a broker led: it is fenced a little earlier (docs/adr/0012). On brokers no more than on controllers."),
     int("initial.broker.registration.timeout.ms", "60000", Valid::AtLeast(1), "Milliseconds that a starting broker tries to register before it stops."),
     string_or_null("metadata.log.dir", Valid::Any, "The directory of the metadata log; the first of log.dirs if not set.").high(),
     int("metadata.log.segment.bytes", "1073741824", Valid::AtLeast(8 << 20), "The largest segment of the metadata log in bytes; Ottla makes none larger than 20 MiB, so that a snapshot frees those before it.").high(),
