@@ -279,10 +279,11 @@ impl Client {
         Arc::make_mut(&mut self.0.metadata.lock()).remove(topic);
     }
 
-    /// Takes who leads a partition from a broker that does not, and where that is (KIP-951); whether it is new.
+    /// Takes who leads a partition of the topic of that id from a broker that does not, and where that is (KIP-951); whether
+    /// it is new.
     pub(crate) fn learn_leader(
         &self,
-        partition: &TopicPartition,
+        partition: (&TopicPartition, TopicId),
         told: LeaderIdAndEpoch,
         endpoints: &[NodeEndpoint],
     ) -> bool {

@@ -162,14 +162,16 @@ impl ClusterMetadata {
         Some(seen)
     }
 
-    /// What is known once a broker has told who leads a partition in its place (KIP-951); `None` if that is not news.
+    /// What is known once a broker has told who leads a partition of the topic `topic_id` in its place (KIP-951); `None` if
+    /// that is not news. Epochs of one topic say nothing of another that has its name by now (KIP-516).
     pub(crate) fn told_leader(
         &self,
-        partition: &TopicPartition,
+        (partition, topic_id): (&TopicPartition, TopicId),
         told: LeaderIdAndEpoch,
         endpoints: &[NodeEndpoint],
     ) -> Option<Self> {
-        let known = self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)?;
+        let topic = self.topics.get(&*partition.topic).filter(|it| it.topic_id == topic_id)?;
+        let known = topic.partitions.get(&partition.partition)?;
         let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == told.leader_id);
         let is_known = endpoint.is_some() || self.brokers.contains_key(&told.leader_id);
         let is_news = (told.leader_epoch, true) > (known.leader_epoch, known.leader.is_some());
@@ -222,7 +224,8 @@ mod tests {
         };
         let host = StrBytes::from("two");
         let endpoints = [NodeEndpoint { node_id: BrokerId(2), host, port: 9092, rack: None }];
-        let learned = known.told_leader(&partition, told(2, 6), &endpoints).unwrap();
+        let orders = (&partition, TopicId::from_bytes([1; 16]));
+        let learned = known.told_leader(orders, told(2, 6), &endpoints).unwrap();
         assert_eq!(leader(&learned), Some(BrokerId(2)));
         assert_eq!(learned.brokers[&BrokerId(2)], "two:9092");
         // Others have not heard of it yet.
@@ -231,8 +234,10 @@ mod tests {
         assert!(learned.leads_later(&partition, two, told(1, 5)), "2 has not heard of it");
         assert!(!learned.leads_later(&partition, BrokerId(1), told(1, 5)));
         assert!(!learned.leads_later(&partition, two, told(3, 7)));
-        assert!(known.told_leader(&partition, told(2, 5), &endpoints).is_none());
-        assert!(known.told_leader(&partition, told(3, 6), &endpoints).is_none(), "where is 3?");
+        assert!(known.told_leader(orders, told(2, 5), &endpoints).is_none());
+        assert!(known.told_leader(orders, told(3, 6), &endpoints).is_none(), "where is 3?");
+        let before = (&partition, TopicId::from_bytes([9; 16]));
+        assert!(known.told_leader(before, told(2, 6), &endpoints).is_none(), "of another topic");
     }
 
     fn leader(metadata: &ClusterMetadata) -> Option<BrokerId> {

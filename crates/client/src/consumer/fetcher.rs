@@ -225,7 +225,8 @@ impl Consumer {
                     if let Some(wanted) = asked.get(&partition) {
                         if let Some(leader) = data.current_leader {
                             let endpoints = &response.node_endpoints;
-                            self.client.learn_leader(&partition, leader, endpoints);
+                            let asked = (&partition, wanted.topic_id);
+                            self.client.learn_leader(asked, leader, endpoints);
                         }
                         self.take_partition((partition, broker), *wanted, data, now);
                     }
