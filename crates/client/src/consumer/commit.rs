@@ -1,9 +1,11 @@
 //! Commits: by the application, by time, and before partitions are given up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_protocol::{ErrorCode, Monotonic, TopicPartition};
+use ottla_protocol::{ApiKey, ErrorCode, Monotonic, TopicPartition};
+use tokio::sync::oneshot;
 
 use super::membership::Identity;
 use super::offsets::Committer;
@@ -27,9 +29,11 @@ pub struct GroupMetadata {
     pub group_instance_id: Option<String>,
 }
 
-/// Commits that are under way.
+/// Commits that are under way, one after the other: no try of an earlier one may come after a later one was carried out.
 pub(super) struct Commits {
     next_id: u64,
+    /// Ends with the newest commit.
+    last: Option<oneshot::Receiver<()>>,
     under_way: BTreeMap<u64, Option<Callback>>,
     /// Of which somebody waits for the result, if it is there.
     awaited: BTreeMap<u64, Option<Result<(), ConsumerError>>>,
@@ -50,6 +54,7 @@ impl Commits {
     pub(super) fn new(next_auto: Monotonic) -> Self {
         Self {
             next_id: 0,
+            last: None,
             under_way: BTreeMap::new(),
             awaited: BTreeMap::new(),
             next_auto,
@@ -154,9 +159,30 @@ impl Consumer {
             Some(group) => group.place.membership.lock().identity().clone(),
             None => return id,
         };
-        if let Some(committer) = self.committer(self.options.default_api_timeout) {
+        let limit = self.options.default_api_timeout;
+        if let Some(committer) = self.committer(limit) {
+            let (ended, end) = oneshot::channel();
+            let before = self.commits.last.replace(end);
+            let clock = Arc::clone(&self.client.env().clock);
+            let deadline = clock.now() + limit;
             self.start(async move {
-                let result = committer.commit(identity.clone(), offsets.clone()).await;
+                let committing = async {
+                    if let Some(before) = before {
+                        let _it_ended = before.await;
+                    }
+                    committer.commit(identity.clone(), offsets.clone()).await
+                };
+                let result = tokio::select! {
+                    biased;
+                    // Not even looked at any more: it would be sent late.
+                    () = clock.sleep(deadline.since(clock.now())) => Err(ClientError::TimedOut {
+                        address: "the coordinator".into(),
+                        api: ApiKey::OffsetCommit,
+                        limit,
+                    }),
+                    result = committing => result,
+                };
+                drop(ended);
                 Event::CommitDone(Done { id, identity, offsets, result })
             });
         }

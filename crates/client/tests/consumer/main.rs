@@ -114,6 +114,62 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
     assert_eq!(*notes.lock().unwrap(), expected);
 }
 
+#[tokio::test]
+async fn a_later_commit_does_not_overtake_one_that_is_tried_again() {
+    let notes = Notes::default();
+    let noted = Arc::clone(&notes);
+    let brokers = Brokers::start(&[], move |asked| {
+        let Request::OffsetCommit(request) = &asked.request else { return None };
+        let mut noted = noted.lock().unwrap();
+        let code = match noted.len() {
+            0 => ErrorCode::CoordinatorLoadInProgress,
+            _ => ErrorCode::None,
+        };
+        let offset = request.topics[0].partitions[0].committed_offset;
+        noted.push(format!("commit {offset}: {}", code.name()));
+        Some(committed(code))
+    });
+    let options = ConsumerOptions { auto_commit: false, ..ConsumerOptions::in_group("g") };
+    let mut consumer = consumer(&brokers.await, options).await;
+    let at = |offset| BTreeMap::from([(t0(), OffsetAndMetadata::new(Offset(offset)))]);
+    consumer.commit_async(Some(at(1)), |done| done.unwrap()).unwrap();
+    consumer.commit_offsets(at(2)).await.unwrap();
+    let expected = ["commit 1: COORDINATOR_LOAD_IN_PROGRESS", "commit 1: NONE", "commit 2: NONE"];
+    assert_eq!(*notes.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_given_up_is_not_sent_later() {
+    let notes = Notes::default();
+    let noted = Arc::clone(&notes);
+    let brokers = Brokers::start(&[], move |asked| {
+        let Request::OffsetCommit(request) = &asked.request else { return None };
+        let offset = request.topics[0].partitions[0].committed_offset;
+        noted.lock().unwrap().push(format!("commit {offset}"));
+        Some(committed(ErrorCode::None))
+    })
+    .await;
+    let options = ConsumerOptions {
+        auto_commit: false,
+        default_api_timeout: Duration::from_millis(50),
+        ..ConsumerOptions::in_group("g")
+    };
+    let mut consumer = consumer(&brokers, options).await;
+    let at = |offset| BTreeMap::from([(t0(), OffsetAndMetadata::new(Offset(offset)))]);
+    for node in [1, 2] {
+        brokers.owe(node, ApiKey::FindCoordinator);
+    }
+    consumer.commit_offsets(at(1)).await.unwrap_err();
+    for node in [1, 2] {
+        brokers.pay(node, ApiKey::FindCoordinator);
+    }
+    // However often it is tried: what was given up must not come in between.
+    while consumer.commit_offsets(at(2)).await.is_err() {}
+    assert_eq!(notes.lock().unwrap().first().map(String::as_str), Some("commit 2"));
+    consumer.commit_offsets(at(3)).await.unwrap();
+    assert!(!notes.lock().unwrap().contains(&"commit 1".to_owned()));
+}
+
 fn committed(code: ErrorCode) -> Response {
     let row = message!(OffsetCommitResponsePartition { error_code: code.code() });
     let topic =

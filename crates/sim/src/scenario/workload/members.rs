@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ottla_client::{AutoOffsetReset, Consumer, ConsumerOptions};
+use ottla_client::{AutoOffsetReset, Consumer, ConsumerOptions, OffsetAndMetadata};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
@@ -86,11 +86,17 @@ async fn read(env: &Env, consumer: &mut Consumer, shared: &Shared, group: &Group
         let before = group.read.borrow_mut().insert(at, id.clone());
         let same = before.as_ref().is_none_or(|before| *before == id);
         ensure!(same || !shared.keeps_all(), "{id} at {at:?}, where {before:?} was read before");
-        next.insert(record.partition.clone(), record.offset.0 + 1);
+        // With its epoch: else a leader of the past could say that there is no such offset (KIP-320).
+        let (offset, leader_epoch) = (record.offset.next(), record.leader_epoch());
+        let committed = OffsetAndMetadata { offset, leader_epoch, metadata: String::new() };
+        next.insert(record.partition.clone(), committed);
     }
-    let offsets: Vec<_> = next.into_iter().collect();
+    let offset_of =
+        |(partition, it): (&TopicPartition, &OffsetAndMetadata)| (partition.clone(), it.offset.0);
+    let offsets: Vec<_> = next.iter().map(offset_of).collect();
     group.in_doubt.borrow_mut().extend(offsets.iter().cloned());
-    if !offsets.is_empty() && consumer.commit().await.is_ok() {
+    // Nothing but these: what else was handed out may have been committed before, and is in no doubt.
+    if !offsets.is_empty() && consumer.commit_offsets(next).await.is_ok() {
         for (partition, offset) in offsets {
             let mut committed = group.committed.borrow_mut();
             let highest = committed.entry(partition.clone()).or_default();
