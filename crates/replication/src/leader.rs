@@ -101,13 +101,6 @@ impl Follower {
         }
     }
 
-    /// This leader was elected again: the clock of the lag starts anew, for members of the ISR only, so that nobody else holds
-    /// the high watermark back.
-    pub(crate) fn reelected(&mut self, is_in_sync: bool, now: Monotonic, leader_log_end: Offset) {
-        self.last_caught_up = is_in_sync.then_some(now);
-        self.last_fetch = is_in_sync.then_some((now, leader_log_end));
-    }
-
     pub(crate) fn fetched(&mut self, fetch: &FollowerFetch, now: Monotonic) {
         // It has by now what the leader had when it fetched before: then it was caught up at that time.
         let caught_up = if fetch.offset >= fetch.leader_log_end {

@@ -134,16 +134,8 @@ impl Partition {
             }
             return;
         }
-        if let Role::Leader(leader) = &mut self.role {
-            if is_new_epoch {
-                leader.epoch_start = log_end;
-                leader.pending = None;
-                for follower in &mut leader.followers {
-                    let is_in_sync = in_sync.contains(&follower.id);
-                    follower.reelected(is_in_sync, moment.now, log_end);
-                }
-            }
-        } else {
+        // What its followers held in an earlier epoch they may have cut since: others may have led in between.
+        if is_new_epoch || !matches!(self.role, Role::Leader(_)) {
             self.role = Role::Leader(Leader::new(log_end));
         }
         if let Role::Leader(leader) = &mut self.role {

@@ -74,7 +74,8 @@ pub(crate) enum Event {
     /// The proposal reaches the controller, or the answer its leader.
     Deliver(usize),
     Lose(usize),
-    Hear(usize),
+    /// Of so many news at once, as a node that stood still.
+    Hear(usize, usize),
     Fence(usize),
     Unfence(usize),
     Elect(usize),
@@ -140,7 +141,7 @@ impl Cluster {
             Event::Shrink(node) => self.propose(node, Partition::propose_shrink),
             Event::Deliver(which) => self.deliver(which),
             Event::Lose(which) => self.lose(which),
-            Event::Hear(node) => self.hear(node),
+            Event::Hear(node, count) => self.hear(node, count),
             Event::Fence(node) => self.fence(BrokerId(node as i32)),
             Event::Unfence(node) => self.unfence(BrokerId(node as i32)),
             Event::Elect(node) => self.elect(BrokerId(node as i32)),
@@ -292,9 +293,13 @@ impl Cluster {
         self.news.push(News { replicas, brokers });
     }
 
-    fn hear(&mut self, node: usize) {
-        let Some(news) = self.news.get(self.nodes[node].heard).cloned() else { return };
-        self.nodes[node].heard += 1;
+    fn hear(&mut self, node: usize, count: usize) {
+        let heard = (self.nodes[node].heard + count).min(self.news.len());
+        if heard == self.nodes[node].heard {
+            return;
+        }
+        self.nodes[node].heard = heard;
+        let news = self.news[heard - 1].clone();
         self.act(node, |node, moment| {
             let log_end = Offset(node.log.len() as i64);
             let partition = node.partition.as_mut().unwrap();
