@@ -108,6 +108,7 @@ impl Side {
         let data = leader.answer(self, &asked);
         match self.partition().take_fetched(&asked, &data).unwrap() {
             Fetched::Appended { .. } => None,
+            Fetched::BeginsWithinBatch => panic!("nothing was deleted"),
             Fetched::Outdated => panic!("nothing else happened meanwhile"),
             Fetched::Diverging(end) => {
                 let (logs, epoch) = (self.broker.replicas.logs(), asked.current_leader_epoch);

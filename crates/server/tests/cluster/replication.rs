@@ -330,6 +330,55 @@ async fn records_are_deleted_when_every_replica_that_is_there_has_deleted_them()
 }
 
 #[tokio::test]
+async fn a_new_replica_begins_within_a_batch_where_its_leader_does() {
+    let mut cluster = Cluster::start(3, "").await;
+    let admin = cluster.admin().await;
+    admin.create_topic(on(&[1, 2], &[])).await.unwrap();
+    let (topic, leader) = wait_for_isr(&cluster, &[1, 2]).await;
+    send_together(&cluster, leader, topic, 0..10).await;
+    assert_eq!(delete_records(&cluster, 5).await, (ErrorCode::None, 5));
+    let partition = TopicPartition::new(TOPIC, 0);
+    let target = BTreeMap::from([(partition, Some(vec![BrokerId(1), BrokerId(3)]))]);
+    let answers = admin.alter_reassignments(&target).await.unwrap();
+    answers.into_values().for_each(|answer| answer.unwrap());
+    wait_for_isr(&cluster, &[1, 3]).await;
+    cluster.kill(1).await;
+    until("the new replica to lead", async || {
+        let (_, leader, _) = described(&cluster).await?;
+        (leader == Some(3)).then_some(())
+    })
+    .await;
+    assert_eq!(read(&cluster, 3, topic, (4, "")).await.error, ErrorCode::OffsetOutOfRange);
+    // A consumer is sent the whole batch, and skips what it did not ask for.
+    assert_eq!(read(&cluster, 3, topic, (5, "")).await.values, numbers(10));
+    let kept = cluster.read_file(3, "log-start-offset-checkpoint");
+    assert!(kept.contains("orders 0 5\n"), "{kept}");
+    cluster.stop_all().await;
+}
+
+/// Has the broker `leader` append `values` as one batch.
+async fn send_together(
+    cluster: &Cluster,
+    leader: i32,
+    topic: TopicId,
+    values: std::ops::Range<i32>,
+) {
+    let address = cluster.address(leader).to_string();
+    let connection =
+        Connection::connect(&Env::os(), &address, ConnectionOptions::default()).await.unwrap();
+    let mut batch = RecordBatchBuilder::new();
+    for value in values {
+        let value = value.to_string();
+        batch.append(&NewRecord { value: Some(value.as_bytes()), ..NewRecord::default() });
+    }
+    let data = PartitionProduceData { index: 0, records: Some(batch.build()) };
+    let topics = vec![TopicProduceData { topic: TopicRef::Id(topic), partitions: vec![data] }];
+    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topics, ..Default::default() };
+    let answer = connection.produce(&request).await.unwrap().unwrap();
+    assert_eq!(answer.topics[0].partitions[0].error_code, ErrorCode::None);
+}
+
+#[tokio::test]
 async fn a_consumer_is_sent_to_a_replica_in_its_rack() {
     let selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
     let cluster =

@@ -16,7 +16,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use ottla_client::{
     Admin, AutoOffsetReset, Client, ClientError, ConnectionOptions, Consumer, ConsumerError,
-    ConsumerOptions, NewTopic, OffsetSpec, Producer, ProducerConfig, ProducerRecord,
+    ConsumerOptions, Delivery, NewTopic, OffsetSpec, ProduceError, Producer, ProducerConfig,
+    ProducerRecord,
 };
 use ottla_env::Env;
 use ottla_protocol::{ErrorCode, Offset, TopicPartition};
@@ -173,7 +174,29 @@ fn idempotent(client: Client) -> Producer {
 /// Sends a record by itself; answers at which offset it was acknowledged, or why it was not.
 async fn send_one(producer: &Producer, topic: &str, id: &RecordId) -> Result<i64, String> {
     let record = ProducerRecord::to(topic).value(value_of(id, 0)).partition(0);
-    let outcome = match producer.send(record).await {
+    acknowledged(producer.send(record).await).await
+}
+
+/// Sends records that find place in one batch; answers of each what [`send_one`] does.
+async fn send_together(
+    producer: &Producer,
+    topic: &str,
+    ids: &[RecordId],
+) -> Vec<Result<i64, String>> {
+    let mut sent = Vec::new();
+    for id in ids {
+        let record = ProducerRecord::to(topic).value(value_of(id, 0)).partition(0);
+        sent.push(producer.send(record).await);
+    }
+    let mut outcomes = Vec::new();
+    for delivery in sent {
+        outcomes.push(acknowledged(delivery).await);
+    }
+    outcomes
+}
+
+async fn acknowledged(sent: Result<Delivery, ProduceError>) -> Result<i64, String> {
+    let outcome = match sent {
         Ok(delivery) => delivery.await,
         Err(error) => Err(error),
     };

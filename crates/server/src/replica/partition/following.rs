@@ -6,7 +6,9 @@ use bytes::Bytes;
 use ottla_protocol::fetch::{FetchPartition, PartitionData};
 use ottla_protocol::record_batch::batches;
 use ottla_protocol::{BrokerId, LeaderEpoch, Offset};
-use ottla_replication::{EpochEnd, Reposition, reposition, truncation_offset};
+use ottla_replication::{
+    EpochEnd, Partition as Replica, Reposition, reposition, truncation_offset,
+};
 use ottla_storage::{AppendError, LogDirFailure, LogManager};
 use tracing::{info, warn};
 
@@ -30,6 +32,8 @@ pub(crate) enum Fetched {
     },
     /// The logs part: see [`Partition::truncate`].
     Diverging(EpochEnd),
+    /// Nothing was done: see [`Partition::begin_within_batch`].
+    BeginsWithinBatch,
     /// It was asked for in another epoch, or from another position: nothing was done.
     Outdated,
 }
@@ -98,10 +102,7 @@ impl Partition {
     ) -> Result<Fetched, NotFetched> {
         let mut replica = self.replica.lock();
         let epoch = asked.current_leader_epoch;
-        let position = replica.fetch_position().filter(|position| {
-            position.leader_epoch == epoch && position.offset == asked.fetch_offset
-        });
-        if position.is_none() {
+        if !is_current(&replica, asked) {
             return Ok(Fetched::Outdated);
         }
         if let Some(diverging) = data.diverging_epoch {
@@ -112,6 +113,10 @@ impl Partition {
         let mut end = log.log_end_offset();
         let mut flush_due = false;
         let records = whole_batches(&data.records, epoch)?;
+        let is_empty = log.log_start_offset() == end;
+        if is_empty && first_offset(&records).is_some_and(|first| first < end) {
+            return Ok(Fetched::BeginsWithinBatch);
+        }
         if !records.is_empty() {
             let info = log.append_as_follower(&records)?;
             (end, flush_due) = (info.log_end_offset, info.flush_due);
@@ -128,6 +133,35 @@ impl Partition {
         drop(replica);
         let flushing = flush_due.then(|| self.begin_flush(end));
         Ok(Fetched::Appended { flushing, start_moved })
+    }
+
+    /// Takes what [`take_fetched`](Self::take_fetched) did not: the log is empty, and is to begin within the first batch, of
+    /// which the leader has deleted some records. It begins with the whole batch, as the leader's does, and then its first
+    /// offset is moved on (Kafka's `UnexpectedAppendOffsetException`). Blocks on the disk.
+    pub(crate) fn begin_within_batch(
+        self: &Arc<Self>,
+        logs: &LogManager,
+        asked: &FetchPartition,
+        data: &PartitionData<Bytes>,
+    ) -> Result<Fetched, NotFetched> {
+        let mut replica = self.replica.lock();
+        let records = whole_batches(&data.records, asked.current_leader_epoch)?;
+        let first = first_offset(&records).filter(|_| is_current(&replica, asked));
+        let Some(first) = first else { return Ok(Fetched::Outdated) };
+        let log = self.log();
+        let start = asked.fetch_offset.max(data.log_start_offset);
+        info!(partition = %self.name, %first, %start, "the leader's log begins within a batch: so does ours");
+        logs.truncate_fully_and_start_at(&log, first)?;
+        replica.truncated(first);
+        let info = log.append_as_follower(&records)?;
+        let (epoch, end) = (asked.current_leader_epoch, info.log_end_offset);
+        replica.fetched(epoch, end, data.high_watermark);
+        replica.log_starts_at(log.increment_log_start_offset(start)?);
+        log.set_high_watermark(replica.high_watermark());
+        self.watermarks.publish(replica.high_watermark());
+        drop(replica);
+        let flushing = info.flush_due.then(|| self.begin_flush(end));
+        Ok(Fetched::Appended { flushing, start_moved: true })
     }
 
     /// Cuts the log where it leaves the leader's (KIP-101, KIP-279, KIP-595), if it is still followed in `epoch`. Blocks on
@@ -174,6 +208,17 @@ impl Partition {
         self.watermarks.publish(replica.high_watermark());
         Ok(())
     }
+}
+
+/// Whether `asked` is what would be asked for now.
+fn is_current(replica: &Replica, asked: &FetchPartition) -> bool {
+    replica.fetch_position().is_some_and(|position| {
+        position.leader_epoch == asked.current_leader_epoch && position.offset == asked.fetch_offset
+    })
+}
+
+fn first_offset(records: &Bytes) -> Option<Offset> {
+    batches(records).next()?.ok().map(|batch| batch.base_offset())
 }
 
 /// The batches of an answer that are whole: a response may be cut off within its last one. None of them may be of a later

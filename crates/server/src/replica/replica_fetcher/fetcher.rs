@@ -83,6 +83,8 @@ struct Todo {
     starts_moved: Vec<Key>,
     truncations: Vec<(Key, LeaderEpoch, Truncation)>,
     out_of_range: Vec<Key>,
+    /// Logs that begin within a batch, and what was asked and answered.
+    beginnings: Vec<(Key, FetchPartition, PartitionData<Bytes>)>,
 }
 
 impl Fetcher {
@@ -367,6 +369,7 @@ impl Fetcher {
                 todo.flushing.extend(flushing.map(|flushing| (key, flushing)));
                 todo.starts_moved.extend(start_moved.then_some(key));
             }
+            Ok(Fetched::BeginsWithinBatch) => todo.beginnings.push((key, asked, data.clone())),
             Ok(Fetched::Diverging(end)) => {
                 let truncation = Truncation::Diverging(end);
                 todo.truncations.push((key, asked.current_leader_epoch, truncation));
@@ -378,7 +381,23 @@ impl Fetcher {
     }
 
     async fn finish(&mut self, connection: &Connection, todo: Todo) -> Result<(), ClientError> {
-        let Todo { flushing, starts_moved, mut truncations, out_of_range } = todo;
+        let Todo { mut flushing, mut starts_moved, mut truncations, out_of_range, beginnings } =
+            todo;
+        for (key, asked, data) in beginnings {
+            let Some(followed) = self.partitions.get(&key) else { continue };
+            let (partition, logs) =
+                (Arc::clone(&followed.partition), Arc::clone(&self.shared.logs));
+            let begin = move || partition.begin_within_batch(&logs, &asked, &data);
+            match self.shared.env.run_blocking(begin).await {
+                Ok(Fetched::Appended { flushing: begun, .. }) => {
+                    flushing.extend(begun.map(|begun| (key, begun)));
+                    starts_moved.push(key);
+                }
+                Ok(_) => {}
+                Err(error) => self.pause(key, &error),
+            }
+            self.session.changed(key);
+        }
         // The leader counts what it is asked for behind as held: it has to be on the disk by then, where that is asked for.
         for (key, flushing) in flushing {
             if let Err(error) = flushing.await {

@@ -9,7 +9,9 @@ use ottla_client::{Admin, OffsetQuery};
 use ottla_env::Env;
 use ottla_protocol::{Offset, TopicPartition};
 
-use super::{Shared, check_kept, connect, idempotent, insist, make, read_from, reader, send_one};
+use super::{
+    Shared, check_kept, connect, idempotent, insist, make, read_from, reader, send_together,
+};
 use crate::node::Node;
 use crate::rng::SimRng;
 
@@ -36,12 +38,16 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
     let (mut acknowledged, mut start) = (BTreeMap::new(), Start::default());
     let mut number = 0;
     while shared.producing.get() > 0 {
-        let id = format!("{}/{number}", node.name());
-        number += 1;
-        let stored = send_one(&producer, TOPIC, &id).await;
-        node.fold(format_args!("sent {id}: {stored:?}"), &[]);
-        if let Ok(offset) = stored {
-            acknowledged.insert(offset, id);
+        // Several lie in one batch: the topic may begin in the middle of it.
+        let ids = (number..number + 1 + rng.below(4)).map(|it| format!("{}/{it}", node.name()));
+        let ids: Vec<_> = ids.collect();
+        number += ids.len() as u64;
+        let stored = send_together(&producer, TOPIC, &ids).await;
+        for (id, stored) in ids.into_iter().zip(stored) {
+            node.fold(format_args!("sent {id}: {stored:?}"), &[]);
+            if let Ok(offset) = stored {
+                acknowledged.insert(offset, id);
+            }
         }
         let end = acknowledged.last_key_value().map_or(0, |(last, _)| last + 1);
         if rng.chance(0.2) && end > start.asked {
