@@ -51,7 +51,9 @@ impl Accumulator {
         let at = batch.queue;
         let error = &failure.error;
         let code = error.code();
-        batch.maybe_stored |= error.is_indeterminate();
+        // A leader that loses its lead says so of what it has appended, too.
+        let was_led = code == Some(ErrorCode::NotLeaderOrFollower);
+        batch.maybe_stored |= was_led || error.is_indeterminate();
         batch.last_error = Some(error.clone());
         if code == Some(ErrorCode::MessageTooLarge)
             && let Some(pieces) = batch.split()

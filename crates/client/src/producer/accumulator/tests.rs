@@ -146,6 +146,9 @@ impl World {
                 let result = if at >= arrived {
                     Err(ErrorCode::None)
                 } else if refuses {
+                    // Whoever loses its lead says so before an append, and after it as well.
+                    let late = !fatal && self.random.below(2) == 0;
+                    late.then(|| log.append(&RecordBatch::parse(&bytes).unwrap()));
                     Err(if fatal {
                         ErrorCode::InvalidRecord
                     } else {
