@@ -217,8 +217,9 @@ impl Consumer {
         let clock = Arc::clone(&self.client.env().clock);
         let deadline = clock.now() + timeout;
         let mut committed = Ok(());
-        if self.options.auto_commit && self.group.is_some() {
-            committed = self.commit_within(self.partitions.consumed(), timeout).await;
+        let consumed = self.partitions.consumed();
+        if self.options.auto_commit && self.group.is_some() && !consumed.is_empty() {
+            committed = self.commit_within(consumed, timeout).await;
             let refused = |error: &ConsumerError| {
                 matches!(error, ConsumerError::CommitFailed(_) | ConsumerError::RebalanceInProgress)
             };
@@ -257,7 +258,9 @@ impl Consumer {
         }
         if let Some(group) = self.group.as_ref().filter(|_| self.subscription.is_of_group()) {
             let mut membership = group.place.membership.lock();
-            membership.polled(self.client.env().clock.now());
+            if membership.polled(self.client.env().clock.now()) {
+                group.place.wake_task.notify_one();
+            }
             self.changed |= !membership.is_stable();
         }
         Ok(())

@@ -141,7 +141,10 @@ impl Consumer {
     /// Commits everything that was handed out, if that is not committed already.
     pub(super) fn commit_consumed(&mut self) {
         let offsets = self.partitions.consumed();
-        if self.group.is_some() && !offsets.is_empty() && offsets != self.commits.last_auto {
+        let Some(group) = &self.group else { return };
+        let refusal = group.place.membership.lock().refuses_commits();
+        let may = refusal.is_none() || !self.subscription.is_of_group();
+        if may && !offsets.is_empty() && offsets != self.commits.last_auto {
             self.commits.last_auto.clone_from(&offsets);
             self.start_commit(offsets, None);
         }
@@ -155,10 +158,17 @@ impl Consumer {
         let id = self.commits.next_id;
         self.commits.next_id += 1;
         self.commits.under_way.insert(id, callback);
-        let identity = match &self.group {
-            Some(group) => group.place.membership.lock().identity().clone(),
-            None => return id,
+        let Some(group) = &self.group else { return id };
+        let (identity, refusal) = {
+            let membership = group.place.membership.lock();
+            (membership.identity().clone(), membership.refuses_commits())
         };
+        if let Some(code) = refusal.filter(|_| self.subscription.is_of_group()) {
+            let (result, identity) = (Err(ClientError::refused(code)), Identity::NOBODY);
+            self.start(async move { Event::CommitDone(Done { id, identity, offsets, result }) });
+            self.changed = true;
+            return id;
+        }
         let limit = self.options.default_api_timeout;
         if let Some(committer) = self.committer(limit) {
             let (ended, end) = oneshot::channel();

@@ -34,7 +34,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    const NOBODY: Self = Self { member_id: String::new(), generation: -1 };
+    pub(super) const NOBODY: Self = Self { member_id: String::new(), generation: -1 };
 
     /// Whether it has a place in a generation of the group.
     pub(super) fn is_member(&self) -> bool {
@@ -95,6 +95,8 @@ pub(super) struct Membership {
     phase: Phase,
     identity: Identity,
     rejoin_wanted: bool,
+    /// Others may read what it read, and it has not let go of that yet.
+    place_lost: bool,
     not_before: Monotonic,
     last_poll: Monotonic,
     next_beat: Monotonic,
@@ -108,6 +110,7 @@ impl Membership {
             phase: Phase::Unjoined,
             identity: Identity::NOBODY,
             rejoin_wanted: false,
+            place_lost: false,
             not_before: now,
             last_poll: now,
             next_beat: now,
@@ -125,9 +128,20 @@ impl Membership {
         self.phase == Phase::Stable && !self.rejoin_wanted
     }
 
-    /// The consumer polls.
-    pub(super) fn polled(&mut self, now: Monotonic) {
+    /// The consumer polls; whether nobody had for so long that no heartbeat was sent any more.
+    pub(super) fn polled(&mut self, now: Monotonic) -> bool {
+        let was_late = now >= self.last_poll + self.settings.max_poll_interval;
         self.last_poll = now;
+        was_late
+    }
+
+    /// Why nothing can be committed now. What others may have read on from must not be committed as by nobody, which a group
+    /// without members would take; and between two generations it is refused, without another rebalance because of that.
+    pub(super) fn refuses_commits(&self) -> Option<ErrorCode> {
+        if matches!(self.phase, Phase::Joining | Phase::Syncing) {
+            return Some(ErrorCode::RebalanceInProgress);
+        }
+        (!self.identity.is_member()).then_some(ErrorCode::UnknownMemberId)
     }
 
     /// What it is subscribed to changed, or partitions came: joins again when it is its turn.
@@ -144,7 +158,13 @@ impl Membership {
             }
             Phase::Unjoined | Phase::Stable => {
                 self.phase = Phase::Preparing;
+                self.place_lost = false;
                 Turn::Prepare { lost: !self.identity.is_member() }
+            }
+            Phase::Ready if self.place_lost => {
+                self.phase = Phase::Preparing;
+                self.place_lost = false;
+                Turn::Prepare { lost: true }
             }
             Phase::Ready => {
                 self.phase = Phase::Joining;
@@ -207,8 +227,10 @@ impl Membership {
         let ClientError::Refused { code, .. } = error else { return };
         if *code == ErrorCode::UnknownMemberId {
             self.identity = Identity::NOBODY;
+            self.place_lost = true;
         } else if *code == ErrorCode::IllegalGeneration {
             self.identity.generation = -1;
+            self.place_lost = true;
         } else if *code == ErrorCode::RebalanceInProgress {
             self.not_before = now;
         } else if !code.is_retriable() {
@@ -283,7 +305,8 @@ impl Membership {
         } else {
             return;
         }
-        // Preparations that are under way go on; what follows them is a join as nobody.
+        // Preparations that are under way go on; then it lets go of everything, and joins as nobody.
+        self.place_lost = true;
         if self.phase == Phase::Stable {
             self.phase = Phase::Unjoined;
         }

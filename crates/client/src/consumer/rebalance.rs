@@ -125,6 +125,8 @@ impl Consumer {
                 group.preparing = Some(Preparing::Told);
                 let revoked = self.given_up_before_join();
                 self.give_up(&revoked, false);
+                // What was to go when the commits began, and is subscribed to again.
+                self.partitions.map.values_mut().for_each(|state| state.leaving = false);
                 if self.commits.is_busy() {
                     return;
                 }

@@ -139,6 +139,27 @@ async fn a_later_commit_does_not_overtake_one_that_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_member_that_has_no_place_in_its_group_commits_nothing() {
+    let brokers = Brokers::start(&[], |_| None).await;
+    brokers.owe(1, ApiKey::JoinGroup);
+    let options = ConsumerOptions { auto_commit: false, ..ConsumerOptions::in_group("g") };
+    let mut consumer = consumer(&brokers, options).await;
+    consumer.subscribe([TOPIC]).unwrap();
+    let at = |offset| BTreeMap::from([(t0(), OffsetAndMetadata::new(Offset(offset)))]);
+    // As a member of none, a group without members would take it: this broker, for one, has no word for an OffsetCommit.
+    let refused = consumer.commit_offsets(at(1)).await.unwrap_err();
+    assert!(
+        matches!(refused, ConsumerError::CommitFailed(ErrorCode::UnknownMemberId)),
+        "{refused}"
+    );
+    while !brokers.owes(1, ApiKey::JoinGroup) {
+        consumer.poll(Duration::from_millis(5)).await.unwrap();
+    }
+    let refused = consumer.commit_offsets(at(1)).await.unwrap_err();
+    assert!(matches!(refused, ConsumerError::RebalanceInProgress), "{refused}");
+}
+
+#[tokio::test]
 async fn a_commit_that_was_given_up_is_not_sent_later() {
     let notes = Notes::default();
     let noted = Arc::clone(&notes);

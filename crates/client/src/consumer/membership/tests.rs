@@ -133,8 +133,52 @@ fn who_does_not_poll_leaves_but_a_static_member_only_falls_silent() {
     assert_eq!(member.turn(late), Turn::Prepare { lost: true });
     let mut member = stable(true);
     assert_eq!(member.beat(late), Beat::Idle);
-    member.polled(late);
+    assert!(member.polled(late), "whoever sends heartbeats is to look again");
     assert_eq!(member.beat(late), Beat::Send(identity("m", 1)));
+    assert!(!member.polled(late));
+}
+
+#[test]
+fn a_place_that_is_lost_in_a_join_is_let_go_of_before_the_next() {
+    for code in [ErrorCode::UnknownMemberId, ErrorCode::IllegalGeneration] {
+        let mut member = stable(false);
+        member.want_rejoin();
+        assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
+        member.prepared();
+        assert_eq!(member.turn(at(0)), Turn::Join(identity("m", 1)));
+        assert!(member.joined(identity("m", 2)));
+        member.join_failed(at(0), &refused(code));
+        assert_eq!(member.turn(at(100)), Turn::Prepare { lost: true });
+        member.prepared();
+        assert!(matches!(member.turn(at(100)), Turn::Join(_)));
+        // Or while it prepares for one.
+        let mut member = stable(false);
+        member.want_rejoin();
+        assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
+        member.refused(code, &identity("m", 1));
+        member.prepared();
+        assert_eq!(member.turn(at(0)), Turn::Prepare { lost: true });
+        member.prepared();
+        assert!(matches!(member.turn(at(0)), Turn::Join(_)));
+    }
+}
+
+#[test]
+fn nothing_is_committed_by_nobody_nor_between_two_generations() {
+    let mut member = stable(false);
+    assert_eq!(member.refuses_commits(), None);
+    member.want_rejoin();
+    assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
+    member.prepared();
+    assert_eq!(member.refuses_commits(), None, "of the generation that ends");
+    assert_eq!(member.turn(at(0)), Turn::Join(identity("m", 1)));
+    assert_eq!(member.refuses_commits(), Some(ErrorCode::RebalanceInProgress));
+    assert!(member.joined(identity("m", 2)));
+    assert_eq!(member.refuses_commits(), Some(ErrorCode::RebalanceInProgress));
+    assert!(member.synced(at(0)));
+    assert_eq!(member.refuses_commits(), None);
+    assert_eq!(member.beat(at(300_000)), Beat::Leave(identity("m", 2)));
+    assert_eq!(member.refuses_commits(), Some(ErrorCode::UnknownMemberId));
 }
 
 #[test]
