@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ottla_config::BrokerConfig;
 use ottla_env::Env;
-use ottla_metadata::record::{PartitionRecord, TopicRecord};
+use ottla_metadata::record::{BrokerEndpoint, PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use ottla_metadata::{MetadataDelta, MetadataImage, MetadataRecord};
 use ottla_protocol::{BrokerEpoch, BrokerId, LeaderEpoch, StrBytes, TopicId, TopicRef, Uuid};
 use ottla_storage::{LogManager, LogManagerOptions};
@@ -16,6 +16,8 @@ use super::{Applied, Partition, ReplicaManager};
 pub(crate) struct OneOfTwo {
     pub(crate) replicas: ReplicaManager,
     topic: &'static str,
+    /// The registrations of brokers, as the controller recorded them.
+    brokers: Vec<MetadataRecord>,
     image: MetadataImage,
     _dir: TempDir,
 }
@@ -26,6 +28,16 @@ impl OneOfTwo {
 
     /// Broker `id`, registered in the epoch of that number; it holds nothing yet.
     pub(crate) async fn start(id: i32, topic: &'static str, config: BrokerConfig) -> Self {
+        Self::start_in(&Env::os(), id, topic, config).await
+    }
+
+    /// [`start`](Self::start), in an environment of the test's own.
+    pub(crate) async fn start_in(
+        env: &Env,
+        id: i32,
+        topic: &'static str,
+        config: BrokerConfig,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = LogManagerOptions {
             dirs: vec![dir.path().to_owned()],
@@ -34,11 +46,33 @@ impl OneOfTwo {
             config: config.log_manager.clone(),
             max_open_files: 10,
         };
-        let env = Env::os();
         let logs = Arc::new(LogManager::open(env.clone(), options).await.unwrap());
         let identity = (BrokerId(id), BrokerEpoch(i64::from(id)));
-        let replicas = ReplicaManager::new(&env, identity, Arc::new(config), logs);
-        Self { replicas, topic, image: MetadataImage::default(), _dir: dir }
+        let replicas = ReplicaManager::new(env, identity, Arc::new(config), logs);
+        let (brokers, image) = (Vec::new(), MetadataImage::default());
+        Self { replicas, topic, brokers, image, _dir: dir }
+    }
+
+    /// From the next decision on, broker `id` is registered and listens at `port`.
+    pub(crate) fn register(&mut self, id: i32, port: u16) {
+        let listener = BrokerEndpoint {
+            name: Arc::from("PLAINTEXT"),
+            host: Arc::from("127.0.0.1"),
+            port,
+            security_protocol: 0,
+        };
+        self.brokers.push(MetadataRecord::RegisterBroker(RegisterBrokerRecord {
+            broker_id: BrokerId(id),
+            is_migrating_zk_broker: false,
+            incarnation_id: Uuid::default(),
+            broker_epoch: BrokerEpoch(i64::from(id)),
+            end_points: vec![listener],
+            features: Vec::new(),
+            rack: None,
+            fenced: false,
+            in_controlled_shutdown: false,
+            log_dirs: Vec::new(),
+        }));
     }
 
     /// What the controller decided about the partition, applied as a node does.
@@ -60,8 +94,9 @@ impl OneOfTwo {
             last_known_elr: None,
         };
         let mut image = MetadataImage::default();
-        for record in [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)] {
-            image.replay(&record).unwrap();
+        let decided = [MetadataRecord::Topic(topic), MetadataRecord::Partition(partition)];
+        for record in self.brokers.iter().chain(&decided) {
+            image.replay(record).unwrap();
         }
         self.apply(image)
     }

@@ -233,11 +233,11 @@ impl ReplicaManager {
         }
         self.partitions.store(Arc::new(table));
         // Only now does whoever looks again find that they are gone.
-        for partition in gone.iter().flat_map(|topic| topic.partitions.values()) {
-            partition.retire();
-        }
-        applied.removed.iter().for_each(|partition| partition.retire());
-        self.fetchers.unfollow(applied.resigned.iter());
+        let gone = gone.iter().flat_map(|topic| topic.partitions.values());
+        let gone: Vec<_> = gone.chain(&applied.removed).collect();
+        gone.iter().for_each(|partition| partition.retire());
+        self.fetchers.unfollow(gone.iter().map(|partition| partition.name()));
+        // What it follows already, from the same leader in the same epoch, is no news to a fetcher: often only an ISR changed.
         self.fetchers.follow(std::mem::take(&mut applied.following));
         self.fetchers.unfollow(applied.leading.iter().map(|partition| partition.name()));
     }

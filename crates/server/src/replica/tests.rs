@@ -1,5 +1,7 @@
 //! Two brokers with real logs, and nothing between them: what a follower's log is after its leader's answers.
 
+mod fetching;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

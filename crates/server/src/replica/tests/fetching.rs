@@ -1,0 +1,153 @@
+//! A follower and its fetcher, and a leader that answers as the test says: what is asked of it, and when.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ottla_config::BrokerConfig;
+use ottla_env::{Env, Stream};
+use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchResponse};
+use ottla_protocol::messages::ApiVersionsResponse;
+use ottla_protocol::{ErrorCode, Request, RequestHeader, Response, advertised_apis, message};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::TOPIC;
+use crate::replica::one_of_two::OneOfTwo;
+
+/// Longest that anything may take; only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The session that the leader opens.
+const SESSION: i32 = 5;
+
+/// A fetch that waits for its answer.
+struct Asked {
+    /// The number of the connection that it came over.
+    connection: usize,
+    request: FetchRequest,
+    answer: oneshot::Sender<FetchResponse>,
+}
+
+impl Asked {
+    /// What is asked of the partition, if it is named.
+    fn row(&self) -> Option<&FetchPartition> {
+        self.request.topics.first()?.partitions.first()
+    }
+
+    fn answer(self, response: FetchResponse) {
+        // A follower may have given the fetch up.
+        let _given_up = self.answer.send(response);
+    }
+
+    /// There is nothing new.
+    fn answer_nothing(self) {
+        self.answer(nothing());
+    }
+}
+
+fn nothing() -> FetchResponse {
+    FetchResponse {
+        throttle_time_ms: 0,
+        error_code: ErrorCode::None,
+        session_id: SESSION,
+        topics: Vec::new(),
+        node_endpoints: Vec::new(),
+    }
+}
+
+/// Broker 1.
+struct Leader {
+    port: u16,
+    fetches: mpsc::UnboundedReceiver<Asked>,
+}
+
+impl Leader {
+    async fn start() -> Self {
+        let env = Env::os();
+        let mut listener = env.net.listen("127.0.0.1:0", 8).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (told, fetches) = mpsc::unbounded_channel();
+        let _running = env.spawn("listener", async move {
+            for connection in 1.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let told = told.clone();
+                let _running = Env::os().spawn("leader", serve(stream, connection, told));
+            }
+        });
+        Self { port, fetches }
+    }
+
+    /// The next fetch that comes.
+    async fn asked(&mut self) -> Asked {
+        let asked = Env::os().timeout(PATIENCE, self.fetches.recv()).await;
+        asked.expect("no fetch comes").unwrap()
+    }
+
+    /// The first fetch of a session's later ones that waits for as long as one does when nothing is new to fetch.
+    async fn asked_at_rest(&mut self) -> Asked {
+        loop {
+            let asked = self.asked().await;
+            if asked.request.session_epoch > 0 && asked.request.max_wait_ms == 500 {
+                return asked;
+            }
+            asked.answer_nothing();
+        }
+    }
+}
+
+async fn serve(mut stream: Box<dyn Stream>, connection: usize, told: mpsc::UnboundedSender<Asked>) {
+    while let Ok(length) = stream.read_u32().await {
+        let mut frame = BytesMut::zeroed(length as usize);
+        if stream.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        let (header, body) = RequestHeader::decode(&frame.freeze()).unwrap();
+        #[allow(clippy::wildcard_enum_match_arm, reason = "a follower asks nothing else here")]
+        let response: Response<Bytes> = match Request::decode(&header, body).unwrap() {
+            Request::ApiVersions(_) => {
+                message!(ApiVersionsResponse { api_keys: advertised_apis() }).into()
+            }
+            Request::Fetch(request) => {
+                let (answer, answered) = oneshot::channel();
+                if told.send(Asked { connection, request, answer }).is_err() {
+                    return;
+                }
+                let Ok(response) = answered.await else { return };
+                response.into()
+            }
+            other => panic!("{} was not expected", other.api_key()),
+        };
+        let frame = response.encode(header.correlation_id, header.api_version).unwrap();
+        if stream.write_all(&frame.into_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Broker 2, which follows `leader`.
+async fn follower(env: &Env, leader: &Leader, properties: &str) -> OneOfTwo {
+    let (config, _) = BrokerConfig::parse(&[properties], &[]).unwrap();
+    let mut follower = OneOfTwo::start_in(env, 2, TOPIC, config).await;
+    follower.register(1, leader.port);
+    let _applied = follower.hear(1, 0, &[1, 2]);
+    follower
+}
+
+#[tokio::test]
+async fn news_that_change_nothing_of_what_is_fetched_do_not_disturb_a_fetch() {
+    let mut leader = Leader::start().await;
+    let mut follower = follower(&Env::os(), &leader, "").await;
+    let asked = leader.asked_at_rest().await;
+    let (connection, epoch) = (asked.connection, asked.request.session_epoch);
+    // Another ISR: the same leader, in the same epoch.
+    let _applied = follower.hear(1, 0, &[1]);
+    asked.answer_nothing();
+    let next = leader.asked().await;
+    assert_eq!((next.connection, next.request.session_epoch), (connection, epoch + 1));
+    assert_eq!(next.request.max_wait_ms, 500, "nothing new is to be fetched");
+    // Another epoch is news.
+    let _applied = follower.hear(1, 1, &[1]);
+    let next = leader.asked().await;
+    assert_eq!((next.connection, next.request.session_epoch), (connection + 1, 0));
+    assert_eq!(next.row().unwrap().current_leader_epoch.0, 1);
+    follower.replicas.shutdown().await;
+}
