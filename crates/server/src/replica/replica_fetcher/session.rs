@@ -12,6 +12,8 @@ use super::Key;
 #[derive(Debug, Default)]
 pub(super) struct FetchSession {
     metadata: FetchMetadata,
+    /// The broker's epoch that the last request named (KIP-903).
+    replica_epoch: i64,
     /// What the leader was asked for last, of each partition in the session.
     asked: BTreeMap<Key, FetchPartition>,
     /// Partitions that may have to be said anew.
@@ -35,6 +37,12 @@ impl FetchSession {
         request: &mut FetchRequest,
         wanted: impl Fn(&Key) -> Option<FetchPartition>,
     ) {
+        if std::mem::replace(&mut self.replica_epoch, request.replica_epoch)
+            != request.replica_epoch
+        {
+            // The leader notes it of partitions that are said, and lets none into an ISR that it knows by an earlier epoch.
+            self.restart();
+        }
         self.metadata.stamp(request);
         if self.metadata.is_full() {
             self.changed.extend(std::mem::take(&mut self.asked).into_keys());

@@ -7,7 +7,9 @@ use ottla_config::BrokerConfig;
 use ottla_env::{Env, Stream};
 use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchResponse};
 use ottla_protocol::messages::ApiVersionsResponse;
-use ottla_protocol::{ErrorCode, Request, RequestHeader, Response, advertised_apis, message};
+use ottla_protocol::{
+    BrokerEpoch, ErrorCode, Request, RequestHeader, Response, advertised_apis, message,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
@@ -149,5 +151,23 @@ async fn news_that_change_nothing_of_what_is_fetched_do_not_disturb_a_fetch() {
     let next = leader.asked().await;
     assert_eq!((next.connection, next.request.session_epoch), (connection + 1, 0));
     assert_eq!(next.row().unwrap().current_leader_epoch.0, 1);
+    follower.replicas.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_has_registered_again_says_so_of_every_partition_it_follows() {
+    let mut leader = Leader::start().await;
+    let follower = follower(&Env::os(), &leader, "").await;
+    let asked = leader.asked_at_rest().await;
+    assert_eq!((asked.request.replica_epoch, asked.row()), (2, None), "nothing is new");
+    follower.replicas.set_epoch(BrokerEpoch(9));
+    asked.answer_nothing();
+    let next = leader.asked().await;
+    assert_eq!((next.request.replica_epoch, next.request.session_epoch), (9, 0));
+    assert_eq!(next.row().map(|row| row.partition), Some(0), "the leader notes it with the row");
+    // Once is enough.
+    next.answer_nothing();
+    let next = leader.asked().await;
+    assert_eq!((next.request.session_epoch, next.row()), (1, None));
     follower.replicas.shutdown().await;
 }
