@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use super::context::ReplicaContext;
 use super::watermarks::{Watched, Watermarks};
 
-pub(crate) use following::{Fetched, Truncation};
+pub(crate) use following::{Fetched, Owed, Truncation};
 pub(crate) use leading::FetchingReplica;
 use throttling::Throttling;
 
@@ -44,6 +44,8 @@ pub(crate) struct Partition {
     replica: Mutex<Replica>,
     /// What `replica` says, for readers: they must not wait while an append holds the lock.
     view: ArcSwap<View>,
+    /// Locked after `replica`, if both are.
+    owed: Mutex<Owed>,
     watermarks: Watermarks,
     /// Changed by whoever applies the image, one after the other.
     throttling: ArcSwap<Throttling>,
@@ -171,6 +173,7 @@ impl Partition {
             log: ArcSwap::new(log),
             view: ArcSwap::from_pointee(View::of(&replica)),
             replica: Mutex::new(replica),
+            owed: Mutex::default(),
             watermarks: Watermarks::new(high_watermark),
             throttling: ArcSwap::from_pointee(throttling),
         }
@@ -318,6 +321,7 @@ impl Partition {
 
     fn flushed(&self, end: Offset) {
         let mut replica = self.replica.lock();
+        self.owed.lock().flushed(end);
         if replica.leadership().is_leader() {
             let end = end.max(replica.log_end());
             self.log_ends_at(&mut replica, end);

@@ -10,6 +10,7 @@
 //! # Invariants
 //! - A partition is in one inbox, that of its leader, and in none if nobody leads it or its disk failed.
 //! - What came for another epoch or position than the current one is not appended.
+//! - Nothing is asked of a partition as long as the disk does not hold what it has to: the leader would count it as held.
 //! - A partition that fails waits on its own, from a few milliseconds up to `replica.fetch.backoff.ms`; the others go on.
 
 mod fetcher;

@@ -38,6 +38,22 @@ pub(crate) enum Fetched {
     Outdated,
 }
 
+/// What a follower has taken, and its disk has to hold before the leader is asked for more: by what it is asked for, the leader
+/// counts what is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Owed {
+    /// All records before it, where `flush.messages` asks for that.
+    pub(crate) flush: Option<Offset>,
+    /// Where the log begins now.
+    pub(crate) start: Option<Offset>,
+}
+
+impl Owed {
+    pub(super) fn flushed(&mut self, end: Offset) {
+        self.flush.take_if(|owed| *owed <= end);
+    }
+}
+
 /// Why a leader's answer could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotFetched {
@@ -74,10 +90,10 @@ impl Partition {
         usable.then_some(FetchedBy { leader: position.leader, epoch: position.leader_epoch })
     }
 
-    /// What to ask the leader for next.
+    /// What to ask the leader for next; nothing as long as the disk [owes](Self::owed) something.
     pub(crate) fn fetch_request(&self, max_bytes: i32) -> Option<(FetchedBy, FetchPartition)> {
         let replica = self.replica.lock();
-        let position = replica.fetch_position()?;
+        let position = replica.fetch_position().filter(|_| self.owed() == Owed::default())?;
         let log = self.log();
         if log.log_dir().failure().is_some() {
             return None;
@@ -121,12 +137,16 @@ impl Partition {
             let info = log.append_as_follower(&records)?;
             (end, flush_due) = (info.log_end_offset, info.flush_due);
         }
+        if flush_due {
+            self.owed.lock().flush = Some(end);
+        }
         if let Some(advance) = replica.fetched(epoch, end, data.high_watermark) {
             self.publish(advance);
         }
         let start_moved = data.log_start_offset > log.log_start_offset();
         if start_moved {
             let start = log.increment_log_start_offset(data.log_start_offset)?;
+            self.owed.lock().start = Some(start);
             replica.log_starts_at(start);
             self.watermarks.publish(replica.high_watermark());
         }
@@ -162,6 +182,16 @@ impl Partition {
         drop(replica);
         let flushing = info.flush_due.then(|| self.begin_flush(end));
         Ok(Fetched::Appended { flushing, start_moved: true })
+    }
+
+    /// What the disk does not hold yet, though it has to.
+    pub(crate) fn owed(&self) -> Owed {
+        *self.owed.lock()
+    }
+
+    /// The checkpoints hold what was `owed` when they were written.
+    pub(crate) fn checkpointed(&self, owed: Owed) {
+        self.owed.lock().start.take_if(|start| owed.start == Some(*start));
     }
 
     /// Cuts the log where it leaves the leader's (KIP-101, KIP-279, KIP-595), if it is still followed in `epoch`. Blocks on

@@ -38,6 +38,8 @@ pub(super) struct Fetcher {
     partitions: BTreeMap<Key, Followed>,
     /// Partitions that failed, by when they are tried again.
     paused: BTreeSet<(Monotonic, Key)>,
+    /// Partitions that are to be fetched again, or for the first time: the disk may owe something of them.
+    owing: BTreeSet<Key>,
     /// Partitions that the rate of replication holds back.
     held: BTreeSet<Key>,
     session: FetchSession,
@@ -98,6 +100,7 @@ impl Fetcher {
             inbox: Arc::clone(&inbox),
             partitions: BTreeMap::new(),
             paused: BTreeSet::new(),
+            owing: BTreeSet::new(),
             held: BTreeSet::new(),
             session: FetchSession::default(),
             connection: None,
@@ -118,6 +121,7 @@ impl Fetcher {
                 continue;
             }
             self.resume();
+            self.settle().await;
             match self.round().await {
                 Ok(()) => self.failures = 0,
                 Err(error) => self.lost(&error).await,
@@ -149,6 +153,8 @@ impl Fetcher {
                 Told::Follow(partition) => {
                     let key = (partition.topic_id(), partition.name().partition);
                     self.session.changed(key);
+                    // Whoever fetched it before may have left something.
+                    self.owing.insert(key);
                     let followed = Followed { partition, failures: 0, paused_until: None };
                     if let Some(before) = self.partitions.insert(key, followed) {
                         self.unpause(&before, key);
@@ -176,15 +182,31 @@ impl Fetcher {
         while let Some((until, key)) = self.paused.first().copied().filter(|(at, _)| *at <= now) {
             self.paused.remove(&(until, key));
             self.session.changed(key);
+            self.owing.insert(key);
             if let Some(followed) = self.partitions.get_mut(&key) {
                 followed.paused_until = None;
             }
         }
     }
 
+    /// Brings to the disk what it owes of partitions whose pause is over, or that are new here.
+    async fn settle(&mut self) {
+        let (mut flushing, mut starts) = (Vec::new(), Vec::new());
+        for key in std::mem::take(&mut self.owing) {
+            let Some(Followed { partition, .. }) = self.partitions.get(&key) else { continue };
+            let owed = partition.owed();
+            flushing.extend(owed.flush.map(|end| (key, partition.begin_flush(end))));
+            starts.extend(owed.start.map(|_| key));
+        }
+        self.bring_to_disk(flushing, &starts).await;
+    }
+
     fn pause(&mut self, key: Key, error: &dyn std::fmt::Display) {
         let now = self.shared.env.clock.now();
         let Some(followed) = self.partitions.get_mut(&key) else { return };
+        if let Some(before) = followed.paused_until {
+            self.paused.remove(&(before, key));
+        }
         followed.failures = followed.failures.saturating_add(1);
         let (partition, leader) = (followed.partition.name(), self.leader);
         match followed.failures {
@@ -398,15 +420,7 @@ impl Fetcher {
             }
             self.session.changed(key);
         }
-        // The leader counts what it is asked for behind as held: it has to be on the disk by then, where that is asked for.
-        for (key, flushing) in flushing {
-            if let Err(error) = flushing.await {
-                self.pause(key, &error);
-            }
-        }
-        if !starts_moved.is_empty() {
-            self.keep_log_starts(&starts_moved).await;
-        }
+        self.bring_to_disk(flushing, &starts_moved).await;
         for key in out_of_range {
             match self.range_of(connection, key).await? {
                 Ok(truncation) => truncations.push(truncation),
@@ -426,16 +440,28 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Brings to the disk where logs begin, as their leader will be told: a crash must not bring back what was deleted.
-    async fn keep_log_starts(&mut self, moved: &[Key]) {
+    /// Waits until the disk holds what the leader is told next: it counts what it is asked for behind as held, where
+    /// `flush.messages` asks for that, and a crash must not bring back what was deleted. What fails is owed.
+    async fn bring_to_disk(&mut self, flushing: Vec<(Key, Flushing)>, starts_moved: &[Key]) {
+        for (key, flushing) in flushing {
+            if let Err(error) = flushing.await {
+                self.pause(key, &error);
+            }
+        }
+        if starts_moved.is_empty() {
+            return;
+        }
+        let moved = starts_moved.iter().filter_map(|key| Some((*key, self.partitions.get(key)?)));
+        let moved = moved.map(|(key, Followed { partition, .. })| (key, Arc::clone(partition)));
+        let moved: Vec<_> = moved.map(|(key, it)| (key, it.owed(), it)).collect();
         let logs = Arc::clone(&self.shared.logs);
         let keep = move || logs.checkpoint_log_starts();
-        for (dir, error) in self.shared.env.run_blocking(keep).await {
-            for key in moved {
-                let partition = self.partitions.get(key).map(|followed| &followed.partition);
-                if partition.is_some_and(|it| Arc::ptr_eq(it.log().log_dir(), &dir)) {
-                    self.pause(*key, &error);
-                }
+        let unwritten = self.shared.env.run_blocking(keep).await;
+        for (key, owed, partition) in moved {
+            let dir = Arc::clone(partition.log().log_dir());
+            match unwritten.iter().find(|(failed, _)| Arc::ptr_eq(failed, &dir)) {
+                Some((_, error)) => self.pause(key, error),
+                None => partition.checkpointed(owed),
             }
         }
     }

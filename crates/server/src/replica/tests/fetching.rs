@@ -5,15 +5,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ottla_config::BrokerConfig;
 use ottla_env::{Env, Stream};
-use ottla_protocol::fetch::{FetchPartition, FetchRequest, FetchResponse};
+use ottla_protocol::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
 use ottla_protocol::messages::ApiVersionsResponse;
 use ottla_protocol::{
-    BrokerEpoch, ErrorCode, Request, RequestHeader, Response, advertised_apis, message,
+    BrokerEpoch, ErrorCode, Offset, Request, RequestHeader, Response, advertised_apis, message,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::TOPIC;
+use super::small_disk::SmallDisk;
+use super::{Side, TOPIC};
 use crate::replica::one_of_two::OneOfTwo;
 
 /// Longest that anything may take; only a test that fails waits for it.
@@ -38,6 +41,21 @@ impl Asked {
     fn answer(self, response: FetchResponse) {
         // A follower may have given the fetch up.
         let _given_up = self.answer.send(response);
+    }
+
+    /// Two records, of which the first is deleted already.
+    async fn answer_two_records(self) {
+        let mut side = Side::start(1).await;
+        side.hear(1, 0, &[1]);
+        side.append("one");
+        side.append("two");
+        let mut data = PartitionData::failed(0, ErrorCode::None);
+        data.records = side.log().into();
+        data.high_watermark = Offset(2);
+        data.log_start_offset = Offset(1);
+        let topic = self.request.topics.first().unwrap().topic.clone();
+        let topics = vec![FetchableTopicResponse { topic, partitions: vec![data] }];
+        self.answer(FetchResponse { topics, ..nothing() });
     }
 
     /// There is nothing new.
@@ -170,4 +188,52 @@ async fn a_broker_that_has_registered_again_says_so_of_every_partition_it_follow
     let next = leader.asked().await;
     assert_eq!((next.request.session_epoch, next.row()), (1, None));
     follower.replicas.shutdown().await;
+}
+
+/// What was sent to a follower that has no room for `file` is not told as held, until it is on the disk.
+async fn a_follower_tells_only_what_its_disk_holds(file: &'static str) {
+    let mut leader = Leader::start().await;
+    let (env, disk) = SmallDisk::env();
+    let follower = follower(&env, &leader, "log.flush.interval.messages=1\n").await;
+    let first = leader.asked_at_rest().await;
+    disk.has_no_room_for(Some(file));
+    // The session names the partition anew if it is asked for from another place.
+    first.answer(FetchResponse { session_id: 0, ..nothing() });
+    leader.asked().await.answer_two_records().await;
+    let tried_again = disk.refused(3);
+    tokio::pin!(tried_again);
+    loop {
+        tokio::select! {
+            biased;
+            asked = leader.asked() => {
+                let row = asked.row();
+                let told = row.map(|row| (row.fetch_offset, row.log_start_offset));
+                assert_eq!(told, None, "{file}");
+                asked.answer_nothing();
+            }
+            () = &mut tried_again => break,
+        }
+    }
+    assert_eq!(follower.partition().log().log_end_offset(), Offset(2), "it is in the log");
+    disk.has_no_room_for(None);
+    let told = loop {
+        let asked = leader.asked().await;
+        let told = asked.row().map(|row| (row.fetch_offset, row.log_start_offset));
+        asked.answer_nothing();
+        if let Some(told) = told {
+            break told;
+        }
+    };
+    assert_eq!(told, (Offset(2), Offset(1)));
+    follower.replicas.shutdown().await;
+}
+
+#[tokio::test]
+async fn records_that_could_not_be_flushed_are_not_told_as_held() {
+    a_follower_tells_only_what_its_disk_holds("leader-epoch-checkpoint").await;
+}
+
+#[tokio::test]
+async fn a_log_start_that_could_not_be_noted_is_not_told() {
+    a_follower_tells_only_what_its_disk_holds("log-start-offset-checkpoint").await;
 }
