@@ -5,6 +5,7 @@ mod leading;
 mod throttling;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub(crate) struct Partition {
     replica: Mutex<Replica>,
     /// What `replica` says, for readers: they must not wait while an append holds the lock.
     view: ArcSwap<View>,
+    /// The epoch since which this broker leads without a break, or did. Changed under the lock of `replica`.
+    led_since: AtomicI32,
     /// Locked after `replica`, if both are.
     owed: Mutex<Owed>,
     watermarks: Watermarks,
@@ -173,6 +176,7 @@ impl Partition {
             log: ArcSwap::new(log),
             view: ArcSwap::from_pointee(View::of(&replica)),
             replica: Mutex::new(replica),
+            led_since: AtomicI32::new(leadership.epoch().0),
             owed: Mutex::default(),
             watermarks: Watermarks::new(high_watermark),
             throttling: ArcSwap::from_pointee(throttling),
@@ -295,13 +299,13 @@ impl Partition {
     /// only then it is committed. It happens even if nobody awaits the answer.
     pub(crate) fn begin_flush(self: &Arc<Self>, end: Offset) -> Flushing {
         let (answer, flushed) = oneshot::channel();
-        self.flush_in_group(end, answer);
+        self.flush_in_group((self.leader_epoch(), end), answer);
         Box::pin(async move { flushed.await.unwrap_or(Err(LogDirFailure::Closed)) })
     }
 
     fn flush_in_group(
         self: &Arc<Self>,
-        end: Offset,
+        (epoch, end): (LeaderEpoch, Offset),
         answer: oneshot::Sender<Result<(), LogDirFailure>>,
     ) {
         let (partition, log) = (Arc::clone(self), self.log.load_full());
@@ -309,21 +313,23 @@ impl Partition {
         flushing.flush_in_group(end, move |flushed| {
             let is_closed = matches!(flushed, Err(LogDirFailure::Closed));
             if is_closed && !Arc::ptr_eq(&partition.moved_on(&log), &log) {
-                return partition.flush_in_group(end, answer);
+                return partition.flush_in_group((epoch, end), answer);
             }
             if flushed.is_ok() {
-                partition.flushed(end);
+                partition.flushed(epoch, end);
             }
             // Whoever asked may be gone.
             let _unheard = answer.send(flushed);
         });
     }
 
-    fn flushed(&self, end: Offset) {
+    fn flushed(&self, epoch: LeaderEpoch, end: Offset) {
         let mut replica = self.replica.lock();
         self.owed.lock().flushed(end);
-        if replica.leadership().is_leader() {
-            let end = end.max(replica.log_end());
+        // Where another led in between, the log may have been cut: what it holds there now need not be what was flushed.
+        let led_since = LeaderEpoch(self.led_since.load(Ordering::Relaxed));
+        if replica.leadership().is_leader() && epoch >= led_since {
+            let end = end.min(self.log().log_end_offset()).max(replica.log_end());
             self.log_ends_at(&mut replica, end);
         }
     }
@@ -369,6 +375,9 @@ impl Partition {
         });
         if changed {
             let now = replica.leadership();
+            if now.is_leader() && !before.is_leader() {
+                self.led_since.store(now.epoch().0, Ordering::Relaxed);
+            }
             if now.is_leader() && now.epoch() != before.epoch() {
                 self.log().assign_epoch_start(now.epoch());
             }
@@ -474,3 +483,6 @@ impl Watched for Partition {
         &self.watermarks
     }
 }
+
+#[cfg(test)]
+mod tests;
