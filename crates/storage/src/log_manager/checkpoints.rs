@@ -78,7 +78,8 @@ impl LogManager {
     }
 
     /// [`Log::truncate_to`], and the checkpoint that must not say more than the log holds: a
-    /// crash after new records would trust it. Until this has succeeded nothing may be appended.
+    /// crash after new records would trust it. Until this has succeeded nothing may be appended; or if
+    /// the log was cut and a checkpoint failed, until [`checkpoint_cut`](Self::checkpoint_cut) has.
     pub fn truncate_to(&self, log: &Log, offset: Offset) -> Result<(), LogDirFailure> {
         if offset >= log.log_end_offset() {
             return log.truncate_to(offset);
@@ -93,6 +94,14 @@ impl LogManager {
         offset: Offset,
     ) -> Result<(), LogDirFailure> {
         self.truncate(log, || log.truncate_fully_and_start_at(offset))
+    }
+
+    /// Writes the checkpoints that must not say more than logs hold, after one was cut.
+    pub fn checkpoint_cut(&self) -> Unwritten {
+        let mut unwritten = self.checkpoint_recovery_points();
+        unwritten.extend(self.checkpoint_log_starts());
+        unwritten.extend(self.checkpoint_cleaner());
+        unwritten
     }
 
     fn truncate(

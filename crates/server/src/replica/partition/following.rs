@@ -46,6 +46,8 @@ pub(crate) struct Owed {
     pub(crate) flush: Option<Offset>,
     /// Where the log begins now.
     pub(crate) start: Option<Offset>,
+    /// That the log ends here since it was cut: nothing may be appended before, see [`LogManager::truncate_to`].
+    pub(crate) cut: Option<Offset>,
 }
 
 impl Owed {
@@ -191,7 +193,9 @@ impl Partition {
 
     /// The checkpoints hold what was `owed` when they were written.
     pub(crate) fn checkpointed(&self, owed: Owed) {
-        self.owed.lock().start.take_if(|start| owed.start == Some(*start));
+        let mut owes = self.owed.lock();
+        owes.start.take_if(|start| owed.start == Some(*start));
+        owes.cut.take_if(|end| owed.cut == Some(*end));
     }
 
     /// Cuts the log where it leaves the leader's (KIP-101, KIP-279, KIP-595), if it is still followed in `epoch`. Blocks on
@@ -206,8 +210,28 @@ impl Partition {
         if replica.fetch_position().is_none_or(|position| position.leader_epoch != epoch) {
             return Ok(());
         }
+        let cut = self.cut(logs, truncation, replica.high_watermark());
+        // Even if that failed half done: a log that is cut ends here.
         let log = self.log();
-        let (before, high_watermark) = (log.log_end_offset(), replica.high_watermark());
+        let end = log.log_end_offset();
+        if cut.is_err() {
+            self.owed.lock().cut = Some(end);
+        }
+        replica.truncated(end);
+        replica.log_starts_at(log.log_start_offset());
+        log.set_high_watermark(replica.high_watermark());
+        self.watermarks.publish(replica.high_watermark());
+        cut
+    }
+
+    fn cut(
+        &self,
+        logs: &LogManager,
+        truncation: Truncation,
+        high_watermark: Offset,
+    ) -> Result<(), LogDirFailure> {
+        let log = self.log();
+        let before = log.log_end_offset();
         match truncation {
             Truncation::Diverging(leader) => {
                 let own = log.end_offset_for_epoch(leader.epoch);
@@ -231,11 +255,6 @@ impl Partition {
                 Reposition::Stay => return Ok(()),
             },
         }
-        let end = log.log_end_offset();
-        replica.truncated(end);
-        replica.log_starts_at(log.log_start_offset());
-        log.set_high_watermark(replica.high_watermark());
-        self.watermarks.publish(replica.high_watermark());
         Ok(())
     }
 }

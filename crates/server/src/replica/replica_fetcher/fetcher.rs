@@ -191,14 +191,14 @@ impl Fetcher {
 
     /// Brings to the disk what it owes of partitions whose pause is over, or that are new here.
     async fn settle(&mut self) {
-        let (mut flushing, mut starts) = (Vec::new(), Vec::new());
+        let (mut flushing, mut uncheckpointed) = (Vec::new(), Vec::new());
         for key in std::mem::take(&mut self.owing) {
             let Some(Followed { partition, .. }) = self.partitions.get(&key) else { continue };
             let owed = partition.owed();
             flushing.extend(owed.flush.map(|end| (key, partition.begin_flush(end))));
-            starts.extend(owed.start.map(|_| key));
+            uncheckpointed.extend(owed.start.or(owed.cut).map(|_| key));
         }
-        self.bring_to_disk(flushing, &starts).await;
+        self.bring_to_disk(flushing, &uncheckpointed).await;
     }
 
     fn pause(&mut self, key: Key, error: &dyn std::fmt::Display) {
@@ -442,22 +442,26 @@ impl Fetcher {
 
     /// Waits until the disk holds what the leader is told next: it counts what it is asked for behind as held, where
     /// `flush.messages` asks for that, and a crash must not bring back what was deleted. What fails is owed.
-    async fn bring_to_disk(&mut self, flushing: Vec<(Key, Flushing)>, starts_moved: &[Key]) {
+    async fn bring_to_disk(&mut self, flushing: Vec<(Key, Flushing)>, uncheckpointed: &[Key]) {
         for (key, flushing) in flushing {
             if let Err(error) = flushing.await {
                 self.pause(key, &error);
             }
         }
-        if starts_moved.is_empty() {
+        if uncheckpointed.is_empty() {
             return;
         }
-        let moved = starts_moved.iter().filter_map(|key| Some((*key, self.partitions.get(key)?)));
-        let moved = moved.map(|(key, Followed { partition, .. })| (key, Arc::clone(partition)));
-        let moved: Vec<_> = moved.map(|(key, it)| (key, it.owed(), it)).collect();
+        let owing = uncheckpointed.iter().filter_map(|key| Some((*key, self.partitions.get(key)?)));
+        let owing = owing.map(|(key, Followed { partition, .. })| (key, Arc::clone(partition)));
+        let owing: Vec<_> = owing.map(|(key, it)| (key, it.owed(), it)).collect();
+        let is_cut = owing.iter().any(|(_, owed, _)| owed.cut.is_some());
         let logs = Arc::clone(&self.shared.logs);
-        let keep = move || logs.checkpoint_log_starts();
-        let unwritten = self.shared.env.run_blocking(keep).await;
-        for (key, owed, partition) in moved {
+        let write = move || match is_cut {
+            true => logs.checkpoint_cut(),
+            false => logs.checkpoint_log_starts(),
+        };
+        let unwritten = self.shared.env.run_blocking(write).await;
+        for (key, owed, partition) in owing {
             let dir = Arc::clone(partition.log().log_dir());
             match unwritten.iter().find(|(failed, _)| Arc::ptr_eq(failed, &dir)) {
                 Some((_, error)) => self.pause(key, error),

@@ -6,11 +6,13 @@ use bytes::{Bytes, BytesMut};
 use ottla_config::BrokerConfig;
 use ottla_env::{Env, Stream};
 use ottla_protocol::fetch::{
-    FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse,
+    PartitionData,
 };
 use ottla_protocol::messages::ApiVersionsResponse;
 use ottla_protocol::{
-    BrokerEpoch, ErrorCode, Offset, Request, RequestHeader, Response, advertised_apis, message,
+    BrokerEpoch, ErrorCode, LeaderEpoch, Offset, Request, RequestHeader, Response, advertised_apis,
+    message,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +40,11 @@ impl Asked {
         self.request.topics.first()?.partitions.first()
     }
 
+    /// What the follower tells of its log by what it asks for: where it ends and begins.
+    fn told(&self) -> Option<(Offset, Offset)> {
+        self.row().map(|row| (row.fetch_offset, row.log_start_offset))
+    }
+
     fn answer(self, response: FetchResponse) {
         // A follower may have given the fetch up.
         let _given_up = self.answer.send(response);
@@ -49,10 +56,18 @@ impl Asked {
         side.hear(1, 0, &[1]);
         side.append("one");
         side.append("two");
+        let records = side.log();
+        self.answer_with(|data| {
+            data.records = records.into();
+            data.high_watermark = Offset(2);
+            data.log_start_offset = Offset(1);
+        });
+    }
+
+    /// Says something of the partition.
+    fn answer_with(self, say: impl FnOnce(&mut PartitionData<Bytes>)) {
         let mut data = PartitionData::failed(0, ErrorCode::None);
-        data.records = side.log().into();
-        data.high_watermark = Offset(2);
-        data.log_start_offset = Offset(1);
+        say(&mut data);
         let topic = self.request.topics.first().unwrap().topic.clone();
         let topics = vec![FetchableTopicResponse { topic, partitions: vec![data] }];
         self.answer(FetchResponse { topics, ..nothing() });
@@ -100,6 +115,24 @@ impl Leader {
     async fn asked(&mut self) -> Asked {
         let asked = Env::os().timeout(PATIENCE, self.fetches.recv()).await;
         asked.expect("no fetch comes").unwrap()
+    }
+
+    /// The next fetch that names the partition, after one that was answered without a session.
+    async fn asked_for_all(&mut self) -> Asked {
+        self.asked_at_rest().await.answer(FetchResponse { session_id: 0, ..nothing() });
+        self.asked().await
+    }
+
+    /// What the next fetch that names the partition tells.
+    async fn told(&mut self) -> (Offset, Offset) {
+        loop {
+            let asked = self.asked().await;
+            let told = asked.told();
+            asked.answer_nothing();
+            if let Some(told) = told {
+                return told;
+            }
+        }
     }
 
     /// The first fetch of a session's later ones that waits for as long as one does when nothing is new to fetch.
@@ -190,41 +223,58 @@ async fn a_broker_that_has_registered_again_says_so_of_every_partition_it_follow
     follower.replicas.shutdown().await;
 }
 
-/// What was sent to a follower that has no room for `file` is not told as held, until it is on the disk.
-async fn a_follower_tells_only_what_its_disk_holds(file: &'static str) {
-    let mut leader = Leader::start().await;
-    let (env, disk) = SmallDisk::env();
-    let follower = follower(&env, &leader, "log.flush.interval.messages=1\n").await;
-    let first = leader.asked_at_rest().await;
-    disk.has_no_room_for(Some(file));
-    // The session names the partition anew if it is asked for from another place.
-    first.answer(FetchResponse { session_id: 0, ..nothing() });
-    leader.asked().await.answer_two_records().await;
+/// Whether what a follower that has no room for `file` does next is told only when it is on the disk: what it asks for then.
+async fn told_when_there_is_room(
+    leader: &mut Leader,
+    disk: &SmallDisk,
+    file: &'static str,
+) -> (Offset, Offset) {
     let tried_again = disk.refused(3);
     tokio::pin!(tried_again);
     loop {
         tokio::select! {
             biased;
             asked = leader.asked() => {
-                let row = asked.row();
-                let told = row.map(|row| (row.fetch_offset, row.log_start_offset));
-                assert_eq!(told, None, "{file}");
+                assert_eq!(asked.told(), None, "{file}");
                 asked.answer_nothing();
             }
             () = &mut tried_again => break,
         }
     }
-    assert_eq!(follower.partition().log().log_end_offset(), Offset(2), "it is in the log");
     disk.has_no_room_for(None);
-    let told = loop {
-        let asked = leader.asked().await;
-        let told = asked.row().map(|row| (row.fetch_offset, row.log_start_offset));
-        asked.answer_nothing();
-        if let Some(told) = told {
-            break told;
-        }
-    };
+    leader.told().await
+}
+
+async fn a_follower_tells_only_what_its_disk_holds(file: &'static str) {
+    let mut leader = Leader::start().await;
+    let (env, disk) = SmallDisk::env();
+    let follower = follower(&env, &leader, "log.flush.interval.messages=1\n").await;
+    let asked = leader.asked_for_all().await;
+    disk.has_no_room_for(Some(file));
+    asked.answer_two_records().await;
+    let told = told_when_there_is_room(&mut leader, &disk, file).await;
     assert_eq!(told, (Offset(2), Offset(1)));
+    follower.replicas.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_log_whose_cut_could_not_be_noted_is_not_appended_to() {
+    let mut leader = Leader::start().await;
+    let (env, disk) = SmallDisk::env();
+    let follower = follower(&env, &leader, "log.flush.interval.messages=1\n").await;
+    leader.asked_for_all().await.answer_two_records().await;
+    assert_eq!(leader.told().await, (Offset(2), Offset(1)));
+    // Answered without a session, it asks once more.
+    let asked = leader.asked_for_all().await;
+    let file = "recovery-point-offset-checkpoint";
+    disk.has_no_room_for(Some(file));
+    asked.answer_with(|data| {
+        data.diverging_epoch =
+            Some(EpochEndOffset { epoch: LeaderEpoch(0), end_offset: Offset(1) });
+    });
+    let told = told_when_there_is_room(&mut leader, &disk, file).await;
+    assert_eq!(told, (Offset(1), Offset(1)));
+    assert_eq!(follower.partition().log().log_end_offset(), Offset(1));
     follower.replicas.shutdown().await;
 }
 
