@@ -22,7 +22,7 @@ use ottla_storage::{
     AppendError, AppendOrigin, EpochEndOffset, LeaderAppend, Log, LogAppendInfo, LogDirFailure,
     ReadError,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::context::ReplicaContext;
@@ -240,6 +240,14 @@ impl Partition {
         Ok(log)
     }
 
+    /// The replica, for whoever asks its leader; `None` if another broker leads. Who holds the lock of a leader is soon done, but
+    /// a follower holds it while it truncates its log: a client with old metadata must not wait for that disk. Where the lock is
+    /// free this costs nothing.
+    fn lock_to_lead(&self) -> Option<MutexGuard<'_, Replica>> {
+        let replica = self.replica.try_lock();
+        replica.or_else(|| self.is_leader().then(|| self.replica.lock()))
+    }
+
     /// Appends what a client or a coordinator sent, if this broker leads.
     ///
     /// With `all_replicas` (`acks=all`) it is refused, before anything is written, when fewer than `min.insync.replicas`
@@ -251,7 +259,8 @@ impl Partition {
         all_replicas: bool,
         now: Timestamp,
     ) -> Result<Appended, ProduceError> {
-        self.append_as(&mut self.replica.lock(), records, origin, (all_replicas, now))
+        let mut replica = self.lock_to_lead().ok_or(LeadershipError::NotLeader)?;
+        self.append_as(&mut replica, records, origin, (all_replicas, now))
     }
 
     /// [`append`](Self::append) for all replicas, if this broker still leads in `epoch`: what was decided on the records of
@@ -263,7 +272,7 @@ impl Partition {
         origin: AppendOrigin,
         now: Timestamp,
     ) -> Result<Appended, ProduceError> {
-        let mut replica = self.replica.lock();
+        let mut replica = self.lock_to_lead().ok_or(LeadershipError::NotLeader)?;
         if replica.leadership().epoch() != epoch {
             return Err(LeadershipError::NotLeader.into());
         }
@@ -338,7 +347,7 @@ impl Partition {
     /// of with [`ReplicaManager::keep_log_starts`](super::ReplicaManager::keep_log_starts).
     pub(crate) fn delete_records(&self, offset: Offset) -> Result<(), DeleteRecordsError> {
         // A log that moves takes its first offset along.
-        let replica = self.replica.lock();
+        let replica = self.lock_to_lead().ok_or(LeadershipError::NotLeader)?;
         replica.leadership().check_leader()?;
         if !self.log().config().cleanup_policy.delete {
             return Err(DeleteRecordsError::Policy);

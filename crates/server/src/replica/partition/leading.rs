@@ -27,7 +27,10 @@ impl Partition {
         follower: FetchingReplica,
         requested: LeaderEpoch,
     ) -> Result<LeaderEpoch, ErrorCode> {
-        let mut replica = self.replica.lock();
+        let Some(mut replica) = self.lock_to_lead() else {
+            self.check_epoch(requested)?;
+            return Err(ErrorCode::NotLeaderOrFollower);
+        };
         let asked = (follower.id, follower.broker_epoch);
         self.at_this_moment(&mut replica, |replica, moment| {
             replica.check_follower(asked, requested, moment)
@@ -147,7 +150,7 @@ impl Partition {
 
     /// The first offset that is left on any replica whose broker is there (KIP-107).
     pub(crate) fn low_watermark(&self) -> Result<Offset, ErrorCode> {
-        let mut replica = self.replica.lock();
+        let mut replica = self.lock_to_lead().ok_or(ErrorCode::NotLeaderOrFollower)?;
         let start = self.log().log_start_offset();
         let low = self.at_this_moment(&mut replica, |it, moment| it.low_watermark(start, moment));
         low.ok_or(ErrorCode::NotLeaderOrFollower)

@@ -1,7 +1,11 @@
-//! What comes of a flush that ends when its time is over.
+//! What comes of a flush that ends when its time is over, and who waits for a partition that another broker leads.
+
+use std::time::Duration;
 
 use ottla_config::BrokerConfig;
+use ottla_env::Env;
 use ottla_protocol::record_batch::{NewRecord, RecordBatchBuilder};
+use ottla_protocol::{BrokerEpoch, BrokerId};
 
 use super::*;
 use crate::replica::one_of_two::OneOfTwo;
@@ -15,11 +19,15 @@ async fn leader() -> OneOfTwo {
     broker
 }
 
-fn append(broker: &OneOfTwo) {
+fn batch() -> Bytes {
     let mut batch = RecordBatchBuilder::new();
     batch.append(&NewRecord { value: Some(b"v"), ..NewRecord::default() });
-    let (batch, origin) = (batch.build(), AppendOrigin::Client);
-    let appended = broker.partition().append(&batch, origin, false, Timestamp(0)).unwrap();
+    batch.build()
+}
+
+fn append(broker: &OneOfTwo) {
+    let origin = AppendOrigin::Client;
+    let appended = broker.partition().append(&batch(), origin, false, Timestamp(0)).unwrap();
     assert!(appended.info.flush_due);
 }
 
@@ -49,4 +57,45 @@ async fn a_flush_counts_for_a_leader_that_is_elected_again() {
     let _applied = broker.hear(1, 6, &[1]);
     broker.partition().flushed(LeaderEpoch(5), Offset(1));
     assert_eq!(broker.partition().high_watermark(), Offset(1));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_truncation_to_hear_that_another_leads() {
+    let mut broker = leader().await;
+    let _applied = broker.hear(2, 6, &[2]);
+    let partition = broker.partition();
+    let (told, begun) = oneshot::channel();
+    let (done, end) = oneshot::channel::<()>();
+    let truncated = Arc::clone(&partition);
+    let truncation = Env::os().run_blocking(move || {
+        let _replica = truncated.replica.lock();
+        told.send(()).unwrap();
+        end.blocking_recv()
+    });
+    let asking = async {
+        begun.await.unwrap();
+        let asked = Env::os().run_blocking(move || {
+            let (batch, origin, now) = (batch(), AppendOrigin::Client, Timestamp(0));
+            let follower = FetchingReplica { id: BrokerId(2), broker_epoch: BrokerEpoch(2) };
+            [
+                partition.append(&batch, origin, false, now).unwrap_err().error_code(),
+                partition
+                    .append_in_epoch(LeaderEpoch(5), &batch, origin, now)
+                    .unwrap_err()
+                    .error_code(),
+                partition.delete_records(Offset(0)).unwrap_err().error_code(),
+                partition.low_watermark().unwrap_err(),
+                partition.check_follower(follower, LeaderEpoch(6)).unwrap_err(),
+                partition.check_follower(follower, LeaderEpoch(5)).unwrap_err(),
+            ]
+        });
+        let answers = Env::os().timeout(Duration::from_secs(10), asked).await;
+        done.send(()).unwrap();
+        answers
+    };
+    let (answers, ended) = tokio::join!(asking, truncation);
+    ended.unwrap();
+    let mut expected = [ErrorCode::NotLeaderOrFollower; 6];
+    expected[5] = ErrorCode::FencedLeaderEpoch;
+    assert_eq!(answers.expect("they wait for the truncation"), expected);
 }
