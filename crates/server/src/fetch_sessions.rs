@@ -12,7 +12,8 @@
 //!
 //! # Invariants
 //! - At most `max.incremental.fetch.session.cache.slots` sessions; that of a consumer never evicts one that was used within
-//!   the last two minutes: its client is served without a session instead. That of a follower takes a consumer's place.
+//!   the last two minutes: its client is served without a session instead. That of a follower takes a consumer's place, if no
+//!   session, of whomever, is unused for so long.
 //! - A partition with an error, with records, or whose watermarks moved is always part of the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,17 +128,15 @@ impl FetchSessions {
         mut random: impl FnMut() -> u64,
     ) -> i32 {
         if sessions.len() >= self.slots {
+            let by_use = |(_, session): &(&i32, &Session)| session.last_used;
+            let oldest = sessions.iter().min_by_key(by_use);
+            let unused = oldest.filter(|(_, it)| now.since(it.last_used) >= EVICTABLE_AFTER);
             // A follower may take the place of any consumer, who can do without.
-            let oldest = sessions
-                .iter()
-                .filter(|(_, session)| !is_follower || session.changes.is_none())
-                .min_by_key(|(_, session)| session.last_used);
-            match oldest.map(|(id, session)| (*id, session.last_used)) {
-                Some((id, used)) if is_follower || now.since(used) >= EVICTABLE_AFTER => {
-                    sessions.remove(&id)
-                }
-                Some(_) | None => return NO_SESSION,
+            let consumers = sessions.iter().filter(|(_, it)| is_follower && it.changes.is_none());
+            let Some((&id, _)) = unused.or_else(|| consumers.min_by_key(by_use)) else {
+                return NO_SESSION;
             };
+            sessions.remove(&id);
         }
         let id = loop {
             let id = (random() >> 33) as i32;

@@ -188,6 +188,40 @@ fn a_full_cache_evicts_only_what_is_long_unused() {
 }
 
 #[test]
+fn followers_take_the_place_of_what_is_long_unused_first_and_then_of_consumers() {
+    let sessions = FetchSessions::new(3);
+    let mut ids = ids();
+    let mut begin = |replica: i32, id, epoch, now| {
+        let asked = request(id, epoch, if epoch == 0 { &[0] } else { &[] });
+        let asked = FetchRequest { replica_id: ottla_protocol::BrokerId(replica), ..asked };
+        sessions.begin(&asked, now, &mut ids).map(|context| context.session_id)
+    };
+    let later = NOW + EVICTABLE_AFTER;
+    let dead = begin(2, 0, 0, NOW).unwrap();
+    let consumer = begin(-1, 0, 0, NOW).unwrap();
+    let follower = begin(3, 0, 0, NOW).unwrap();
+    assert_eq!(begin(3, follower, 1, later), Ok(follower));
+    assert_eq!(begin(-1, consumer, 1, later), Ok(consumer));
+    // The session of a follower that is not there any more, and not that of a consumer who is.
+    let second = begin(4, 0, 0, later).unwrap();
+    assert_ne!(second, NO_SESSION);
+    assert_eq!(begin(2, dead, 1, later), Err(ErrorCode::FetchSessionIdNotFound));
+    assert_eq!(begin(-1, consumer, 2, later), Ok(consumer));
+    // Nothing is unused: the consumer can do without.
+    let third = begin(5, 0, 0, later).unwrap();
+    assert_ne!(third, NO_SESSION);
+    assert_eq!(begin(-1, consumer, 3, later), Err(ErrorCode::FetchSessionIdNotFound));
+    // Followers that are there leave no place, to anybody.
+    assert_eq!(begin(6, 0, 0, later), Ok(NO_SESSION));
+    assert_eq!(begin(-1, 0, 0, later), Ok(NO_SESSION));
+    for (follower, id, epoch) in [(3, follower, 2), (4, second, 1), (5, third, 1)] {
+        assert_eq!(begin(follower, id, epoch, later), Ok(id));
+    }
+    // All slots are of followers that are dead by now.
+    assert_ne!(begin(6, 0, 0, later + EVICTABLE_AFTER), Ok(NO_SESSION));
+}
+
+#[test]
 fn a_session_names_topics_one_way() {
     let sessions = FetchSessions::new(10);
     let full = sessions.begin(&request(0, 0, &[0]), NOW, ids()).unwrap();
