@@ -379,11 +379,16 @@ impl Partition {
         let mut replica = self.replica.lock();
         let before = replica.leadership();
         let end = self.log().log_end_offset();
+        let is_unflushed = before.is_leader() && replica.log_end() < end;
         let changed = self.at_this_moment(&mut replica, |replica, moment| {
             replica.replicas_changed(replicas, end, moment)
         });
         if changed {
             let now = replica.leadership();
+            if is_unflushed && !now.is_leader() {
+                // What a leader has not flushed it does not count, but the next one would.
+                self.owed.lock().flush = Some(end);
+            }
             if now.is_leader() && !before.is_leader() {
                 self.led_since.store(now.epoch().0, Ordering::Relaxed);
             }

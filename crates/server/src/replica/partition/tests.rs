@@ -1,4 +1,4 @@
-//! What comes of a flush that ends when its time is over, and who waits for a partition that another broker leads.
+//! What comes of flushes when a leader is deposed, and who waits for a partition that another broker leads.
 
 use std::time::Duration;
 
@@ -98,4 +98,15 @@ async fn nobody_waits_for_a_truncation_to_hear_that_another_leads() {
     let mut expected = [ErrorCode::NotLeaderOrFollower; 6];
     expected[5] = ErrorCode::FencedLeaderEpoch;
     assert_eq!(answers.expect("they wait for the truncation"), expected);
+}
+
+#[tokio::test]
+async fn a_deposed_leader_tells_nothing_that_it_has_not_flushed() {
+    let mut broker = leader().await;
+    let _applied = broker.hear(2, 6, &[1, 2]);
+    let partition = broker.partition();
+    assert!(partition.fetch_request(1).is_none(), "the next leader would count it as held");
+    // As its fetcher does.
+    partition.begin_flush(Offset(1)).await.unwrap();
+    assert_eq!(partition.fetch_request(1).unwrap().1.fetch_offset, Offset(1));
 }
