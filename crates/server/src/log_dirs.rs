@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use ottla_config::BrokerConfig;
+use ottla_env::Env;
 use ottla_protocol::messages::assign_replicas_to_dirs_request::{
     DirectoryData, PartitionData, TopicData,
 };
 use ottla_protocol::messages::{AssignReplicasToDirsRequest, AssignReplicasToDirsResponse};
 use ottla_protocol::{ErrorCode, TopicId, Uuid, message};
-use ottla_storage::LogManager;
+use ottla_storage::{LogManager, OpenError, OwnDir};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -99,10 +101,24 @@ pub(crate) fn cannot_go_on(logs: &LogManager, metadata_log_dir: Option<&Path>) -
     None
 }
 
+/// Takes `metadata.log.dir`, if a controller has one that is none of `log.dirs`: only by its id is a voter known to have lost
+/// what it had voted for (KIP-853).
+pub(crate) async fn claim_metadata_dir(
+    env: &Env,
+    config: &BrokerConfig,
+    cluster_id: &str,
+) -> Result<Option<OwnDir>, OpenError> {
+    let Some(path) = config.node.metadata_log_dir_apart().map(Path::to_owned) else {
+        return Ok(None);
+    };
+    let (claiming, node_id) = (env.clone(), config.node.node_id);
+    let cluster_id = cluster_id.to_owned();
+    let claim = move || OwnDir::claim(&claiming, path, node_id, &cluster_id);
+    env.run_blocking(claim).await.map(Some)
+}
+
 #[cfg(test)]
 mod tests {
-    use ottla_config::BrokerConfig;
-    use ottla_env::Env;
     use ottla_protocol::BrokerId;
     use ottla_storage::LogManagerOptions;
 

@@ -140,7 +140,7 @@ impl Server {
             return Err(StartError::MetadataDir(reason));
         }
         let cluster_id = logs.cluster_id().to_owned();
-        let metadata_dir = claim_metadata_dir(&env, &config, &cluster_id).await?;
+        let metadata_dir = log_dirs::claim_metadata_dir(&env, &config, &cluster_id).await?;
         listener.cluster_id.get_or_init(|| cluster_id.clone());
         let clients = BoundSockets::bind(&env, &clients, &config.socket_server).await?;
         addresses.extend(clients.addresses());
@@ -576,22 +576,6 @@ async fn open_logs(
         max_open_files: config.log_manager.max_open_files,
     };
     LogManager::open(env.clone(), options).await
-}
-
-/// Takes `metadata.log.dir`, if a controller has one that is none of `log.dirs`: only by its id is a voter known to have lost
-/// what it had voted for (KIP-853).
-async fn claim_metadata_dir(
-    env: &Env,
-    config: &BrokerConfig,
-    cluster_id: &str,
-) -> Result<Option<OwnDir>, OpenError> {
-    let Some(path) = config.node.metadata_log_dir_apart().map(Path::to_owned) else {
-        return Ok(None);
-    };
-    let (claiming, node_id) = (env.clone(), config.node.node_id);
-    let cluster_id = cluster_id.to_owned();
-    let claim = move || OwnDir::claim(&claiming, path, node_id, &cluster_id);
-    env.run_blocking(claim).await.map(Some)
 }
 
 /// Where clients are told to connect: as configured, with the port that the system chose where the configured one is 0.

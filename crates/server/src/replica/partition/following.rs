@@ -173,12 +173,21 @@ impl Partition {
         let log = self.log();
         let start = asked.fetch_offset.max(data.log_start_offset);
         info!(partition = %self.name, %first, %start, "the leader's log begins within a batch: so does ours");
-        logs.truncate_fully_and_start_at(&log, first)?;
-        replica.truncated(first);
+        let cut = logs.truncate_fully_and_start_at(&log, first);
+        if cut.is_err() {
+            self.owed.lock().cut = Some(log.log_end_offset());
+        }
+        replica.truncated(log.log_end_offset());
+        cut?;
         let info = log.append_as_follower(&records)?;
         let (epoch, end) = (asked.current_leader_epoch, info.log_end_offset);
+        if info.flush_due {
+            self.owed.lock().flush = Some(end);
+        }
         replica.fetched(epoch, end, data.high_watermark);
-        replica.log_starts_at(log.increment_log_start_offset(start)?);
+        let start = log.increment_log_start_offset(start)?;
+        self.owed.lock().start = Some(start);
+        replica.log_starts_at(start);
         log.set_high_watermark(replica.high_watermark());
         self.watermarks.publish(replica.high_watermark());
         drop(replica);
