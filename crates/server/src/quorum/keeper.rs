@@ -93,7 +93,12 @@ impl Keeper {
                 true => (self.fetch_timeout * 3 / 2).saturating_sub(silence),
                 false => self.fetch_timeout,
             };
-            match timeout(&*self.env.clock, limit, self.catch_up()).await {
+            let caught_up = match has_others {
+                true => timeout(&*self.env.clock, limit, self.catch_up()).await,
+                // Nobody can lead in its place, and nothing would have it look again.
+                false => Ok(self.catch_up().await),
+            };
+            match caught_up {
                 Ok(Ok(())) => self.leadership(),
                 Ok(Err(RaftError::Fatal(fatal))) => return Err(fatal),
                 Ok(Err(RaftError::APIError(_))) | Err(_) => {

@@ -73,6 +73,7 @@ pub(super) struct Board {
     tap: Option<Arc<Mutex<Vec<Bytes>>>>,
     /// Why nodes did not start.
     pub(super) refusals: BTreeMap<i32, String>,
+    machines: BTreeMap<i32, Node>,
 }
 
 type Shared = Arc<Mutex<Board>>;
@@ -206,11 +207,13 @@ impl Cluster {
             ports: BTreeMap::new(),
             tap: None,
             refusals: BTreeMap::new(),
+            machines: BTreeMap::new(),
         }));
         for id in ids {
             let (id, first, shared) = (*id, voters(first), Arc::clone(&board));
             let adjust = adjust.clone();
             let prepare = |node: &Node| {
+                board.lock().machines.insert(id, node.clone());
                 (1..=3).try_for_each(|disk| {
                     node.install_dir(&PathBuf::from(format!("/disk-{disk}")))
                 })?;
@@ -377,6 +380,11 @@ impl Cluster {
 
     pub(super) fn revive(&mut self, id: i32) {
         self.world.restart(&name(id)).unwrap();
+    }
+
+    /// Has whatever a node asks of its disk take up to so long.
+    pub(super) fn slow_down(&mut self, id: i32, longest: Duration) {
+        self.board.lock().machines[&id].set_disk_delay(longest);
     }
 
     /// Has a node find an empty disk, with a directory id of its own, when it starts next.

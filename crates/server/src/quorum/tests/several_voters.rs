@@ -311,3 +311,21 @@ fn a_voter_that_was_away_shortly_needs_no_snapshot() {
     cluster.wait_until_applied(&THREE, &expected);
     assert_eq!(cluster.board.lock().applied[&away].0.lock().installs, 0);
 }
+
+#[test]
+fn a_lone_voter_whose_disk_is_slow_leads_in_the_end() {
+    let mut cluster = Cluster::new(90, &[1], &[1], |options| options.max_retention_bytes = Some(0));
+    assert_eq!(cluster.wait_for_leader(), 1);
+    cluster.propose(1, "before").unwrap();
+    // With it the membership is what it was when the next life begins: nothing changes any more that would be looked at again.
+    cluster.order(1, Order::Snapshot);
+    cluster.wait("the snapshot", Duration::from_secs(5), |cluster| {
+        cluster.describe(1).log_start_offset > 0
+    });
+    cluster.kill(1, Crash::PowerLoss);
+    // controller.quorum.fetch.timeout.ms is 2000.
+    cluster.slow_down(1, Duration::from_secs(20));
+    cluster.revive(1);
+    cluster.wait("it to lead", Duration::from_secs(100), |cluster| cluster.leader().is_some());
+    cluster.propose(1, "after").unwrap();
+}
