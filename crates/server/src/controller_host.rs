@@ -105,11 +105,6 @@ pub(crate) enum ControllerStartError {
     /// The quorum itself.
     #[error(transparent)]
     Quorum(#[from] QuorumError),
-    /// What it holds.
-    #[error(
-        "the metadata log holds a record that this release cannot apply: {0}. Start the release that wrote it"
-    )]
-    Fault(String),
     /// Its first records.
     #[error(transparent)]
     Bootstrap(#[from] ControllerError),
@@ -127,9 +122,6 @@ impl ControllerHost {
     ) -> Result<Arc<Self>, ControllerStartError> {
         let quorum =
             MetadataQuorum::start(env.clone(), options, cache.applier(), transport).await?;
-        if let Some(fault) = cache.fault() {
-            return Err(ControllerStartError::Fault(fault));
-        }
         let host = Arc::new(Self {
             env: env.clone(),
             config,

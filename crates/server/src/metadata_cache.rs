@@ -12,9 +12,8 @@ use ottla_metadata::{Controller, MetadataDelta, MetadataImage, MetadataPosition,
 use ottla_protocol::{LeaderEpoch, Monotonic, Offset};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
-use tracing::error;
 
-use crate::quorum::{CommittedBatch, MetadataApplier};
+use crate::quorum::{CannotApply, CommittedBatch, MetadataApplier};
 
 /// Told of every change of the image, in order, before readers see the new one.
 pub(crate) type ImageListener = Box<dyn Fn(&MetadataDelta, &MetadataImage) + Send + Sync>;
@@ -26,7 +25,7 @@ pub(crate) struct MetadataCache {
     listeners: Mutex<Vec<ImageListener>>,
     /// The last offset of the log that the image stands for.
     position: watch::Sender<Offset>,
-    /// A committed record that this release cannot apply. Nothing after it is applied.
+    /// A committed record that this release cannot apply: the node is about to stop.
     fault: Mutex<Option<String>>,
 }
 
@@ -124,9 +123,10 @@ impl MetadataCache {
         self.position.send_replace(position);
     }
 
-    fn fail(&self, reason: String) {
-        error!(%reason, "the metadata log holds a record that cannot be applied: nothing after it is");
-        *self.fault.lock() = Some(reason);
+    /// Notes a record that cannot be applied: nobody decides on what is there without it.
+    fn fail(&self, reason: String) -> CannotApply {
+        *self.fault.lock() = Some(reason.clone());
+        CannotApply(reason)
     }
 
     fn install(&self, records: Vec<Bytes>, position: MetadataPosition) -> Result<(), String> {
@@ -150,14 +150,10 @@ struct Applier {
 }
 
 impl MetadataApplier for Applier {
-    fn apply(&mut self, batch: CommittedBatch) {
-        if self.cache.fault().is_some() {
-            return;
-        }
-        match self.cache.replay(batch) {
-            Ok(image) => self.replayed = Some(image),
-            Err(reason) => self.cache.fail(reason),
-        }
+    fn apply(&mut self, batch: CommittedBatch) -> Result<(), CannotApply> {
+        let image = self.cache.replay(batch).map_err(|reason| self.cache.fail(reason))?;
+        self.replayed = Some(image);
+        Ok(())
     }
 
     fn publish(&mut self) {
@@ -170,13 +166,16 @@ impl MetadataApplier for Applier {
         self.cache.image.load().to_records().map(|record| record.to_bytes()).collect()
     }
 
-    fn install(&mut self, records: Vec<Bytes>, end_offset: i64, epoch: i32) {
+    fn install(
+        &mut self,
+        records: Vec<Bytes>,
+        end_offset: i64,
+        epoch: i32,
+    ) -> Result<(), CannotApply> {
         self.replayed = None;
         let position =
             MetadataPosition { offset: Offset(end_offset - 1), epoch: LeaderEpoch(epoch) };
-        if let Err(reason) = self.cache.install(records, position) {
-            self.cache.fail(reason);
-        }
+        self.cache.install(records, position).map_err(|reason| self.cache.fail(reason))
     }
 }
 
@@ -190,11 +189,27 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_came_and_went_before_it_was_published_never_was() {
+    fn cache() -> Arc<MetadataCache> {
         let config = ControllerConfig { cluster_id: Arc::from("c"), broker: Arc::default() };
         let began = Monotonic(Duration::ZERO);
-        let cache = MetadataCache::new(Controller::new(config, MetadataImage::default(), began));
+        MetadataCache::new(Controller::new(config, MetadataImage::default(), began))
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_applied_is_told_to_who_brought_it() {
+        let cache = cache();
+        let noise = vec![Bytes::from_static(b"\xff\xff\xff")];
+        let batch =
+            CommittedBatch { base_offset: 0, epoch: 1, timestamp: 0, records: noise.clone() };
+        let CannotApply(reason) = cache.applier().apply(batch).unwrap_err();
+        assert_eq!(cache.fault(), Some(reason.clone()));
+        assert_eq!(cache.applier().install(noise, 1, 1), Err(CannotApply(reason)));
+        assert_eq!(cache.image().position().offset, Offset::NONE);
+    }
+
+    #[test]
+    fn what_came_and_went_before_it_was_published_never_was() {
+        let cache = cache();
         let created = Arc::new(Mutex::new(Vec::new()));
         let telling = Arc::clone(&created);
         cache.listen(Box::new(move |delta, _| {
@@ -209,7 +224,8 @@ mod tests {
         ];
         for (base_offset, record) in (0..).zip(records) {
             let records = vec![record.to_bytes()];
-            applier.apply(CommittedBatch { base_offset, epoch: 1, timestamp: 0, records });
+            let batch = CommittedBatch { base_offset, epoch: 1, timestamp: 0, records };
+            applier.apply(batch).unwrap();
         }
         assert_eq!(cache.image().position().offset, Offset::NONE);
         applier.publish();

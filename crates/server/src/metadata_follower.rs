@@ -288,11 +288,15 @@ impl Pulling {
             }
             News::Piece => {}
             News::Batches(batches) => {
-                batches.into_iter().for_each(|it| self.applier.apply(it));
+                if let Err(error) = batches.into_iter().try_for_each(|it| self.applier.apply(it)) {
+                    return Next::Fail(error.to_string());
+                }
                 self.applier.publish();
             }
             News::Snapshot { records, end_offset, epoch } => {
-                self.applier.install(records, end_offset, epoch);
+                if let Err(error) = self.applier.install(records, end_offset, epoch) {
+                    return Next::Fail(error.to_string());
+                }
             }
         }
         let (next_offset, high_watermark) = (self.puller.next_offset(), pulled.high_watermark);

@@ -54,7 +54,7 @@ mod voter_changes;
 mod voter_sets;
 
 pub(crate) use description::{QuorumDescription, ReplicaState};
-pub(crate) use errors::{ChangeVotersError, ProposeError, QuorumError};
+pub(crate) use errors::{CannotApply, ChangeVotersError, ProposeError, QuorumError};
 pub use messages::decode_anything as decode_quorum_message;
 pub(crate) use options::{QuorumOptions, Voter, VoterTransport};
 pub(crate) use pulling::{News, Pulled, Puller};
@@ -132,11 +132,12 @@ pub(crate) struct CommittedBatch {
 
 /// The replayed side of the metadata log. Called from one task, in offset order.
 ///
-/// Calls run on the runtime and must not block for long.
+/// Calls run on the runtime and must not block for long. Once one has failed there are no more: the quorum of this node
+/// stops, for it must not lead, nor write snapshots, without what it could not apply.
 pub(crate) trait MetadataApplier: Send + Sync + 'static {
     /// Takes records that are committed. Offsets between batches that are skipped belong to
     /// the quorum's own entries.
-    fn apply(&mut self, batch: CommittedBatch);
+    fn apply(&mut self, batch: CommittedBatch) -> Result<(), CannotApply>;
     /// Lets everybody see what was applied. A node that was away has many batches to catch up with, and nobody there has to
     /// live through each: topics that came and went meanwhile never were.
     fn publish(&mut self);
@@ -144,7 +145,12 @@ pub(crate) trait MetadataApplier: Send + Sync + 'static {
     fn snapshot(&self) -> Vec<Bytes>;
     /// Replaces the whole state by that of a snapshot, which stands for everything before `end_offset`,
     /// the last of it written in `epoch`.
-    fn install(&mut self, records: Vec<Bytes>, end_offset: i64, epoch: i32);
+    fn install(
+        &mut self,
+        records: Vec<Bytes>,
+        end_offset: i64,
+        epoch: i32,
+    ) -> Result<(), CannotApply>;
 }
 
 /// Who leads, and since which epoch.

@@ -42,6 +42,13 @@ pub(crate) enum QuorumError {
     Stopped(String),
 }
 
+/// A committed record that this release cannot apply, and why: who has met it stops.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the metadata log holds a record that this release cannot apply: {0}. Start the release that wrote it"
+)]
+pub(crate) struct CannotApply(pub(crate) String);
+
 /// Why a proposal was not committed, or is not known to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProposeError {

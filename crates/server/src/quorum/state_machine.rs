@@ -114,12 +114,13 @@ impl StateMachine {
             self.timestamp = proposal.timestamp;
             let bytes: usize = proposal.records.iter().map(|record| record.len()).sum();
             self.bytes_since_snapshot += bytes as u64;
-            self.applier.apply(CommittedBatch {
+            let applied = self.applier.apply(CommittedBatch {
                 base_offset,
                 epoch,
                 timestamp: proposal.timestamp,
                 records: proposal.records,
             });
+            applied.map_err(io::Error::other)?;
         }
         self.applied = Some(entry.log_id);
         self.end_offset = last_offset + 1;
@@ -198,7 +199,8 @@ impl RaftStateMachine<MetadataRaft> for StateMachine {
             .await?;
         let last = meta.last_log_id.as_ref();
         let epoch = last.map_or(Ok(0), |last| epoch_of(last.leader_id.term))?;
-        self.applier.install(snapshot.records, snapshot.end_offset, epoch);
+        let installed = self.applier.install(snapshot.records, snapshot.end_offset, epoch);
+        installed.map_err(io::Error::other)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.end_offset = snapshot.end_offset;

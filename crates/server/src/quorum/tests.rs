@@ -53,11 +53,18 @@ impl Recorder {
     }
 }
 
+/// A record that no recorder can apply.
+const UNKNOWN: &str = "of a later release";
+
 impl MetadataApplier for Recorder {
-    fn apply(&mut self, batch: CommittedBatch) {
+    fn apply(&mut self, batch: CommittedBatch) -> Result<(), CannotApply> {
+        if batch.records.contains(&record(UNKNOWN)) {
+            return Err(CannotApply(UNKNOWN.to_owned()));
+        }
         let mut recorded = self.0.lock();
         recorded.records.extend(batch.records.iter().cloned());
         recorded.batches.push(batch);
+        Ok(())
     }
     fn publish(&mut self) {
         self.0.lock().publications += 1;
@@ -65,10 +72,16 @@ impl MetadataApplier for Recorder {
     fn snapshot(&self) -> Vec<Bytes> {
         self.records()
     }
-    fn install(&mut self, records: Vec<Bytes>, _end_offset: i64, _epoch: i32) {
+    fn install(
+        &mut self,
+        records: Vec<Bytes>,
+        _end_offset: i64,
+        _epoch: i32,
+    ) -> Result<(), CannotApply> {
         let mut recorded = self.0.lock();
         recorded.records = records;
         recorded.installs += 1;
+        Ok(())
     }
 }
 
@@ -338,6 +351,29 @@ async fn the_leader_watch_closes_when_the_quorum_is_gone() {
     let mut leader = quorum.leader();
     quorum.shutdown().await.unwrap();
     while leader.changed().await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_applied_stops_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (quorum, applied) = start(dir.path()).await;
+    let mut leader = quorum.leader();
+    quorum.propose(vec![record("a")]).await.unwrap();
+    let failed = quorum.propose(vec![record(UNKNOWN)]).await;
+    assert!(
+        matches!(&failed, Err(ProposeError::Fault(why)) if why.contains(UNKNOWN)),
+        "{failed:?}"
+    );
+    while leader.changed().await.is_ok() {}
+    assert!(quorum.why_stopped().contains(UNKNOWN), "{}", quorum.why_stopped());
+    assert_eq!(applied.records(), [record("a")]);
+    // No snapshot can be without it.
+    quorum.take_snapshot().await.unwrap_err();
+    assert_eq!(files(dir.path(), ".checkpoint").len(), 0);
+    drop(quorum);
+
+    let why = refusal(options(dir.path())).await;
+    assert!(why.contains("Start the release that wrote it"), "{why}");
 }
 
 /// A fresh directory for each of openraft's tests.
