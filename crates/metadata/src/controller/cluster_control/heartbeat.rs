@@ -61,12 +61,15 @@ impl Controller {
         is_caught_up: bool,
     ) -> BrokerControlState {
         use BrokerControlState::{ControlledShutdown, Fenced, ShutdownNow, Unfenced};
+        // It would be made leader of what lies there, on an image in which nothing is to be taken from it.
+        let loses_dirs =
+            || broker.log_dirs.iter().any(|dir| request.offline_log_dirs.contains(dir));
         let leads = || self.leads_any(broker.id);
         if broker.fenced {
             // One that began to shut down comes back by registering anew, not by a change of mind.
             match (request.want_shut_down || broker.in_controlled_shutdown, request.want_fence) {
                 (true, _) => ShutdownNow,
-                (false, false) if is_caught_up => Unfenced,
+                (false, false) if is_caught_up && !loses_dirs() => Unfenced,
                 (false, _) => Fenced,
             }
         } else if broker.in_controlled_shutdown {
