@@ -29,6 +29,7 @@ mod controller_channel;
 mod controller_host;
 mod coordinator_host;
 mod dynamic_config;
+mod endpoints;
 mod fetch_sessions;
 mod handlers;
 mod log_dirs;

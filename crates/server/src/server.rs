@@ -6,11 +6,11 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_config::{BrokerConfig, ListenerAddress, SecurityProtocol};
+use ottla_config::BrokerConfig;
 use ottla_env::{BoxFuture, Env, TaskHandle, timeout};
 use ottla_metadata::controller::{SUPPORTED_FEATURES, SupportedFeature};
 use ottla_metadata::{BrokerEpoch, ControllerConfig};
@@ -27,6 +27,7 @@ use crate::cluster_identity::{agree_on_cluster_id, find_cluster_id, newcomer};
 use crate::cold_reads::ColdReads;
 use crate::controller_channel::{ActiveController, ControllerChannel, watch_leader};
 use crate::controller_host::{ControllerHost, ControllerStartError};
+use crate::endpoints::{advertised, controller_endpoint, listeners_of, servers_of, voters_of};
 use crate::handlers::controller_apis::ControllerListener;
 use crate::handlers::dispatch;
 use crate::log_dirs;
@@ -77,6 +78,18 @@ pub enum StartError {
     /// The log directory of the metadata cannot be used.
     #[error("{0}")]
     MetadataDir(String),
+    /// The metadata of the cluster was there, and nobody else has it.
+    #[error(
+        "metadata.log.dir {} has no meta.properties, and other directories of this node belong to cluster {cluster_id}: \
+         nobody else has the metadata of that cluster. Put the directory back (is its disk mounted?), or empty all \
+         directories of the node to begin a new cluster", dir.display()
+    )]
+    MetadataLost {
+        /// `metadata.log.dir`
+        dir: PathBuf,
+        /// The cluster.
+        cluster_id: String,
+    },
     /// A listener cannot be opened.
     #[error("{0}")]
     Listen(String),
@@ -134,6 +147,9 @@ impl Server {
         let mut addresses = nodes.addresses();
         let listener = Arc::new(ControllerListener::new(newcomer(&env, &config)));
         let controller_sockets = serve_nodes(&env, &config, nodes, &listener, &cold_reads);
+        if let Some(lost) = lost_metadata(&env, &config, &addresses).await {
+            return Err(lost);
+        }
         let cluster_id = known_cluster_id(&env, &config, &listener).await;
         let logs = Arc::new(open_logs(&env, &config, cluster_id).await?);
         if let Some(reason) = log_dirs::cannot_go_on(&logs, config.node.own_metadata_log_dir()) {
@@ -450,19 +466,6 @@ impl Node {
     }
 }
 
-/// Names and addresses of listeners.
-type Listeners = Vec<(Arc<str>, String)>;
-
-/// The listeners of other nodes, and those of clients.
-fn listeners_of(config: &BrokerConfig) -> (Listeners, Listeners) {
-    let named =
-        |listener: &ListenerAddress| (Arc::from(listener.name.as_str()), listener.socket_address());
-    let is_controllers =
-        |it: &&ListenerAddress| config.node.controller_listener_names.contains(&it.name);
-    let (nodes, clients): (Vec<_>, Vec<_>) = config.node.listeners.iter().partition(is_controllers);
-    (nodes.into_iter().map(named).collect(), clients.into_iter().map(named).collect())
-}
-
 /// Serves the listeners of the controller, which are open before there is one.
 fn serve_nodes(
     env: &Env,
@@ -510,33 +513,6 @@ async fn known_cluster_id(
     Some(id)
 }
 
-/// `controller.quorum.voters`.
-fn voters_of(config: &BrokerConfig) -> Vec<Voter> {
-    let voters = config.quorum.voters.iter();
-    voters.map(|it| Voter { node_id: it.node_id.0, host: it.host.clone(), port: it.port }).collect()
-}
-
-/// `controller.quorum.bootstrap.servers`, whose ids are not known.
-fn servers_of(config: &BrokerConfig) -> Vec<Voter> {
-    let servers = config.quorum.bootstrap_servers.iter();
-    servers.map(|it| Voter { node_id: -1, host: it.host.clone(), port: it.port }).collect()
-}
-
-/// Where others reach the controller of this node, if it has one and can tell.
-fn controller_endpoint(config: &BrokerConfig, bound: &[(Arc<str>, SocketAddr)]) -> Option<Voter> {
-    let listener = config.node.controller_listener().filter(|_| config.node.is_controller)?;
-    let port = bound_port(listener, bound);
-    Some(Voter { node_id: config.node.node_id.0, host: listener.host.clone(), port })
-}
-
-/// The port of a listener; the one that the system chose where it is configured as 0.
-fn bound_port(listener: &ListenerAddress, bound: &[(Arc<str>, SocketAddr)]) -> u16 {
-    match listener.port {
-        0 => bound.iter().find(|(name, _)| **name == *listener.name).map_or(0, |it| it.1.port()),
-        port => port,
-    }
-}
-
 async fn bind_metrics(
     env: &Env,
     config: &BrokerConfig,
@@ -578,26 +554,32 @@ async fn open_logs(
     LogManager::open(env.clone(), options).await
 }
 
-/// Where clients are told to connect: as configured, with the port that the system chose where the configured one is 0.
-fn advertised(config: &BrokerConfig, bound: &[(Arc<str>, SocketAddr)]) -> Vec<Listener> {
-    let is_for_clients =
-        |it: &&ListenerAddress| !config.node.controller_listener_names.contains(&it.name);
-    let advertised = config.node.advertised_listeners.iter().filter(is_for_clients);
-    advertised
-        .map(|listener| {
-            message!(Listener {
-                name: StrBytes::from(listener.name.as_str()),
-                host: StrBytes::from(listener.host.as_str()),
-                port: bound_port(listener, bound),
-                security_protocol: match listener.protocol {
-                    SecurityProtocol::Plaintext => 0,
-                    SecurityProtocol::Ssl => 1,
-                    SecurityProtocol::SaslPlaintext => 2,
-                    SecurityProtocol::SaslSsl => 3,
-                },
-            })
-        })
-        .collect()
+/// Whether this node would found a cluster anew whose metadata only it had: the directory of the metadata log is empty, and
+/// others say that there was one. To be asked before any directory is made this node's. Where others vote as well they know
+/// that it has lost its log (KIP-853).
+async fn lost_metadata(
+    env: &Env,
+    config: &BrokerConfig,
+    bound: &[(Arc<str>, SocketAddr)],
+) -> Option<StartError> {
+    let dir = config.node.own_metadata_log_dir()?.to_owned();
+    let is_here = |it: &Voter| {
+        let here = controller_endpoint(config, bound);
+        here.is_some_and(|here| (here.host, here.port) == (it.host.clone(), it.port))
+    };
+    let is_alone = match (&voters_of(config)[..], &servers_of(config)[..]) {
+        ([], []) => true,
+        ([voter], []) => voter.node_id == config.node.node_id.0,
+        ([], [server]) => is_here(server),
+        _ => false,
+    };
+    let (disk, dirs) = (Arc::clone(&env.disk), config.node.log_dirs.clone());
+    let look = move || {
+        let is_there = disk.exists(&dir.join("meta.properties"));
+        let cluster_id = ottla_storage::known_cluster_id(&*disk, &dirs).filter(|_| !is_there)?;
+        Some(StartError::MetadataLost { dir, cluster_id })
+    };
+    if is_alone { env.run_blocking(look).await } else { None }
 }
 
 fn feature(supported: &SupportedFeature) -> Feature {

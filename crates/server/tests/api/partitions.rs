@@ -176,6 +176,35 @@ async fn a_directory_of_the_metadata_log_alone_has_an_id_and_one_owner() {
     assert_eq!(format_uuid(voter.directory_id), id);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_not_begun_anew_where_only_its_metadata_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let [apart, aside] = ["apart", "aside"].map(|name| root.path().join(name));
+    let properties = format!("metadata.log.dir={}\n", apart.display());
+    let node = Node::start_with(&properties).await;
+    Client::connect(&node).await.create_topic("orders", 1).await;
+    let dir = node.dir();
+    node.stop().await;
+    let disk = Env::os().disk;
+    disk.rename(&apart, &aside).unwrap();
+    let named = "process.roles=broker,controller\n\
+                 listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:0\n\
+                 controller.listener.names=CONTROLLER\n\
+                 controller.quorum.voters=1@127.0.0.1:9093\n";
+    for more in ["", named] {
+        let started = Node::start_in(Arc::clone(&dir), &format!("{properties}{more}")).await;
+        let why = started.err().unwrap().to_string();
+        assert!(why.contains("Put the directory back"), "{why}");
+        let is_formatted = disk.exists(&apart.join("meta.properties"));
+        assert!(!is_formatted, "the next start would take it for the old one");
+    }
+    let _made = disk.remove_dir_all(&apart);
+    disk.rename(&aside, &apart).unwrap();
+    let node = Node::start_in(dir, &properties).await.unwrap();
+    let topics = admin(&node).await.list_topics().await.unwrap();
+    assert_eq!(topics.len(), 1);
+}
+
 /// What `meta.properties` says.
 fn directory_id(dir: &Path) -> String {
     let text = Env::os().disk.read(&dir.join("meta.properties")).unwrap();
