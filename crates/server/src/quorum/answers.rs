@@ -200,7 +200,7 @@ impl Answers {
         if vote.leader_id.voted_for != leader || from.node_id == self.link.me.node_id {
             return Err(corrupt(format!("node {} does not lead with vote {vote}", from.node_id)));
         }
-        self.link.hear_leader(self.env.clock.now());
+        self.link.hear_leader(vote, self.env.clock.now());
         Ok(())
     }
 

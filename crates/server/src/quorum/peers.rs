@@ -88,9 +88,12 @@ impl Link {
         }
     }
 
-    /// Notes that a leader spoke to this node.
-    pub(super) fn hear_leader(&self, now: Monotonic) {
+    /// Notes that the leader that `vote` made spoke to this node: if its process was taken for dead, it lives.
+    pub(super) fn hear_leader(&self, vote: &Vote, now: Monotonic) {
         *self.leader_heard.lock() = Some(now);
+        if self.vanished.lock().take_if(|vanished| vanished == vote).is_some() {
+            self.vanishing.notify_one();
+        }
     }
 
     /// When a leader last spoke to this node.
@@ -144,7 +147,7 @@ impl Link {
         self.vanishing.notify_one();
     }
 
-    /// Completes when a leader has vanished since it last did.
+    /// Completes when a leader has vanished, or turned out to live, since it last did.
     pub(super) async fn has_vanished(&self) {
         self.vanishing.notified().await;
     }

@@ -136,6 +136,26 @@ fn a_false_report_of_a_death_changes_nothing() {
 }
 
 #[test]
+fn a_leader_that_speaks_after_a_false_report_of_its_death_is_known_again() {
+    let mut cluster = three(9);
+    let leader = cluster.wait_for_leader();
+    cluster.run_for(Duration::from_millis(500));
+    let before = cluster.leaders()[&leader];
+    let deceived = *THREE.iter().find(|id| **id != leader).unwrap();
+    let third = *THREE.iter().rfind(|id| **id != leader).unwrap();
+    // It cannot win an election: who would vote for it does not hear it.
+    cluster.cut(deceived, third);
+    cluster.order(deceived, Order::Vanished(leader));
+    cluster.wait("it to believe that", Duration::from_secs(1), |cluster| {
+        cluster.leaders()[&deceived].leader.is_none()
+    });
+    cluster.wait("it to know better", Duration::from_secs(2), |cluster| {
+        cluster.leaders()[&deceived] == before
+    });
+    assert_eq!(cluster.leaders()[&leader], before);
+}
+
+#[test]
 fn a_leader_that_is_cut_off_says_so_and_what_it_was_proposed_fails() {
     for seed in 10..14 {
         let mut cluster = three(seed);
