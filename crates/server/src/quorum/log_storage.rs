@@ -33,6 +33,9 @@ struct Stored {
     log: Mutex<EntryLog>,
     state: Mutex<QuorumStateFile>,
     flushes: Mutex<Flushes>,
+    /// Held while the log is synced, or cut, and how far it is synced is noted: what was synced before a cut says nothing
+    /// of what comes in its place.
+    syncing: Mutex<()>,
     /// End offset of the newest snapshot, for a log that lags behind it.
     snapshot_end: AtomicI64,
 }
@@ -94,6 +97,7 @@ impl LogStorage {
             log: Mutex::new(log),
             state: Mutex::new(state),
             flushes: Mutex::default(),
+            syncing: Mutex::default(),
             snapshot_end: AtomicI64::new(0),
         })))
     }
@@ -200,6 +204,7 @@ impl LogStorage {
     /// Syncs the log, unless it is, and remembers how far; blocks. After a failed sync the system
     /// may have dropped what was not written, so the log refuses everything from then on.
     fn flush(&self) -> io::Result<()> {
+        let _no_cut = self.0.syncing.lock();
         let log = self.0.log.lock().log();
         let end_offset = log.log_end_offset();
         if self.0.state.lock().state().flushed_end_offset >= end_offset.0 {
@@ -207,6 +212,17 @@ impl LogStorage {
         }
         log.flush(end_offset).map_err(io::Error::other)?;
         self.0.state.lock().mark_flushed(end_offset.0)
+    }
+
+    /// Cuts the log after the entry `last`; blocks.
+    fn cut_after(&self, last: Option<u64>) -> io::Result<()> {
+        let _no_flush = self.0.syncing.lock();
+        let end_offset = self.0.log.lock().end_after_truncation(last);
+        // First the promise shrinks, then the log, or a crash between looks like damage.
+        self.0.state.lock().save(|state| {
+            state.flushed_end_offset = state.flushed_end_offset.min(end_offset);
+        })?;
+        self.0.log.lock().truncate_after(last)
     }
 
     /// Syncs the log, then everything in the quorum state; blocks.
@@ -306,17 +322,7 @@ impl RaftLogStorage<MetadataRaft> for LogStorage {
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let storage = self.clone();
         let last = last.map(|last| last.index);
-        self.0
-            .env
-            .run_blocking(move || {
-                let end_offset = storage.0.log.lock().end_after_truncation(last);
-                // First the promise shrinks, then the log, or a crash between looks like damage.
-                storage.0.state.lock().save(|state| {
-                    state.flushed_end_offset = state.flushed_end_offset.min(end_offset);
-                })?;
-                storage.0.log.lock().truncate_after(last)
-            })
-            .await
+        self.0.env.run_blocking(move || storage.cut_after(last)).await
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
@@ -341,5 +347,45 @@ impl RaftLogStorage<MetadataRaft> for LogStorage {
                 storage.0.log.lock().purge(upto, start_offset, now)
             })
             .await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "two threads meet")]
+mod tests {
+    use std::thread::yield_now;
+    use std::time::Instant;
+
+    use super::super::raft_config::{Payload, log_id};
+    use super::super::tests::faulty_disk::{Faults, faulty_env};
+    use super::*;
+    use openraft::entry::RaftEntry as _;
+
+    #[tokio::test]
+    async fn a_sync_that_began_before_a_cut_promises_nothing_after_it() {
+        let (dir, faults) = (tempfile::tempdir().unwrap(), Arc::new(Faults::default()));
+        let env = faulty_env(Env::os(), &faults);
+        let owner = Owner { cluster_id: Uuid::ZERO, node_id: 1, directory_id: Uuid::ZERO };
+        let storage = LogStorage::open(&env, dir.path(), owner, (1 << 20, Duration::MAX)).unwrap();
+        let entries = (0..4).map(|index| LogEntry::new(log_id(1, index), Payload::Blank));
+        storage.0.log.lock().append(entries, 1, env.clock.wall()).unwrap();
+        let before = faults.syncs.load(Ordering::Relaxed);
+        let syncs = || faults.syncs.load(Ordering::Relaxed) - before;
+        std::thread::scope(|scope| {
+            let gate = faults.gate.lock();
+            scope.spawn(|| storage.flush().unwrap());
+            while syncs() < 1 {
+                yield_now();
+            }
+            scope.spawn(|| storage.cut_after(Some(1)).unwrap());
+            // It has to wait for the other, and comes to a sync of its own if it does not.
+            let began = Instant::now();
+            while syncs() < 2 && began.elapsed() < Duration::from_millis(200) {
+                yield_now();
+            }
+            drop(gate);
+        });
+        assert_eq!(storage.offsets().1, 2);
+        assert_eq!(storage.0.state.lock().state().flushed_end_offset, 2);
     }
 }
