@@ -267,8 +267,9 @@ impl Pulling {
 
     /// Applies what a voter answered.
     fn take(&mut self, pulled: Pulled) -> Next {
-        // A voter that is behind may not know that there is another leader.
-        if pulled.leader.epoch >= self.told.borrow().epoch {
+        // A voter that is behind may not know that there is another leader. What is committed there is committed all the same.
+        let is_behind = pulled.leader.epoch < self.told.borrow().epoch;
+        if !is_behind {
             if self.voters.learn(pulled.voters) {
                 self.places.send_replace(self.voters.by_id());
             }
@@ -276,13 +277,9 @@ impl Pulling {
                 .send_if_modified(|told| std::mem::replace(told, pulled.leader) != pulled.leader);
         }
         match pulled.news {
-            News::NotLeader => {
-                let now = self.env.clock.now();
-                if !pulled.leader.leader.is_some_and(|leader| self.voters.turn_to(leader, now)) {
-                    self.voters.next(now);
-                }
-                return Next::AskAgain;
-            }
+            News::NotLeader => return self.ask_another(),
+            // It may lack what this node has from the leader after it.
+            News::Diverged if is_behind => return self.ask_another(),
             News::Diverged => {
                 return Next::Fail("the metadata that this node follows is not that of the controllers: start this node again, and if it recurs look at which of them lost their disks".to_owned());
             }
@@ -302,7 +299,16 @@ impl Pulling {
         let (next_offset, high_watermark) = (self.puller.next_offset(), pulled.high_watermark);
         let now = FollowerProgress { next_offset, high_watermark };
         self.reached.send_if_modified(|reached| std::mem::replace(reached, now) != now);
-        Next::GoOn
+        if is_behind { self.ask_another() } else { Next::GoOn }
+    }
+
+    /// Turns to the leader of the latest epoch, or to whoever is next.
+    fn ask_another(&mut self) -> Next {
+        let (leader, now) = (self.told.borrow().leader, self.env.clock.now());
+        if !leader.is_some_and(|leader| self.voters.turn_to(leader, now)) {
+            self.voters.next(now);
+        }
+        Next::AskAgain
     }
 
     fn fail(&self, why: &str) {
@@ -312,8 +318,79 @@ impl Pulling {
 }
 
 /// What follows an answer.
+#[derive(Debug, PartialEq, Eq)]
 enum Next {
     GoOn,
     AskAgain,
     Fail(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::quorum::{CannotApply, CommittedBatch};
+
+    struct Nothing;
+
+    impl VoterTransport for Nothing {
+        fn call(
+            &self,
+            _: &Voter,
+            _: bytes::Bytes,
+            _: Duration,
+        ) -> BoxFuture<'static, io::Result<bytes::Bytes>> {
+            async { Err(io::Error::from(io::ErrorKind::NotConnected)) }.boxed()
+        }
+    }
+
+    impl MetadataApplier for Nothing {
+        fn apply(&mut self, _: CommittedBatch) -> Result<(), CannotApply> {
+            Ok(())
+        }
+        fn publish(&mut self) {}
+        fn snapshot(&self) -> Vec<bytes::Bytes> {
+            Vec::new()
+        }
+        fn install(&mut self, _: Vec<bytes::Bytes>, _: i64, _: i32) -> Result<(), CannotApply> {
+            Ok(())
+        }
+    }
+
+    fn pulling() -> Pulling {
+        let voter = |node_id| Voter { node_id, host: format!("node-{node_id}"), port: 9093 };
+        let second = Duration::from_secs(1);
+        let known = Voters::new(vec![voter(1), voter(2)]);
+        Pulling {
+            env: Env::os(),
+            puller: Puller::new((100, Uuid::ZERO), Uuid::ZERO, second, Arc::new(Nothing)),
+            applier: Box::new(Nothing),
+            places: watch::Sender::new(known.by_id()),
+            voters: known,
+            request_timeout: second,
+            retry_backoff: second,
+            told: watch::Sender::default(),
+            reached: watch::Sender::default(),
+            vanished: Arc::default(),
+            failure: Arc::default(),
+        }
+    }
+
+    fn answer(leader: i32, epoch: i32, news: News) -> Pulled {
+        let leader = LeaderAndEpoch { leader: Some(leader), epoch };
+        Pulled { leader, voters: Vec::new(), high_watermark: 0, news }
+    }
+
+    #[tokio::test]
+    async fn a_leader_of_the_past_is_not_believed_that_this_node_went_astray() {
+        let mut pulling = pulling();
+        assert_eq!(pulling.take(answer(2, 5, News::Batches(Vec::new()))), Next::GoOn);
+        for news in [News::Diverged, News::Batches(Vec::new()), News::NotLeader] {
+            assert_eq!(pulling.take(answer(1, 4, news)), Next::AskAgain);
+            assert_eq!(pulling.voters.current().map(|it| it.node_id), Some(2));
+        }
+        assert!(matches!(pulling.take(answer(2, 5, News::Diverged)), Next::Fail(_)));
+    }
 }
