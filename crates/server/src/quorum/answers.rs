@@ -256,10 +256,25 @@ impl Answers {
         let decode = move || Checkpoint::decode(Bytes::from(whole));
         let snapshot = self.env.run_blocking(decode).await?;
         snapshot.check()?;
+        self.check_snapshot(&vote, &snapshot)?;
         let snapshot = openraft::storage::Snapshot { meta: snapshot.meta.clone(), snapshot };
         let installed = self.core.install_full_snapshot(vote, snapshot).await;
         let vote = installed.map_err(io::Error::other)?.vote;
         Ok(Response::Snapshot(SnapshotAnswer::Done(vote)))
+    }
+
+    /// Refuses a snapshot that no leader with this vote has, or that is not of the log here. No voter that works sends one,
+    /// and Raft stops at it.
+    fn check_snapshot(&self, vote: &Vote, snapshot: &Checkpoint) -> io::Result<()> {
+        let Some(last) = snapshot.meta.last_log_id else { return Ok(()) };
+        if last.leader_id.term > vote.leader_id.term {
+            return Err(corrupt(format!("a snapshot up to {last} by a leader with vote {vote}")));
+        }
+        let committed = self.core.data_metrics().borrow_watched().local_committed;
+        if committed.is_some_and(|committed| self.storage.contradicts(last, committed)) {
+            return Err(corrupt(format!("a snapshot up to {last} contradicts what is committed")));
+        }
+        Ok(())
     }
 
     /// Adds a piece to those that are here; answers the snapshot once it is whole.

@@ -5,9 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_sim::SimRng;
 
-use super::cluster::{Cluster, Order, Outcome};
-use super::record;
-use crate::quorum::messages::decode_anything;
+use super::cluster::{Cluster, Order, Outcome, directory};
+use super::{CLUSTER, record};
+use crate::quorum::checkpoint::Checkpoint;
+use crate::quorum::messages::{
+    Envelope, Party, Reply, Request, Response, SnapshotPiece, decode_anything,
+};
+use crate::quorum::raft_config::{LogId, Membership, SnapshotMeta, StoredMembership, Vote, log_id};
 
 /// Real messages with some bytes changed, and some that are noise altogether.
 fn noise(rng: &SimRng, real: &[Bytes]) -> Bytes {
@@ -60,5 +64,57 @@ fn a_voter_answers_any_bytes_and_goes_on() {
         cluster.run_for(Duration::from_secs(2));
     }
     proposed.unwrap();
+    cluster.wait_until_applied(&[1, 2, 3], &[record("still here")]);
+}
+
+/// A snapshot up to `last`, in the name of the leader `from`.
+fn snapshot((from, to): (i32, i32), epoch: i32, last: LogId) -> Bytes {
+    let membership = Membership::new_with_defaults(vec![(1..=3).collect()], []);
+    let meta = SnapshotMeta {
+        last_log_id: Some(last),
+        last_membership: StoredMembership::new(Some(log_id(1, 0)), membership),
+    };
+    let snapshot = Checkpoint { meta, end_offset: 1000, timestamp: 0, records: Vec::new() };
+    let bytes = snapshot.encode().unwrap();
+    let party = |node_id| Party { node_id, directory_id: directory(node_id, 1) };
+    let piece = SnapshotPiece {
+        vote: Vote::new_committed(u64::from(epoch.unsigned_abs()), from as u64),
+        end_offset: 1000,
+        epoch: snapshot.epoch().unwrap(),
+        total: bytes.len() as u64,
+        position: 0,
+        bytes,
+    };
+    let (from, to, request) = (party(from), party(to), Request::Snapshot(piece));
+    Envelope { cluster_id: CLUSTER, from, to, request }.encode()
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_is_refused() {
+    let mut cluster = Cluster::new(51, &[1, 2, 3], &[1, 2, 3], |_| {});
+    let leader = cluster.wait_for_leader();
+    let epoch = cluster.leaders()[&leader].epoch;
+    for number in 0..10 {
+        cluster.propose(leader, &format!("{number}")).unwrap();
+    }
+    cluster.wait_until_applied(&[1, 2, 3], &[record("9")]);
+    let follower = if leader == 1 { 2 } else { 1 };
+    let term = epoch as u64;
+    let later = log_id(term + 1, 100);
+    let contradicting = log_id(term + 1, 3);
+    let messages = vec![
+        snapshot((leader, follower), epoch, later),
+        // What is committed is of an earlier term, and goes further.
+        snapshot((leader, follower), epoch + 1, contradicting),
+    ];
+    let answered = Outcome::default();
+    cluster.order(follower, Order::Noise(messages, answered.clone()));
+    for answer in cluster.result(answered) {
+        let response = Reply::decode(answer).unwrap().response;
+        assert!(matches!(response, Response::Refused(_)), "{response:?}");
+    }
+    assert!(cluster.leaders().contains_key(&follower));
+    let leader = cluster.wait_for_leader();
+    cluster.propose(leader, "still here").unwrap();
     cluster.wait_until_applied(&[1, 2, 3], &[record("still here")]);
 }
