@@ -137,7 +137,8 @@ impl ControllerHost {
         });
         let leader = *host.quorum.leader().borrow();
         if host.leads(leader) {
-            host.take_over(leader.epoch).await?;
+            host.take_over(leader.epoch);
+            host.bootstrap().await?;
         }
         Ok(host)
     }
@@ -148,7 +149,7 @@ impl ControllerHost {
     }
 
     /// Becomes the active controller in `epoch`: decides on all that was committed before it, and nothing else.
-    async fn take_over(&self, epoch: i32) -> Result<(), ControllerError> {
+    fn take_over(&self, epoch: i32) {
         let now = self.env.clock.now();
         // Voters choose another leader when the one there was is silent. If it gave the lead away instead, it will be heard in
         // time.
@@ -162,6 +163,10 @@ impl ControllerHost {
         }
         self.active_in.store(epoch, Ordering::Release);
         info!(epoch, "this node is the active controller");
+    }
+
+    /// Writes the first records of a new cluster, unless they are there.
+    async fn bootstrap(&self) -> Result<(), ControllerError> {
         self.decide(|controller, _| controller.bootstrap()).await
     }
 
@@ -194,9 +199,11 @@ impl ControllerHost {
         term: LeaderAndEpoch,
         leader: &mut watch::Receiver<LeaderAndEpoch>,
     ) -> Result<(), watch::error::RecvError> {
-        if self.active_in.load(Ordering::Acquire) != term.epoch
-            && let Err(reason) = self.take_over(term.epoch).await
-        {
+        if self.active_in.load(Ordering::Acquire) != term.epoch {
+            self.take_over(term.epoch);
+        }
+        // Also where this has failed before in this epoch: there may be room on the disk now.
+        if let Err(reason) = self.bootstrap().await {
             warn!(%reason, "could not take over as the active controller");
             self.env.clock.sleep(RETRY_BACKOFF).await;
             return leader.has_changed().map(|_| ());
