@@ -91,7 +91,7 @@ pub(crate) enum Known {
     WasThere,
 }
 
-/// Between two tries to connect to what is not there.
+/// Between two tries to connect to what is not there, or does not keep the connection.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Completes when nobody listens at `address` any more, where somebody did before: the process is dead.
@@ -101,13 +101,54 @@ pub(crate) async fn wait_dead(env: &Env, address: &str, known: Known) {
         match env.net.connect(address).await {
             Ok(stream) => {
                 was_there = true;
+                let began = env.clock.now();
                 let (mut reader, _writer) = stream.into_split();
                 // Nothing is ever said: whoever reads waits for the end.
                 let mut nothing = [0; 1];
                 while reader.read(&mut nothing).await.is_ok_and(|read| read > 0) {}
+                // A node that has enough connections closes this one at once.
+                let lasted = env.clock.now().since(began);
+                if lasted < RETRY {
+                    env.clock.sleep(RETRY - lasted).await;
+                }
             }
             Err(error) if was_there && error.kind() == io::ErrorKind::ConnectionRefused => return,
             Err(_) => env.clock.sleep(RETRY).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use ottla_sim::{EventLog, Simulation};
+
+    use super::*;
+
+    #[test]
+    fn who_closes_each_connection_at_once_is_not_tried_without_a_pause() {
+        let mut world = Simulation::new(1, Duration::from_secs(60), EventLog::new(false));
+        let connected = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connected);
+        let full = move |env: Env| {
+            let counted = Arc::clone(&counted);
+            async move {
+                let mut listener = env.net.listen("0.0.0.0:9000", 16).await?;
+                loop {
+                    drop(listener.accept().await?);
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        world.host("full", |_| Ok(()), full).unwrap();
+        world.client("watch", |env, _| async move {
+            let watching = wait_dead(&env, "full:9000", Known::WasThere);
+            let _alive = env.timeout(Duration::from_secs(5), watching).await;
+            Ok(())
+        });
+        world.run().unwrap();
+        let connected = connected.load(Ordering::Relaxed);
+        assert!((10..=101).contains(&connected), "{connected} connections in 5 s");
     }
 }

@@ -176,6 +176,7 @@ fn cannot_start(error: &StartError) -> Failure {
         StartError::Logs(_) | StartError::MetadataDir(_) | StartError::ClusterId(_) => {
             "repair the directory, or start on another one: ottla start --data-dir DIR"
         }
+        StartError::MetadataLost { .. } => "mount the disk of the directory, then: ottla start …",
         StartError::Metadata(_) | StartError::Registration { .. } => {
             "see what came before: OTTLA_LOG=debug ottla start …"
         }
