@@ -27,6 +27,7 @@ use ottla_env::{BoxFuture, Env};
 use ottla_metadata::controller::TaskReport;
 use ottla_metadata::{
     BrokerEpoch, Controller, ControllerConfig, MetadataImage, MetadataRecord, Outcome,
+    patience_with_brokers,
 };
 use ottla_protocol::{BrokerId, ErrorCode};
 use ottla_storage::{LogDirFailure, LogManager};
@@ -214,6 +215,7 @@ impl ControllerHost {
         let others = unfenced.brokers().filter(|broker| !broker.fenced && broker.id != own);
         self.suspects.lock().extend(others.map(|broker| broker.id));
         self.suspected.notify_one();
+        let patience = patience_with_brokers(self.config.node.session_timeout);
         while *leader.borrow() == term {
             let now = self.env.clock.now();
             let (due, task) = {
@@ -222,7 +224,8 @@ impl ControllerHost {
             };
             // What is due and yet cannot be done now is not tried without a pause.
             let task = task.map_or(Duration::MAX, |due| due.since(now).max(RETRY_BACKOFF));
-            let wait = due.map_or(Duration::from_secs(60), |due| due.since(now).max(RETRY_BACKOFF));
+            // Nobody may be in service now, and somebody a moment later.
+            let wait = due.map_or(patience, |due| due.since(now).max(RETRY_BACKOFF));
             tokio::select! {
                 biased;
                 changed = leader.changed() => changed?,

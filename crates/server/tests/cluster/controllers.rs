@@ -55,6 +55,21 @@ async fn a_dead_broker_is_fenced_at_once() {
 }
 
 #[tokio::test]
+async fn a_silent_broker_is_fenced_in_a_cluster_that_has_just_begun() {
+    let cluster = Cluster::start_with_voters(1, 2).await;
+    let admin = ottla_client::Admin::new(cluster.client_of(&[1]).await, Duration::from_secs(10));
+    let standing_still = cluster.stand_still(2);
+    until("the silent broker to be fenced", async || {
+        let brokers = admin.describe_cluster(false).await.ok()?.brokers;
+        brokers.iter().map(|it| it.id).eq([BrokerId(1)]).then_some(())
+    })
+    .await;
+    drop(standing_still);
+    cluster.wait_in_service(&[1, 2]).await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
 async fn decisions_go_on_without_the_controller_that_made_them() {
     let mut cluster = Cluster::start(3, "").await;
     cluster.admin().await.create_topic(topic("before", 1)).await.unwrap();

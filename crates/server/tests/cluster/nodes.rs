@@ -229,6 +229,15 @@ impl Cluster {
         drop(server);
     }
 
+    /// The node does nothing, as a stopped process, until what is answered is dropped.
+    pub(crate) fn stand_still(&self, id: i32) -> std::sync::mpsc::Sender<()> {
+        let (go_on, standing_still) = std::sync::mpsc::channel();
+        let runtime = &self.nodes[id as usize - 1].as_ref().unwrap().runtime;
+        // It has one thread.
+        runtime.spawn(async move { standing_still.recv() });
+        go_on
+    }
+
     /// A node that does not run has an empty disk.
     pub(crate) fn replace_disk(&mut self, id: i32) {
         self.dirs[id as usize - 1] = TempDir::new().unwrap();
