@@ -141,13 +141,17 @@ impl Consumer {
     /// Commits everything that was handed out, if that is not committed already.
     pub(super) fn commit_consumed(&mut self) {
         let offsets = self.partitions.consumed();
-        let Some(group) = &self.group else { return };
-        let refusal = group.place.membership.lock().refuses_commits();
-        let may = refusal.is_none() || !self.subscription.is_of_group();
+        let may = self.group.is_some() && self.commit_refusal().is_none();
         if may && !offsets.is_empty() && offsets != self.commits.last_auto {
             self.commits.last_auto.clone_from(&offsets);
             self.start_commit(offsets, None);
         }
+    }
+
+    /// Why its place in the group lets it commit nothing now; who reads what it was assigned by hand has none, and needs none.
+    fn commit_refusal(&self) -> Option<ErrorCode> {
+        let group = self.group.as_ref().filter(|_| self.subscription.is_of_group())?;
+        group.place.membership.lock().refuses_commits()
     }
 
     pub(super) fn start_commit(
@@ -159,11 +163,8 @@ impl Consumer {
         self.commits.next_id += 1;
         self.commits.under_way.insert(id, callback);
         let Some(group) = &self.group else { return id };
-        let (identity, refusal) = {
-            let membership = group.place.membership.lock();
-            (membership.identity().clone(), membership.refuses_commits())
-        };
-        if let Some(code) = refusal.filter(|_| self.subscription.is_of_group()) {
+        let identity = group.place.membership.lock().identity().clone();
+        if let Some(code) = self.commit_refusal() {
             let (result, identity) = (Err(ClientError::refused(code)), Identity::NOBODY);
             self.start(async move { Event::CommitDone(Done { id, identity, offsets, result }) });
             self.changed = true;

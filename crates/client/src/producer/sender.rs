@@ -345,10 +345,14 @@ impl Sender {
             let (queue, partition) = (batch.queue, batch.outcome.partition().clone());
             accumulator.answered(now, batch, result);
             let client = &self.shared.client;
-            let topic_id = metadata.topics.get(&*partition.topic).map(|topic| topic.topic_id);
-            let asked = (&partition, topic_id.unwrap_or_default());
+            // Only asked where another leads: an answer most often says nothing of that.
+            let learns = |leader| {
+                let topic_id = metadata.topics.get(&*partition.topic).map(|topic| topic.topic_id);
+                let asked = (&partition, topic_id.unwrap_or_default());
+                client.learn_leader(asked, leader, answers.endpoints())
+            };
             match leader {
-                Some(leader) if client.learn_leader(asked, leader, answers.endpoints()) => {
+                Some(leader) if learns(leader) => {
                     accumulator.set_leader(queue, leader.leader_id);
                 }
                 Some(leader) if client.metadata().leads_later(&partition, broker, leader) => {
