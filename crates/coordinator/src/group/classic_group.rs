@@ -335,7 +335,7 @@ impl ClassicGroup {
 
     /// The protocol that most members like best among those all of them know.
     pub(super) fn select_protocol(&self) -> Option<StrBytes> {
-        let candidates: Vec<_> = self
+        let candidates: BTreeSet<_> = self
             .protocol_counts
             .iter()
             .filter(|(_, count)| **count == self.members.len())

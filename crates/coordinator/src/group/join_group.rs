@@ -1,5 +1,7 @@
 //! JoinGroup: entering a rebalance, or being told that none is needed.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use ottla_protocol::messages::JoinGroupRequest;
 use ottla_protocol::{ErrorCode, StrBytes};
@@ -119,15 +121,13 @@ fn check_join(
 }
 
 fn subscription(request: &JoinGroupRequest) -> Subscription {
-    let mut protocols: Vec<(StrBytes, Bytes)> = Vec::new();
-    for protocol in &request.protocols {
-        // A second one of the same name could never be chosen.
-        if protocols.iter().all(|(name, _)| *name != protocol.name) {
-            protocols.push((detached(&protocol.name), Bytes::copy_from_slice(&protocol.metadata)));
-        }
-    }
+    // A second one of the same name could never be chosen.
+    let mut names = BTreeSet::new();
+    let protocols = request.protocols.iter().filter(|protocol| names.insert(&protocol.name));
     Subscription {
-        protocols,
+        protocols: protocols
+            .map(|it| (detached(&it.name), Bytes::copy_from_slice(&it.metadata)))
+            .collect(),
         // Version 0 has no rebalance timeout.
         rebalance_timeout_ms: if request.rebalance_timeout_ms < 0 {
             request.session_timeout_ms

@@ -1,5 +1,7 @@
 //! One member of a classic group.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use ottla_protocol::StrBytes;
 
@@ -89,7 +91,7 @@ impl Member {
     }
 
     /// The first of its protocols that is in `candidates`.
-    pub(super) fn vote<'a>(&'a self, candidates: &[&StrBytes]) -> Option<&'a StrBytes> {
+    pub(super) fn vote<'a>(&'a self, candidates: &BTreeSet<&StrBytes>) -> Option<&'a StrBytes> {
         self.subscription
             .protocols
             .iter()

@@ -255,7 +255,7 @@ async fn a_large_honest_request_is_answered() {
     let (node, _witness) = node_and_witness().await;
     let mut client = Client::connect(&node).await;
     client.find_coordinator("group").await;
-    let protocols = (0..20_000).map(|number| {
+    let protocols = (0..60_000).map(|number| {
         message!(JoinGroupRequestProtocol { name: text(&format!("protocol-{number}")) })
     });
     let request = message!(JoinGroupRequest {
