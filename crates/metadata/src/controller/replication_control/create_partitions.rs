@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use ottla_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use ottla_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use ottla_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use ottla_protocol::topic_name::is_internal;
 use ottla_protocol::{ErrorCode, StrBytes, message};
 
 use super::super::{Controller, MAX_RECORDS_PER_REQUEST, MutationQuota, Outcome};
@@ -20,6 +21,11 @@ pub(crate) enum CreatePartitionsError {
     /// No such topic.
     #[error("This server does not host this topic-partition.")]
     UnknownTopic,
+    /// The key of a record decides on its partition, and by that on who coordinates.
+    #[error(
+        "the number of partitions of {0} tells where each group or transactional id is kept, and cannot change"
+    )]
+    Internal(StrBytes),
     /// Partitions are never taken away.
     #[error("the topic has {current} partitions, so {given} would not be an increase")]
     NotMore {
@@ -51,7 +57,7 @@ impl CreatePartitionsError {
     /// The code to answer with.
     pub(crate) fn error_code(&self) -> ErrorCode {
         match self {
-            Self::DuplicateName => ErrorCode::InvalidRequest,
+            Self::DuplicateName | Self::Internal(_) => ErrorCode::InvalidRequest,
             Self::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
             Self::NotMore { .. } | Self::TooMany => ErrorCode::InvalidPartitions,
             Self::OtherCount { .. } => ErrorCode::InvalidReplicaAssignment,
@@ -109,6 +115,9 @@ impl Controller {
         random: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<MetadataRecord>, CreatePartitionsError> {
         let topic = self.image.topic(&request.name).ok_or(CreatePartitionsError::UnknownTopic)?;
+        if is_internal(&request.name) {
+            return Err(CreatePartitionsError::Internal(request.name.clone()));
+        }
         let current = topic.partitions.len();
         let additional = usize::try_from(request.count)
             .ok()
