@@ -11,7 +11,7 @@ use ottla_client::{
     NewPartitions, NewTopic,
 };
 use ottla_env::Env;
-use ottla_protocol::{BrokerId, ErrorCode, TopicPartition};
+use ottla_protocol::{BrokerId, ErrorCode, Monotonic, TopicPartition};
 
 use super::voters::Voters;
 use super::{Health, Plan};
@@ -21,13 +21,15 @@ use crate::scenario::workload::{BACKOFF, Shared, TOPIC, connect};
 
 /// Topics that come and go.
 const TOPICS: u64 = 4;
+/// Whatever takes less was not tried twice: there is a backoff before the second try.
+const ONE_TRY: Duration = Duration::from_millis(50);
 
 /// Whether a topic is there, as far as the administrator was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
     There,
     Gone,
-    /// No answer came, and it may be carried out late.
+    /// No answer came, or not to the first try: it may be carried out late.
     Unknown,
 }
 
@@ -172,29 +174,34 @@ impl Administrator {
             replication_factor: Some(3),
             ..NewTopic::new(name.clone())
         };
+        let began = self.env.clock.now();
         let created = self.admin.create_topic(topic).await;
         let known = match &created {
             Ok(()) => Known::There,
             Err(ClientError::Refused { code: ErrorCode::TopicAlreadyExists, .. }) => Known::There,
             Err(_) => Known::Unknown,
         };
-        self.note(&name, known);
+        self.note(&name, known, began);
         created.map(|()| format!("created {name}"))
     }
 
     async fn delete(&mut self) -> Result<String, ClientError> {
         let name = self.some_topic();
+        let began = self.env.clock.now();
         let deleted = self.admin.delete_topic(&name).await;
         let known = match &deleted {
             Ok(()) => Known::Gone,
             Err(_) => Known::Unknown,
         };
-        self.note(&name, known);
+        self.note(&name, known, began);
         deleted.map(|()| format!("deleted {name}"))
     }
 
-    /// What was unknown once stays unknown: a request that was not answered may be carried out late.
-    fn note(&mut self, name: &str, known: Known) {
+    /// What was unknown once stays unknown: a request that was not answered may be carried out late, and so may the first
+    /// try of one that was answered at the second.
+    fn note(&mut self, name: &str, known: Known, began: Monotonic) {
+        let is_sure = self.env.clock.now().since(began) < ONE_TRY;
+        let known = if is_sure { known } else { Known::Unknown };
         let before = self.topics.entry(name.to_owned()).or_insert(known);
         if *before != Known::Unknown {
             *before = known;
