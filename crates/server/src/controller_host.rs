@@ -153,9 +153,10 @@ impl ControllerHost {
     fn take_over(&self, epoch: i32) {
         let now = self.env.clock.now();
         // Voters choose another leader when the one there was is silent. If it gave the lead away instead, it will be heard in
-        // time.
+        // time. A majority may have heard it when this node did not any more, but not long before the election.
+        let timeout = self.config.quorum.fetch_timeout;
         let heard = self.quorum.leader_heard();
-        let silent_since = heard.unwrap_or(now - self.config.quorum.fetch_timeout);
+        let silent_since = heard.map_or(now - timeout, |heard| heard.max(now - timeout * 3 / 2));
         let led_before = BrokerId(self.led_before.load(Ordering::Acquire));
         {
             let mut controller = self.cache.controller();
@@ -419,6 +420,11 @@ impl ControllerHost {
             true => Ok(leader.epoch),
             false => Err(ProposeError::NotLeader { leader: leader.leader }.into()),
         }
+    }
+
+    /// Has a majority of the voters confirm that nobody else leads.
+    pub(crate) async fn make_sure_to_lead(&self) -> Result<(), ControllerError> {
+        Ok(self.quorum.read_barrier().await?)
     }
 
     fn check_fault(&self) -> Result<(), ControllerError> {

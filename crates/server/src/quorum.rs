@@ -390,7 +390,6 @@ impl MetadataQuorum {
 
     /// Waits until everything committed before the call is applied here, having made sure that
     /// this node still leads: what the applier shows then is not stale.
-    #[allow(dead_code, reason = "reads of the image are of what was committed, and may be old")]
     pub(crate) async fn read_barrier(&self) -> Result<(), ProposeError> {
         match self.core.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => Ok(()),

@@ -29,7 +29,7 @@ use super::{
     delete_topics, describe_quorum, elect_leaders, incremental_alter_configs, remove_raft_voter,
     unregister_broker, update_features,
 };
-use crate::controller_host::ControllerHost;
+use crate::controller_host::{ControllerError, ControllerHost};
 use crate::metadata_cache::MetadataCache;
 use crate::network::{Connection, ConnectionContext, Reply};
 use crate::replica::FetchedRecords;
@@ -285,8 +285,15 @@ fn broker_heartbeat(
     }
     let host = Arc::clone(host);
     Answer::held(async move {
-        let decided = host.decide(|controller, _| controller.broker_heartbeat(&request)).await;
-        let response = decided.unwrap_or_else(|error| {
+        let decided = async {
+            let response =
+                host.decide(|controller, _| controller.broker_heartbeat(&request)).await?;
+            // The answer is a lease (docs/adr/0013-coordinators-read-under-a-lease.md): only who leads gives any, and a
+            // leader that is cut off hears only later that it was replaced.
+            host.make_sure_to_lead().await?;
+            Ok(response)
+        };
+        let response = decided.await.unwrap_or_else(|error: ControllerError| {
             message!(BrokerHeartbeatResponse { error_code: error.error_code().code() })
         });
         if response.error_code == ErrorCode::None.code() {

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ottla_client::NewTopic;
-use ottla_protocol::BrokerId;
+use ottla_client::{Connection, NewTopic};
+use ottla_env::Env;
+use ottla_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use ottla_protocol::messages::{FindCoordinatorRequest, OffsetFetchRequest};
+use ottla_protocol::{BrokerId, ErrorCode, message};
 
-use crate::nodes::{Cluster, until};
+use crate::nodes::{Cluster, in_time, until};
 
 fn topic(name: &str, replication_factor: i16) -> NewTopic {
     NewTopic {
@@ -66,6 +69,53 @@ async fn a_silent_broker_is_fenced_in_a_cluster_that_has_just_begun() {
     .await;
     drop(standing_still);
     cluster.wait_in_service(&[1, 2]).await;
+    cluster.stop_all().await;
+}
+
+/// What the coordinator of a group is asked for; the code of its answer.
+async fn fetch_offsets(connection: &Connection, group: &str) -> ErrorCode {
+    let group = message!(OffsetFetchRequestGroup { group_id: group.into() });
+    let request = message!(OffsetFetchRequest { groups: vec![group] });
+    let answer = in_time("offsets", connection.call(&request)).await.unwrap();
+    ErrorCode::from_code(answer.groups[0].error_code).unwrap()
+}
+
+/// docs/adr/0013-coordinators-read-under-a-lease.md: its own heartbeats reach it, but nobody of the majority that may have
+/// fenced it.
+#[tokio::test]
+async fn a_controller_that_is_cut_off_does_not_let_itself_read_out_offsets() {
+    // It answers itself until it fences the others after a session, as far as it knows; the lease that it has is for less than
+    // a session as well, and would begin then.
+    let properties = "broker.session.timeout.ms=6000\nbroker.heartbeat.interval.ms=500\n\
+                      controller.quorum.fetch.timeout.ms=6000\noffsets.topic.num.partitions=3\n";
+    let cluster = Cluster::start(3, properties).await;
+    cluster.wait_in_service(&[1, 2, 3]).await;
+    let active = cluster.active_controller().await;
+    let address = cluster.address(active).to_string();
+    let connection = Connection::connect(&Env::os(), &address, Default::default()).await.unwrap();
+    let key = message!(FindCoordinatorRequest { coordinator_keys: vec!["group".into()] });
+    connection.call(&key).await.unwrap();
+    let group = until("a group that is coordinated there", async || {
+        for group in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            if fetch_offsets(&connection, group).await == ErrorCode::None {
+                return Some(group);
+            }
+        }
+        None
+    })
+    .await;
+    let others = (1..=3).filter(|id| *id != active);
+    let standing_still: Vec<_> = others.map(|id| cluster.stand_still(id)).collect();
+    let clock = Env::os().clock;
+    let began = clock.now();
+    until("the end of the lease", async || {
+        (fetch_offsets(&connection, group).await == ErrorCode::NotCoordinator).then_some(())
+    })
+    .await;
+    let lasted = clock.now().since(began);
+    assert!(lasted < Duration::from_millis(8500), "a session and a half: {lasted:?}");
+    drop(standing_still);
+    cluster.wait_in_service(&[1, 2, 3]).await;
     cluster.stop_all().await;
 }
 
