@@ -18,8 +18,8 @@ use crate::transaction_index::ENTRY_LEN;
 
 impl Log {
     /// Removes every batch that ends at or after `offset`: the log ends there, or at the batch
-    /// before if `offset` lies within a batch. No
-    /// record is removed at or after the log's end.
+    /// before if `offset` lies within a batch. It ends earlier if a batch before `offset`, of the
+    /// segment that is cut, turns out to be rotten. No record is removed at or after the log's end.
     pub fn truncate_to(&self, offset: Offset) -> Result<(), LogDirFailure> {
         if offset <= self.log_start_offset() && offset < self.log_end_offset() {
             return self.truncate_fully_and_start_at(offset);
@@ -92,9 +92,11 @@ impl Log {
         // Checkpoints before the cut vouch for the indexes on disk.
         active.sync_indexes(&self.dir)?;
         // Where compaction left a gap the log does not end at the batch before it: the offsets
-        // between were used. Where they were not synced nobody could tell the gap from a loss.
+        // between were used. Where they were not synced nobody could tell the gap from a loss, and
+        // what stood behind a rotten batch is no gap: it has to be fetched again.
         let used = cut_off.map_or(offset, |batch| batch.header.base_offset.min(offset));
-        let log_end = if used <= recovery_point { used } else { scanned.next_offset };
+        let ends_in_gap = scanned.truncated == 0 && used <= recovery_point;
+        let log_end = if ends_in_gap { used } else { scanned.next_offset };
         last.txn_index().truncate_to(log_end)?;
         last.txn_index().sync()?;
         active.txn_index().load(last.txn_index().len() * ENTRY_LEN)?;

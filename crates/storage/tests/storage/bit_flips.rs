@@ -82,6 +82,38 @@ fn an_offset_or_length_that_does_not_fit_its_neighbours_is_corrupt() {
     }
 }
 
+/// Flips a bit of the records of a batch, of which a segment's file holds `batches` of one size.
+fn rot(path: &Path, batches: usize, number: usize, byte: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let at = number * (bytes.len() / batches) + byte;
+    bytes[at] ^= 4;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// A byte of a batch's records, within its checksum.
+const IN_RECORDS: usize = 70;
+
+#[test]
+fn a_truncation_behind_a_rotten_batch_ends_the_log_before_it() {
+    let leader = SingleLog::with_segments_of(1 << 20);
+    for value in ["a", "b", "c", "d", "e", "f"] {
+        leader.append_values(&[value]);
+    }
+    let sent = leader.log.read(Offset(0), 1 << 20, true, Offset(6)).unwrap().read().unwrap();
+    let follower = SingleLog::with_segments_of(1 << 20);
+    follower.log.append_as_follower(&sent).unwrap();
+    follower.log.flush(Offset(6)).unwrap();
+    rot(&follower.last_file("log"), 6, 2, IN_RECORDS);
+    follower.log.truncate_to(Offset(4)).unwrap();
+    let end = follower.log.log_end_offset();
+    assert_eq!((end, follower.values()), (Offset(2), vec!["a".to_owned(), "b".to_owned()]));
+    assert!(follower.log.recovery_point() <= end && follower.log.high_watermark() <= end);
+    // What is missing is fetched again.
+    let again = leader.log.read(end, 1 << 20, true, Offset(6)).unwrap().read().unwrap();
+    follower.log.append_as_follower(&again).unwrap();
+    assert_eq!(follower.contents(), leader.contents());
+}
+
 #[test]
 fn a_start_beyond_the_end_of_a_closed_log_is_not_believed() {
     let mut log = SingleLog::with_segments_of(200);
