@@ -2,6 +2,7 @@
 //! from what stays.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use ottla_protocol::{LeaderEpoch, Offset};
 
 use crate::batch_header::BatchHeader;
 use crate::batch_scanner::{FoundBatch, read_exact};
+use crate::file_name::{LOG, segment_file};
 use crate::log_dir::LogDir;
 use crate::log_segment::{LogSegment, SegmentFileSizes};
 
@@ -44,6 +46,14 @@ impl Scanned {
             has_markers: false,
         }
     }
+
+    fn note(&mut self, header: &BatchHeader) {
+        self.next_offset = header.next_offset();
+        self.has_markers |= header.is_control();
+        if self.epochs.last().is_none_or(|(latest, _)| header.leader_epoch > *latest) {
+            self.epochs.push((header.leader_epoch, header.base_offset));
+        }
+    }
 }
 
 /// A segment that cannot be trusted as it is.
@@ -55,59 +65,95 @@ pub(crate) struct Suspect<'a> {
     pub(crate) sizes: SegmentFileSizes,
     /// An offset up to which batches and indexes were synced.
     pub(crate) checkpoint: Option<Offset>,
+    /// Where the next segment begins, if all of this one was synced. No crash has torn it: what does
+    /// not check out is rotten, its readers are told so, and what stands behind it is good.
+    pub(crate) synced_up_to: Option<Offset>,
 }
 
 impl Suspect<'_> {
-    /// Checks every batch from the checkpoint on, cuts the file after the last good one, and
-    /// indexes the rest.
+    /// Checks every batch from the checkpoint on, indexes them, and cuts the file after the last good
+    /// one. A synced segment is not cut, but indexed as far as its batches can be told apart.
     pub(crate) fn recover(&self, config: &LogConfig) -> io::Result<(Arc<LogSegment>, Scanned)> {
         let (segment, from) = self.resume()?;
         let file = segment.file()?;
         let len = self.sizes.log;
         let first = from.map_or(self.base_offset, |batch| batch.header.base_offset);
         let mut scanned = Scanned::nothing(first);
-        let mut valid = from.map_or(0, |batch| batch.position);
-        let mut reader = BatchReader::new(&*file, valid, len);
-        while let Some((header, size)) = reader.next_valid()? {
-            if !follows(&header, self.base_offset, &scanned) {
+        let start = from.map_or(0, |batch| batch.position);
+        let (mut valid, mut is_rotten) = (start, false);
+        let mut reader = BatchReader::new(&*file, start, len);
+        while let Some(ReadBatch { header, size, is_sound }) = reader.next_batch()? {
+            if !self.takes(&header, is_sound, &scanned) {
                 break;
             }
-            segment.appended(&header, valid, size, config.index_interval_bytes);
-            valid += size;
-            scanned.next_offset = header.next_offset();
-            scanned.has_markers |= header.is_control();
-            if scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch > *latest) {
-                scanned.epochs.push((header.leader_epoch, header.base_offset));
+            match is_sound {
+                true => {
+                    segment.appended(&header, valid, size, config.index_interval_bytes);
+                    scanned.note(&header);
+                }
+                false => is_rotten = true,
             }
+            valid += size;
+        }
+        is_rotten |= valid < len;
+        if is_rotten && self.synced_up_to.is_some() {
+            self.leave_rotten(&segment, &mut scanned);
+            valid = len;
         }
         segment.publish(valid);
         scanned.truncated = len - valid;
-        if scanned.truncated > 0 {
-            tracing::warn!(
-                file = %segment.path().display(), valid, truncated = scanned.truncated,
-                "cut off what is no valid batch"
-            );
-            file.set_len(valid)?;
-        }
-        let distrusted = self.dir.is_distrusted();
-        if distrusted {
-            write_again(&*file, from.map_or(0, |batch| batch.position), valid)?;
-        }
-        // A process that died while it truncated the log left a length that is not on the disk, and
-        // no checkpoint. If records took the offsets anew, a power loss would bring the old ones back.
-        if scanned.truncated > 0 || from.is_none() || distrusted {
-            file.sync_data()?;
-        }
+        self.bring_to_disk(&*file, start..valid, scanned.truncated > 0 || from.is_none())?;
         if valid > 0 {
             segment.complete_time_index();
         }
         Ok((segment, scanned))
     }
 
+    /// Whether a batch is part of the segment, behind those scanned so far. Offset and epoch lie
+    /// outside its checksum.
+    fn takes(&self, header: &BatchHeader, is_sound: bool, scanned: &Scanned) -> bool {
+        let relative = header.last_offset().0.saturating_sub(self.base_offset.0);
+        header.base_offset >= scanned.next_offset
+            && relative <= i64::from(i32::MAX)
+            && scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch >= *latest)
+            && self.synced_up_to.map_or(is_sound, |next| header.next_offset() <= next)
+    }
+
+    fn leave_rotten(&self, segment: &LogSegment, scanned: &mut Scanned) {
+        tracing::error!(
+            file = %segment.path().display(),
+            "a batch is rotten, its readers are told so: have the partition fetched anew from another replica"
+        );
+        // Those that were synced with it stand: an epoch may be what is rotten.
+        scanned.epochs.clear();
+    }
+
+    fn bring_to_disk(&self, file: &dyn File, valid: Range<u64>, changed: bool) -> io::Result<()> {
+        let Range { start, end } = valid;
+        if end < self.sizes.log {
+            let path = segment_file(self.path, self.base_offset, LOG);
+            tracing::warn!(
+                file = %path.display(), valid = end, truncated = self.sizes.log - end,
+                "cut off what is no valid batch"
+            );
+            file.set_len(end)?;
+        }
+        let distrusted = self.dir.is_distrusted();
+        if distrusted {
+            write_again(file, start, end)?;
+        }
+        // A process that died while it truncated the log left a length that is not on the disk, and
+        // no checkpoint. If records took the offsets anew, a power loss would bring the old ones back.
+        if changed || distrusted {
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
     /// The segment with the indexes that a checkpoint vouches for, and the batch to go on with;
     /// without any, and from its start on, where there is none.
     fn resume(&self) -> io::Result<(Arc<LogSegment>, Option<FoundBatch>)> {
-        let Self { dir, path, base_offset, sizes, checkpoint } = *self;
+        let Self { dir, path, base_offset, sizes, checkpoint, .. } = *self;
         if let Some(checkpoint) = checkpoint
             && sizes.index.is_some()
             && sizes.time_index.is_some()
@@ -150,14 +196,6 @@ fn write_again(file: &dyn File, mut from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a batch may follow those scanned so far. Offset and epoch lie outside its checksum.
-fn follows(header: &BatchHeader, segment_base: Offset, scanned: &Scanned) -> bool {
-    let relative = header.last_offset().0.saturating_sub(segment_base.0);
-    header.base_offset >= scanned.next_offset
-        && relative <= i64::from(i32::MAX)
-        && scanned.epochs.last().is_none_or(|(latest, _)| header.leader_epoch >= *latest)
-}
-
 /// Data that makes no sense is no fault of the disk here: there is another way to find it out.
 pub(crate) fn skip_invalid<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
@@ -165,6 +203,14 @@ pub(crate) fn skip_invalid<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A batch as a scan meets it.
+struct ReadBatch {
+    header: BatchHeader,
+    size: u64,
+    /// Its checksum fits.
+    is_sound: bool,
 }
 
 /// Reads a segment in large pieces, batch by batch.
@@ -181,19 +227,18 @@ impl<'a> BatchReader<'a> {
         Self { file, len, position, chunk: Vec::new(), chunk_start: position }
     }
 
-    /// The next batch if it is whole and its checksum fits.
-    fn next_valid(&mut self) -> io::Result<Option<(BatchHeader, u64)>> {
+    /// The next batch, if its header makes sense and it is not cut short.
+    fn next_batch(&mut self) -> io::Result<Option<ReadBatch>> {
         let header = BatchHeader::parse(self.bytes(HEADER_LENGTH)?);
         let Some(header) = header else { return Ok(None) };
         let Some(size) = header.size().filter(|_| header.is_plausible()) else { return Ok(None) };
         if self.position + size as u64 > self.len {
             return Ok(None);
         }
-        if !RecordBatch::parse(self.bytes(size)?).is_ok_and(|batch| batch.crc_is_valid()) {
-            return Ok(None);
-        }
+        let is_sound =
+            RecordBatch::parse(self.bytes(size)?).is_ok_and(|batch| batch.crc_is_valid());
         self.position += size as u64;
-        Ok(Some((header, size as u64)))
+        Ok(Some(ReadBatch { header, size: size as u64, is_sound }))
     }
 
     /// At least `wanted` bytes at the position, or what is left of the file.

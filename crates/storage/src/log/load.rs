@@ -259,7 +259,8 @@ impl Loader<'_> {
             }
         }
         let checkpoint = self.checkpoint_in(base_offset)?;
-        let suspect = Suspect { dir, path, base_offset, sizes, checkpoint };
+        let synced_up_to = next_base.filter(|_| synced);
+        let suspect = Suspect { dir, path, base_offset, sizes, checkpoint, synced_up_to };
         let (segment, scanned) = suspect.recover(&options.config)?;
         if scanned.first_offset == base_offset {
             // Indexes made anew: a checkpoint that is still there must not vouch for what is on
@@ -276,11 +277,15 @@ impl Loader<'_> {
             self.epochs.assign(*epoch, *start);
         }
         if scanned.has_markers || files.txn_index.is_some() {
-            // A checkpoint vouches for what is before it, as for the other indexes.
-            let resumed = scanned.first_offset > base_offset
-                && self.load_txn_index(&segment, files, before)?;
-            let from = if resumed { scanned.first_offset } else { base_offset };
-            self.outdated_txn_indexes.insert(base_offset, from);
+            // A checkpoint vouches for what is before it, as for the other indexes; it was synced
+            // with its segment.
+            let is_whole = synced_up_to.is_some() && files.txn_index.is_some();
+            let vouched = is_whole || scanned.first_offset > base_offset;
+            match vouched && self.load_txn_index(&segment, files, before)? {
+                true if is_whole => None,
+                true => self.outdated_txn_indexes.insert(base_offset, scanned.first_offset),
+                false => self.outdated_txn_indexes.insert(base_offset, base_offset),
+            };
         }
         Ok((segment, Some(scanned)))
     }
@@ -417,5 +422,6 @@ pub(super) fn rescan(
     let path = segment.path().parent().unwrap_or(Path::new(""));
     let sizes = SegmentFileSizes { log: segment.file()?.len()?, ..SegmentFileSizes::default() };
     let base_offset = segment.base_offset();
-    Suspect { dir, path, base_offset, sizes, checkpoint: None }.recover(config)
+    let (checkpoint, synced_up_to) = (None, None);
+    Suspect { dir, path, base_offset, sizes, checkpoint, synced_up_to }.recover(config)
 }

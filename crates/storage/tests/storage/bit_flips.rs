@@ -114,6 +114,68 @@ fn a_truncation_behind_a_rotten_batch_ends_the_log_before_it() {
     assert_eq!(follower.contents(), leader.contents());
 }
 
+/// Segments of two batches each, all but the last of them synced, and what is in them.
+fn synced_segments() -> (SingleLog, Vec<(i64, String)>) {
+    let log = SingleLog::with_segments_of(200);
+    for number in 0..8 {
+        log.append_values(&[&format!("value {number}")]);
+    }
+    assert_eq!(log.files("log").len(), 4, "two batches each");
+    log.log.flush(Offset(6)).unwrap();
+    let contents = log.contents();
+    (log, contents)
+}
+
+/// What can be read, one offset after the other.
+fn readable(log: &SingleLog) -> Vec<(i64, String)> {
+    let end = log.log.log_end_offset();
+    let read = |offset| match log.log.read(Offset(offset), 1, true, end) {
+        Err(ReadError::Corrupt(_)) => Vec::new(),
+        read => {
+            let bytes = read.unwrap().read().unwrap();
+            let is_sound = RecordBatch::parse(&bytes).is_ok_and(|batch| batch.crc_is_valid());
+            if is_sound { crate::batches::decode(&bytes) } else { Vec::new() }
+        }
+    };
+    (0..end.0).flat_map(read).collect()
+}
+
+#[test]
+fn a_rotten_batch_in_a_synced_segment_costs_no_other() {
+    // Its records; its length, so that nobody knows where the next batch begins; its offset, which
+    // would reach over the next segment.
+    for (byte, damaged) in [(IN_RECORDS, vec![2]), (10, vec![2, 3]), (6, vec![2, 3])] {
+        let (mut log, contents) = synced_segments();
+        let files = log.files("log");
+        let lens = |log: &SingleLog| -> Vec<u64> {
+            log.files("log").iter().map(|file| file.metadata().unwrap().len()).collect()
+        };
+        let before = lens(&log);
+        rot(&files[1], 2, 0, byte);
+        for extension in ["index", "timeindex"] {
+            std::fs::remove_file(files[1].with_extension(extension)).unwrap();
+        }
+        log.reopen(Offset(6), false);
+        assert_eq!((lens(&log), log.log.log_end_offset()), (before, Offset(8)), "byte {byte}");
+        let wanted: Vec<_> =
+            contents.iter().filter(|(offset, _)| !damaged.contains(offset)).cloned().collect();
+        assert_eq!(readable(&log), wanted, "byte {byte}");
+        assert!(files[1].with_extension("index").exists(), "made anew");
+    }
+}
+
+#[test]
+fn a_rotten_batch_before_a_recovery_point_between_two_segments_costs_no_other() {
+    let (mut log, contents) = synced_segments();
+    rot(&log.files("log")[2], 2, 1, IN_RECORDS);
+    log.crash();
+    let wanted: Vec<_> = contents.into_iter().filter(|(offset, _)| *offset != 5).collect();
+    assert_eq!((readable(&log), log.log.log_end_offset()), (wanted, Offset(8)));
+    // Beyond the recovery point a crash may have torn what does not check out.
+    log.reopen(Offset(4), false);
+    assert_eq!(log.log.log_end_offset(), Offset(5));
+}
+
 #[test]
 fn a_start_beyond_the_end_of_a_closed_log_is_not_believed() {
     let mut log = SingleLog::with_segments_of(200);
