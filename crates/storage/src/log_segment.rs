@@ -18,6 +18,7 @@ use crate::file_name::{DELETED, INDEX, LOG, SNAPSHOT, TIME_INDEX, TXN_INDEX, seg
 use crate::log_dir::LogDir;
 use crate::offset_index::{self, OffsetIndex, OffsetPosition};
 use crate::open_files::{CachedFile, Wait};
+use crate::recovery::skip_invalid;
 use crate::time_index::{self, TimeIndex, TimestampOffset};
 use crate::transaction_index::TransactionIndex;
 
@@ -187,14 +188,16 @@ impl LogSegment {
 
     // --- any thread ---
 
-    /// Largest timestamp of the first batch; [`Timestamp::NONE`] if there is no batch or time.
+    /// Largest timestamp of the first batch; [`Timestamp::NONE`] if there is no batch or time, or
+    /// the batch is rotten.
     pub(crate) fn first_timestamp(&self) -> io::Result<Timestamp> {
         let known = self.first_timestamp.load(Ordering::Relaxed);
         if known != UNKNOWN {
             return Ok(Timestamp(known));
         }
         let file = self.file()?;
-        let first = self.scanner(&*file, 0, self.size(), Wait::ForDisk).next_batch()?;
+        let first = self.scanner(&*file, 0, self.size(), Wait::ForDisk).next_batch();
+        let first = skip_invalid(first)?.flatten();
         let timestamp = first.map_or(Timestamp::NONE, |batch| batch.header.max_timestamp);
         self.first_timestamp.store(timestamp.0, Ordering::Relaxed);
         Ok(timestamp)
@@ -327,9 +330,34 @@ impl LogSegment {
         Ok(batch.map_or(start, |batch| batch.end()))
     }
 
-    /// The batch that begins at byte `position`; `None` at the end.
-    pub(crate) fn batch_at(&self, position: u64) -> io::Result<Option<FoundBatch>> {
-        self.scanner(&*self.file()?, position, self.size(), Wait::ForDisk).next_batch()
+    /// Where the batches before `bound` end, and the offset of the one that follows there, `bound` at
+    /// most. `None` if a rotten batch is in the way: then where those before it end.
+    pub(crate) fn find_cut(&self, bound: Offset) -> io::Result<(u64, Option<Offset>)> {
+        let found = self.position_of_bound(bound, self.size(), Wait::ForDisk);
+        let found = found.and_then(|at| Ok((at, self.begins_at(at, bound)?)));
+        if let Some((position, offset)) = skip_invalid(found)? {
+            return Ok((position, Some(offset)));
+        }
+        let file = self.file()?;
+        let mut scanner = self.scanner(&*file, 0, self.size(), Wait::ForDisk);
+        let mut end = 0;
+        while let Some(Some(batch)) = skip_invalid(scanner.next_batch())?
+            && batch.header.next_offset() <= bound
+        {
+            end = batch.end();
+        }
+        Ok((end, None))
+    }
+
+    /// Offset of the batch at byte `position`, or `end` if that is lower.
+    fn begins_at(&self, position: u64, end: Offset) -> io::Result<Offset> {
+        let file = self.file()?;
+        let mut scanner = self.scanner(&*file, position, self.size(), Wait::ForDisk);
+        let batch = scanner.next_batch()?;
+        match scanner.is_followed()? {
+            true => Ok(batch.map_or(end, |batch| batch.header.base_offset.min(end))),
+            false => Err(corrupt()),
+        }
     }
 
     /// The offset after the batch that ends at byte `end`.

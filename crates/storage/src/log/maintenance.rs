@@ -13,6 +13,7 @@ use super::Log;
 use crate::log_dir::LogDirFailure;
 use crate::log_segment::LogSegment;
 use crate::partition_metadata;
+use crate::recovery::skip_invalid;
 
 impl Log {
     /// What is due at `now`: retention by time, by size and by log start, producers that went
@@ -90,15 +91,15 @@ impl Log {
         Ok(count)
     }
 
-    /// Whether the newest record of `segment` is older than `limit`. Where records have no time
-    /// that of the file counts, as in Kafka.
+    /// Whether the newest record of `segment` is older than `limit`. Where records have no time, or
+    /// it is rotten, that of the file counts, as in Kafka.
     fn is_older_than(
         &self,
         limit: Duration,
         segment: &LogSegment,
         now: Timestamp,
     ) -> io::Result<bool> {
-        match segment.largest_timestamp()? {
+        match skip_invalid(segment.largest_timestamp())?.unwrap_or(Timestamp::NONE) {
             Timestamp::NONE => Ok(self.dir.disk().age(segment.path())? > limit),
             largest => Ok(now.0.saturating_sub(largest.0) > millis(limit)),
         }

@@ -12,9 +12,9 @@ use std::ops::Range;
 use ottla_protocol::ProducerId;
 
 use super::{Log, Writer};
+use crate::append::AppendError;
 use crate::batch_header::BatchHeader;
 use crate::batch_scanner::HeaderScanner;
-use crate::log_dir::LogDirFailure;
 use crate::log_reader::floor_segment;
 use crate::log_segment::LogSegment;
 use crate::open_files::Wait;
@@ -25,18 +25,29 @@ use crate::recovery::skip_invalid;
 const LOOK_BACK: u64 = 16 << 20;
 
 impl Log {
-    /// Fills the window of `producer`; `false` if it was as large as it gets.
+    /// Fills the window of `producer`; `false` if it was as large as it gets. Where batches are
+    /// rotten nobody knows what it sent before: who takes a batch for a new one might have it twice.
     pub(super) fn recall_window(
         &self,
         writer: &mut Writer,
         producer: ProducerId,
-    ) -> Result<bool, LogDirFailure> {
+    ) -> Result<bool, AppendError> {
         let Some(window) = writer.producers.cut_window(producer) else { return Ok(false) };
-        let earlier = self
-            .earlier_batches(producer, window)
-            .map_err(|error| self.dir.failed("looking for a producer's batches", &error))?;
+        let earlier = skip_invalid(self.earlier_batches(producer, window))
+            .map_err(|error| self.dir.failed("looking for a producer's batches", &error))?
+            .ok_or_else(|| self.lost_batches(producer))?;
         writer.producers.recall(producer, earlier.iter());
         Ok(!earlier.is_empty())
+    }
+
+    fn lost_batches(&self, producer: ProducerId) -> AppendError {
+        let why = format!(
+            "what producer {producer} has in {} is rotten in part: move the leader elsewhere, and \
+             have this replica fetched anew",
+            self.partition
+        );
+        tracing::error!("{why}");
+        AppendError::CorruptMessage(why)
     }
 
     /// The batches that come before what is known, as many as there is room for, oldest first.
@@ -54,8 +65,7 @@ impl Log {
                 segment.position_of_bound(window.known_from, segment.size(), Wait::ForDisk)?;
             let from = segment.batch_start(end.saturating_sub(left))?;
             let here = batches_of(segment, from..end, producer);
-            // What is damaged is told to its readers.
-            for batch in skip_invalid(here)?.unwrap_or_default().into_iter().rev() {
+            for batch in here?.into_iter().rev() {
                 if batch.producer_epoch != window.epoch || found.len() == window.missing {
                     return Ok(found);
                 }

@@ -13,7 +13,7 @@ use super::{Log, Writer, load};
 use crate::log_dir::LogDirFailure;
 use crate::log_reader::floor_segment;
 use crate::log_segment::LogSegment;
-use crate::open_files::Wait;
+use crate::recovery::skip_invalid;
 use crate::transaction_index::ENTRY_LEN;
 
 impl Log {
@@ -70,8 +70,7 @@ impl Log {
         let segments = self.segments.load_full();
         let (kept, dropped) = segments.split_at(floor_segment(&segments, offset) + 1);
         let Some((last, before)) = kept.split_last() else { return Ok(()) };
-        let size = last.position_of_bound(offset, last.size(), Wait::ForDisk)?;
-        let cut_off = last.batch_at(size)?;
+        let (size, used) = last.find_cut(offset)?;
         let recovery_point = self.recovery_point();
         // From the end on, and before the cut: whatever a crash leaves of this has no hole, and
         // nothing vouches for what is not there any more.
@@ -94,12 +93,12 @@ impl Log {
         // Where compaction left a gap the log does not end at the batch before it: the offsets
         // between were used. Where they were not synced nobody could tell the gap from a loss, and
         // what stood behind a rotten batch is no gap: it has to be fetched again.
-        let used = cut_off.map_or(offset, |batch| batch.header.base_offset.min(offset));
-        let ends_in_gap = scanned.truncated == 0 && used <= recovery_point;
-        let log_end = if ends_in_gap { used } else { scanned.next_offset };
-        last.txn_index().truncate_to(log_end)?;
-        last.txn_index().sync()?;
-        active.txn_index().load(last.txn_index().len() * ENTRY_LEN)?;
+        let used = used.filter(|used| scanned.truncated == 0 && *used <= recovery_point);
+        let log_end = used.unwrap_or(scanned.next_offset);
+        let mut outdated_txn_indexes = BTreeMap::new();
+        if skip_invalid(cut_txn_index(last, &active, log_end))?.is_none() {
+            outdated_txn_indexes.insert(active.base_offset(), active.base_offset());
+        }
         if log_end < self.log_start_offset() {
             // The batch that was cut off reached back over the start of the log.
             return self.start_anew(writer, self.log_start_offset());
@@ -124,7 +123,7 @@ impl Log {
             dir: &self.dir,
             segments: &self.segments.load(),
             log_end,
-            outdated_txn_indexes: BTreeMap::new(),
+            outdated_txn_indexes,
         };
         writer.producers = producers.run(snapshots)?;
         self.publish_first_unstable(writer);
@@ -194,4 +193,12 @@ impl Log {
         );
         Ok(())
     }
+}
+
+/// Cuts the transaction index of the segment `last`, which `active` takes over. Entries that make no
+/// sense are [`io::ErrorKind::InvalidData`].
+fn cut_txn_index(last: &LogSegment, active: &LogSegment, log_end: Offset) -> io::Result<()> {
+    last.txn_index().truncate_to(log_end)?;
+    last.txn_index().sync()?;
+    active.txn_index().load(last.txn_index().len() * ENTRY_LEN)
 }

@@ -1,15 +1,16 @@
 //! A bit that flips in a file at rest, where no checksum tells (`docs/durability.md`).
 
 use std::path::Path;
+use std::time::Duration;
 
 use ottla_config::{CleanupPolicy, LogConfig};
 use ottla_env::Env;
 use ottla_protocol::record_batch::RecordBatch;
-use ottla_protocol::{Offset, TopicPartition};
+use ottla_protocol::{ErrorCode, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 use ottla_storage::{CleanerLimits, LogManager, ReadError};
 
 use crate::log_manager::{TOPIC, append, contents, options};
-use crate::single_log::SingleLog;
+use crate::single_log::{NOW, SingleLog};
 use crate::transactions;
 
 /// Flips each bit of the bytes `range` of a file, one after the other, and has `look` at it.
@@ -144,7 +145,7 @@ fn readable(log: &SingleLog) -> Vec<(i64, String)> {
 fn a_rotten_batch_in_a_synced_segment_costs_no_other() {
     // Its records; its length, so that nobody knows where the next batch begins; its offset, which
     // would reach over the next segment.
-    for (byte, damaged) in [(IN_RECORDS, vec![2]), (10, vec![2, 3]), (6, vec![2, 3])] {
+    for (byte, damaged) in [(IN_RECORDS, vec![2]), (IN_LENGTH, vec![2, 3]), (6, vec![2, 3])] {
         let (mut log, contents) = synced_segments();
         let files = log.files("log");
         let lens = |log: &SingleLog| -> Vec<u64> {
@@ -174,6 +175,121 @@ fn a_rotten_batch_before_a_recovery_point_between_two_segments_costs_no_other() 
     // Beyond the recovery point a crash may have torn what does not check out.
     log.reopen(Offset(4), false);
     assert_eq!(log.log.log_end_offset(), Offset(5));
+}
+
+/// In the length of a batch, so that nobody knows where the next one begins.
+const IN_LENGTH: usize = 10;
+
+/// Nothing but one batch is wrong: the disk works.
+fn assert_online(log: &SingleLog) {
+    let failure = log.log.log_dir().failure();
+    assert!(failure.is_none(), "{failure:?}");
+}
+
+#[test]
+fn a_segment_whose_times_are_rotten_is_as_old_as_its_file() {
+    let hour = Duration::from_secs(3600);
+    let mut log = SingleLog::new(LogConfig {
+        segment_bytes: 100,
+        retention_ms: Some(hour),
+        ..LogConfig::default()
+    });
+    for value in ["a", "b", "c"] {
+        log.append_values(&[value]);
+    }
+    log.log.set_high_watermark(Offset(3));
+    log.restart();
+    log.log.set_high_watermark(Offset(3));
+    let first = log.files("log")[0].clone();
+    rot(&first, 1, 0, IN_LENGTH);
+    let later = Timestamp(NOW.0 + 2 * 3_600_000);
+    log.log.housekeeping(later).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(0), "it was written a moment ago");
+    let first = std::fs::File::options().write(true).open(&first).unwrap();
+    first.set_modified(std::time::SystemTime::now() - 2 * hour).unwrap();
+    log.log.housekeeping(later).unwrap();
+    assert_eq!(log.log.log_start_offset(), Offset(3));
+    assert_online(&log);
+}
+
+#[test]
+fn a_segment_whose_first_batch_is_rotten_takes_more() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    for _ in 0..4 {
+        log.append_values(&["a"]);
+    }
+    log.restart();
+    rot(&log.last_file("log"), 4, 0, IN_LENGTH);
+    assert_eq!(log.append_values(&["b"]).first_offset, Offset(4));
+    assert_online(&log);
+}
+
+#[test]
+fn whether_a_batch_is_sent_again_nobody_knows_where_those_before_are_rotten() {
+    let mut log = SingleLog::with_segments_of(1 << 20);
+    let batch = |sequence| {
+        let builder = crate::batches::builder(NOW.0, &["value"]);
+        builder.producer(ProducerId(9), ProducerEpoch(0), sequence).build()
+    };
+    for sequence in 0..4 {
+        log.append(&batch(sequence)).unwrap();
+    }
+    log.restart();
+    let file = log.last_file("log");
+    rot(&file, 4, 0, IN_LENGTH);
+    let error = log.append(&batch(1)).unwrap_err();
+    assert_eq!(error.error_code(), ErrorCode::CorruptMessage, "{error}");
+    assert_online(&log);
+    // What follows its last batch is new in any case.
+    log.append(&batch(4)).unwrap();
+    rot(&file, 5, 0, IN_LENGTH);
+    assert!(log.append(&batch(1)).unwrap().duplicate, "the disk has come to its senses");
+}
+
+/// Cuts a log at `offset` that holds offsets 0 to 5, after a bit of a batch has flipped.
+fn cut_after_rot(number: usize, byte: usize, offset: i64, size: usize) -> SingleLog {
+    let mut log =
+        SingleLog::new(LogConfig { index_interval_bytes: 1 << 20, ..LogConfig::default() });
+    for number in 0..6 {
+        log.append_values(&[&format!("{number:>size$}")]);
+    }
+    log.restart();
+    rot(&log.last_file("log"), 6, number, byte);
+    log.log.truncate_to(Offset(offset)).unwrap();
+    assert_online(&log);
+    log
+}
+
+#[test]
+fn a_truncation_among_rotten_headers_ends_the_log_before_them() {
+    for size in [10, 5000] {
+        // Its length; its offset, higher by 1024; its magic.
+        for byte in [IN_LENGTH, 6, 16] {
+            for number in 0..5 {
+                let place = format!("byte {byte} of batch {number}, {size}");
+                let log = cut_after_rot(number, byte, 4, size);
+                let end = log.log.log_end_offset();
+                assert_eq!(end, Offset(4.min(number as i64)), "{place}");
+                assert_eq!(log.contents().len(), end.0 as usize, "{place}");
+                assert_eq!(log.append_values(&["next"]).first_offset, end, "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_truncation_makes_a_rotten_transaction_index_anew() {
+    let log = transactions::with_overlapping_aborts();
+    let mut wanted = transactions::committed(&log);
+    wanted.pop();
+    let mut entries = std::fs::read(log.last_file("txnindex")).unwrap();
+    entries[0] ^= 0x80;
+    entries[34] ^= 0x80;
+    std::fs::write(log.last_file("txnindex"), entries).unwrap();
+    log.log.truncate_to(Offset(log.log.log_end_offset().0 - 1)).unwrap();
+    assert_online(&log);
+    log.log.set_high_watermark(log.log.log_end_offset());
+    assert_eq!(transactions::committed(&log), wanted);
 }
 
 #[test]
