@@ -1,7 +1,7 @@
 //! Appending: the only place where offsets are given out.
 
 use std::io::{self, IoSlice};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -382,13 +382,19 @@ impl Log {
         if config.preallocate {
             old.trim()?;
         }
-        let made = [SNAPSHOT, LOG].map(|kind| segment_file(&self.path, base_offset, kind));
+        let [noted, begun] =
+            [SNAPSHOT, LOG].map(|kind| segment_file(&self.path, base_offset, kind));
+        // One that a checkpoint or a stop left here says the same, is on the disk, and is counted on.
+        let is_noted = self.dir.disk().exists(&noted);
         let make = || {
-            let file = self.dir.open(&made[0], OpenMode::Truncate)?;
-            file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
+            if !is_noted {
+                let file = self.dir.open(&noted, OpenMode::Truncate)?;
+                file.write_all_at(&mut [IoSlice::new(&snapshot)], 0)?;
+            }
             LogSegment::create(&self.dir, &self.path, base_offset, config)
         };
-        let active = make().map_err(|error| self.undo_roll(error, &made))?;
+        let made = if is_noted { &[&*begun][..] } else { &[&*noted, &*begun] };
+        let active = make().map_err(|error| self.undo_roll(error, made))?;
         let mut segments = self.segments.load().to_vec();
         if old.size() == 0 {
             // Never written: its offsets begin further on now.
@@ -407,8 +413,8 @@ impl Log {
     /// The old segment goes on. A power loss must not bring back the new one, or the log would end
     /// where that began.
     #[cold]
-    fn undo_roll(&self, error: io::Error, made: &[PathBuf; 2]) -> io::Error {
-        let error = self.dir.undo(error, &[&made[0], &made[1]]);
+    fn undo_roll(&self, error: io::Error, made: &[&Path]) -> io::Error {
+        let error = self.dir.undo(error, made);
         match self.dir.disk().sync_dir(&self.path) {
             Ok(()) => error,
             Err(stuck) => io::Error::other(stuck),

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use ottla_config::LogConfig;
 use ottla_env::Env;
-use ottla_protocol::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicPartition};
+use ottla_protocol::{
+    ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+};
 use ottla_storage::{
     AppendError, AppendOrigin, CreateLogError, LeaderAppend, Log, LogDirFailure, LogManager,
     LogManagerOptions,
@@ -96,11 +98,23 @@ impl SmallDisk {
 
     /// Starts again without having stopped in order.
     async fn crash(self) -> Self {
+        let config = config();
+        self.start_again(config).await
+    }
+
+    /// Stops in order, and starts again.
+    async fn restart(self) -> Self {
+        self.manager.shutdown(1).await;
+        let config = LogConfig::clone(&self.log.config());
+        self.start_again(config).await
+    }
+
+    async fn start_again(self, config: LogConfig) -> Self {
         let Self { root, faults, manager, log } = self;
         drop((manager, log));
         let env = faulty_env(Env::os(), &faults);
         let manager = LogManager::open(env, of(&root, 0)).await.unwrap();
-        let log = manager.create_log(&orders(), TOPIC, config()).unwrap();
+        let log = manager.create_log(&orders(), TOPIC, config).unwrap();
         Self { root, faults, manager, log }
     }
 }
@@ -303,4 +317,29 @@ async fn a_segment_that_cannot_be_allocated_is_not_begun() {
     disk.append(&"x".repeat(60_000)).unwrap();
     let disk = disk.crash().await;
     assert_eq!(disk.lengths(), [60_000, 20_000, 60_000]);
+}
+
+#[tokio::test]
+async fn a_segment_that_could_not_be_begun_does_not_cost_what_a_stop_noted_of_producers() {
+    // No room for a snapshot; room for it, but not for the segment.
+    for free in [0, 1000] {
+        let config = LogConfig { preallocate: true, ..config() };
+        let disk = SmallDisk::with(0, config).await;
+        let batch = |sequence, value: &str| {
+            let builder = batches::builder(0, &[value]);
+            builder.producer(ProducerId(9), ProducerEpoch(0), sequence).build()
+        };
+        let now = Env::os().clock.wall();
+        let (leader_epoch, origin) = (LeaderEpoch(0), AppendOrigin::Client);
+        let append = LeaderAppend { leader_epoch, origin, now };
+        disk.log.append_as_leader(&batch(0, &"x".repeat(2000)), append).unwrap();
+        let disk = disk.restart().await;
+        disk.faults.leave_quota(disk.root.path(), Some(free));
+        disk.assert_refused(&"x".repeat(2000));
+        assert_eq!(disk.files("log").len(), 1);
+        disk.faults.leave_quota(disk.root.path(), None);
+        let disk = disk.restart().await;
+        let again = disk.log.append_as_leader(&batch(0, &"x".repeat(2000)), append).unwrap();
+        assert!(again.duplicate, "with {free} bytes: {again:?}");
+    }
 }
