@@ -24,6 +24,7 @@ use crate::group_commit::Due;
 use crate::log::{Log, LogOpenOptions};
 use crate::log_dir::{LogDir, LogDirFailure};
 use crate::open_files::OpenFiles;
+use checkpoints::in_dir;
 use strays::MetadataRead;
 
 pub use checkpoints::Unwritten;
@@ -73,7 +74,7 @@ pub struct LogManager {
     /// Held while a log is made, deleted or put in the place of another, so that `logs` is never locked while the disk works.
     changing: Mutex<()>,
     /// Partitions without a log that a checkpoint file may still name: a log that is made for one
-    /// must not be taken for the old one after a crash.
+    /// must not be taken for the old one after a crash. Held while the files are written anew.
     stale: Mutex<BTreeSet<TopicPartition>>,
     metadata_read: MetadataRead,
     schedule: Mutex<Schedule>,
@@ -234,7 +235,7 @@ impl LogManager {
         };
         dir.check_room()?;
         if self.stale.lock().contains(partition) {
-            self.forget_stale(dir)?;
+            in_dir(dir, self.forget_stale())?;
         }
         let log = self.make_log(dir, partition, topic_id, config)?;
         self.logs.write().insert(partition.clone(), log.clone());
@@ -291,10 +292,6 @@ impl LogManager {
         }
         self.doom(&log)?;
         self.forget(partition);
-        if log.first_dirty_offset().is_some() {
-            // It would be taken for that of a topic of the same name.
-            let _told = self.checkpoint_cleaner();
-        }
         Ok(true)
     }
 
@@ -303,15 +300,18 @@ impl LogManager {
         let partition = log.partition();
         let delay = i64::try_from(log.config().file_delete_delay.as_millis()).unwrap_or(i64::MAX);
         let due = Timestamp(self.env.clock.wall().0.saturating_add(delay));
-        self.stale.lock().insert(partition.clone());
         let renamed = log.rename_dir(&file_name::deleted_dir(partition, self.unique()))?;
         log.log_dir().remove_at(due, renamed, true);
         Ok(())
     }
 
+    /// The log of `partition` is none of this node's any more. Its lines in the checkpoint files are, in
+    /// whichever directory it ever lay, until they are written anew.
     fn forget(&self, partition: &TopicPartition) {
         self.logs.write().remove(partition);
         self.unclaimed.lock().remove(partition);
+        // Not before: who writes checkpoints now may still have it among the logs.
+        self.stale.lock().insert(partition.clone());
     }
 
     fn unique(&self) -> u128 {
@@ -360,7 +360,7 @@ impl LogManager {
         self.make_checkpoints(&logs, checkpoints);
         logs.iter().for_each(|log| log.settle());
         if checkpoints {
-            let _told = self.dirs().try_for_each(|dir| self.forget_stale(dir));
+            let _told = self.forget_stale();
         }
         if due(&mut schedule.log_starts, config.flush_start_offset_checkpoint_interval) {
             let _told = self.checkpoint_log_starts();

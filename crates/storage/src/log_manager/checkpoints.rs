@@ -12,6 +12,12 @@ use crate::log_dir::{LogDir, LogDirFailure};
 /// Directories in which a checkpoint could not be written, and why.
 pub type Unwritten = Vec<(Arc<LogDir>, LogDirFailure)>;
 
+/// Fails if a checkpoint could not be written into `dir`.
+pub(super) fn in_dir(dir: &Arc<LogDir>, unwritten: Unwritten) -> Result<(), LogDirFailure> {
+    let failed = unwritten.into_iter().find(|(failed, _)| Arc::ptr_eq(failed, dir));
+    failed.map_or(Ok(()), |(_, failure)| Err(failure))
+}
+
 impl LogManager {
     /// Makes checkpoints in every directory if they are `due`, and else where a crash would leave
     /// more to read than `log.dir.checkpoint.bytes`.
@@ -33,25 +39,27 @@ impl LogManager {
         }
     }
 
-    /// Writes the checkpoint files anew, so that those of `dir` name no log that is gone.
-    pub(super) fn forget_stale(&self, dir: &Arc<LogDir>) -> Result<(), LogDirFailure> {
-        let stale = self.stale.lock().clone();
+    /// Writes the checkpoint files anew, so that none names a log that is gone.
+    pub(super) fn forget_stale(&self) -> Unwritten {
+        // Who comes with another waits: its lines may be among those that are written now.
+        let mut stale = self.stale.lock();
         if stale.is_empty() {
-            return Ok(());
+            return Unwritten::new();
         }
-        self.checkpoint_all(dir)?;
-        self.stale.lock().retain(|partition| !stale.contains(partition));
-        Ok(())
+        let unwritten = self.checkpoint_all();
+        if unwritten.is_empty() {
+            stale.clear();
+        }
+        unwritten
     }
 
-    /// Writes all checkpoint files; fails if one of `dir` could not be written.
-    pub(super) fn checkpoint_all(&self, dir: &Arc<LogDir>) -> Result<(), LogDirFailure> {
+    /// Writes all checkpoint files.
+    pub(super) fn checkpoint_all(&self) -> Unwritten {
         let mut unwritten = self.checkpoint_recovery_points();
         unwritten.extend(self.checkpoint_log_starts());
         unwritten.extend(self.checkpoint(HIGH_WATERMARK_FILE, Log::high_watermark));
         unwritten.extend(self.checkpoint_cleaner());
-        let failed = unwritten.into_iter().find(|(here, _)| Arc::ptr_eq(here, dir));
-        failed.map_or(Ok(()), |(_, failure)| Err(failure))
+        unwritten
     }
 
     /// Writes `log-start-offset-checkpoint`: what was deleted stays deleted after a power loss,
@@ -115,10 +123,7 @@ impl LogManager {
         if log.first_dirty_offset().is_some() {
             unwritten.extend(self.checkpoint_cleaner());
         }
-        let mut here = unwritten.into_iter().filter(|(dir, _)| Arc::ptr_eq(dir, log.log_dir()));
-        if let Some((_, failure)) = here.next() {
-            return Err(failure);
-        }
+        in_dir(log.log_dir(), unwritten)?;
         log.log_dir().check_online()
     }
 

@@ -23,6 +23,7 @@ use ottla_protocol::{Offset, Timestamp, TopicPartition, format_uuid};
 use thiserror::Error;
 
 use super::LogManager;
+use super::checkpoints::in_dir;
 use crate::append::AppendError;
 use crate::file_name::{self, MOVED_FROM};
 use crate::log::{Log, LogOpenOptions, ReadError};
@@ -250,7 +251,7 @@ impl LogManager {
         let dir = future.log_dir();
         // Its first offset has to be known before the name is.
         *self.arriving.lock() = Some(future.clone());
-        let log = self.checkpoint_all(dir).and_then(|()| self.rename_future(begun));
+        let log = in_dir(dir, self.checkpoint_all()).and_then(|()| self.rename_future(begun));
         let swapped = log.and_then(|log| {
             let name = file_name::deleted_dir(current.partition(), self.unique());
             match current.rename_dir_held(&name, &held) {

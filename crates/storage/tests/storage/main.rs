@@ -22,5 +22,6 @@ mod reading;
 mod recovery;
 mod retention;
 mod single_log;
+mod stale_checkpoints;
 mod times;
 mod transactions;
