@@ -234,6 +234,10 @@ impl LogManager {
             })?,
         };
         dir.check_room()?;
+        // It would be taken for what is made now.
+        self.put_away_twins(|twin| {
+            twin.partition() == partition && Arc::ptr_eq(twin.log_dir(), dir)
+        })?;
         if self.stale.lock().contains(partition) {
             in_dir(dir, self.forget_stale())?;
         }

@@ -75,11 +75,7 @@ impl LogManager {
     /// Deletes every log that was found at the start, that nobody has claimed, and that `belongs` says
     /// belongs to no topic, or sets it aside. To be called once the metadata is known.
     pub fn settle_unclaimed(&self, belongs: impl Fn(&Log) -> bool) {
-        for twin in std::mem::take(&mut *self.twins.lock()) {
-            if let Err(error) = self.put_away(&twin) {
-                tracing::error!(path = %twin.path().display(), %error, "cannot put away a log");
-            }
-        }
+        let _told = self.put_away_twins(|_| true);
         let unclaimed = self.unclaimed.lock().clone();
         for log in unclaimed.iter().filter_map(|partition| self.log(partition)) {
             if belongs(&log) {
@@ -102,6 +98,21 @@ impl LogManager {
         self.put_away(&log)?;
         self.forget(partition);
         Ok(())
+    }
+
+    /// Puts away the twins that are `meant`. One that cannot be stays one.
+    pub(super) fn put_away_twins(&self, meant: impl Fn(&Log) -> bool) -> Result<(), LogDirFailure> {
+        let mut outcome = Ok(());
+        self.twins.lock().retain(|twin| {
+            if !meant(twin) {
+                return true;
+            }
+            let Err(error) = self.put_away(twin) else { return false };
+            tracing::error!(path = %twin.path().display(), %error, "cannot put away a log");
+            outcome = Err(error);
+            true
+        });
+        outcome
     }
 
     fn put_away(&self, log: &Log) -> Result<(), LogDirFailure> {

@@ -296,6 +296,34 @@ async fn a_topic_made_again_while_its_old_log_was_out_of_reach_keeps_its_own_log
 }
 
 #[tokio::test]
+async fn a_topic_made_a_third_time_begins_with_nothing_of_the_two_before() {
+    let config = LogConfig::default;
+    for (lost, home) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let (dirs, partition) = (TwoDirs::new().await, orders(0));
+        let dir = Some(dirs.id(lost));
+        dirs.manager.create_log_in(dir, &partition, TOPIC, config()).unwrap();
+        append(&dirs.manager, &partition, &["old"]);
+        dirs.faults.break_below(Some(dirs.path(lost)));
+        let dirs = dirs.restart().await;
+        let again = TopicId::from_bytes([8; 16]);
+        dirs.manager.create_log(&partition, again, config()).unwrap();
+        append(&dirs.manager, &partition, &["new"]);
+        dirs.faults.break_below(None);
+        let dirs = dirs.restart().await;
+        let (third, dir) = (TopicId::from_bytes([9; 16]), Some(dirs.id(home)));
+        let refused = dirs.manager.create_log_in(dir, &partition, third, config()).err();
+        assert!(matches!(refused, Some(CreateLogError::InconsistentTopicId { .. })));
+        dirs.manager.delete_or_set_aside(&partition).unwrap();
+        dirs.manager.create_log_in(dir, &partition, third, config()).unwrap();
+        assert_eq!(contents(&dirs.manager, &partition), [], "lost {lost}, made in {home}");
+        dirs.manager.settle_unclaimed(|_| true);
+        assert_eq!(dirs.home(&partition), home);
+        let aside = [0, 1].map(|dir| names(dirs.path(dir))).concat();
+        assert_eq!(aside.iter().filter(|name| name.ends_with("-stray")).count(), 2);
+    }
+}
+
+#[tokio::test]
 async fn a_topic_is_deleted_and_made_again_around_a_failed_directory() {
     let dirs = TwoDirs::new().await;
     let partition = dirs.create(0);
