@@ -172,7 +172,10 @@ impl Log {
         limits: &CleanerLimits,
         now: Timestamp,
     ) -> Result<CleanerStats, CleanError> {
-        let mut pass = begin(self, limits, now)?.ok_or(CleanError::Aborted)?;
+        let cleanable = CleanableLog::of(self, now)
+            .map_err(|error| self.log_dir().failed("looking for what to clean", &error))?;
+        secure(self)?;
+        let mut pass = Pass::begin(cleanable, limits, now).ok_or(CleanError::Aborted)?;
         loop {
             if let Some(stats) = pass.advance(u64::MAX)?.done {
                 return Ok(stats);
@@ -181,16 +184,12 @@ impl Log {
     }
 }
 
-/// Begins a pass. `None` if one is under way.
-fn begin(
-    log: &Arc<Log>,
-    limits: &CleanerLimits,
-    now: Timestamp,
-) -> Result<Option<Pass>, CleanError> {
-    // What a crash could take is not decided upon; and a segment that has its indexes on disk is
-    // known to have been whole (see `load`).
-    log.flush_sealed()?;
-    let cleanable = CleanableLog::of(log, now)
-        .map_err(|error| log.log_dir().failed("looking for what to clean", &error))?;
-    Ok(Pass::begin(cleanable, limits, now))
+/// Brings to the disk what a pass decides by: what a crash could take must not take the place of
+/// anything. To be called when it is settled what is to be cleaned, for the log goes on: what is
+/// appended meanwhile is left to the next pass.
+fn secure(log: &Log) -> Result<(), LogDirFailure> {
+    // Also what comes after it: a marker there may have committed a record, or aborted it.
+    log.flush(log.log_end_offset())?;
+    // A segment that has its indexes on disk is known to have been whole (see `load`).
+    log.flush_sealed()
 }

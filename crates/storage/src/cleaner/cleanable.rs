@@ -8,6 +8,7 @@ use std::time::Duration;
 use ottla_config::LogConfig;
 use ottla_protocol::{Offset, Timestamp};
 
+use super::cleaning_state::Seen;
 use crate::log::Log;
 use crate::log_segment::LogSegment;
 
@@ -26,6 +27,8 @@ pub(super) struct Source {
 /// ```
 pub(super) struct CleanableLog {
     pub(super) log: Arc<Log>,
+    /// The log as it was when this was found out.
+    pub(super) seen: Seen,
     /// Where the section begins that was never cleaned.
     pub(super) first_dirty: Offset,
     /// Where what may not be cleaned yet begins: always a segment's start.
@@ -38,6 +41,8 @@ pub(super) struct CleanableLog {
 
 impl CleanableLog {
     pub(super) fn of(log: &Arc<Log>, now: Timestamp) -> io::Result<Self> {
+        // Before anything else: what is found out is void once the log was cut.
+        let seen = log.cleaning().look();
         let config = log.config();
         let first_dirty = first_dirty(log, &config);
         let segments = log.segments();
@@ -74,6 +79,7 @@ impl CleanableLog {
             dirty_bytes: bytes(dirty, Offset(0), end),
             is_due: due_before.is_some_and(|before| earliest < before),
             log: log.clone(),
+            seen,
         })
     }
 

@@ -27,9 +27,9 @@ struct Inner {
     truncations: u64,
 }
 
-/// A pass that was begun.
+/// A log as it was when somebody looked what there is to clean.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begun {
+pub(super) struct Seen {
     truncations: u64,
 }
 
@@ -86,20 +86,23 @@ impl CleaningState {
         !inner.in_progress && !inner.uncleanable && !inner.paused && !self.is_stopped()
     }
 
-    /// Begins a pass, if there is none.
-    pub(super) fn begin(&self) -> Option<Begun> {
-        let mut inner = self.inner.lock();
-        if inner.in_progress || inner.paused || self.is_stopped() {
-            return None;
-        }
-        inner.in_progress = true;
-        Some(Begun { truncations: inner.truncations })
+    /// The log as it is now.
+    pub(super) fn look(&self) -> Seen {
+        Seen { truncations: self.truncations() }
     }
 
-    /// Whether the pass is about a log that is not there any more: it was closed, or cut off, and
-    /// what came after that may have the offsets of what the pass has seen.
-    pub(super) fn is_outdated(&self, begun: Begun) -> bool {
-        self.is_stopped() || self.inner.lock().truncations != begun.truncations
+    /// Begins a pass; `false` if there is one.
+    pub(super) fn begin(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let may_begin = !(inner.in_progress || inner.paused || self.is_stopped());
+        inner.in_progress |= may_begin;
+        may_begin
+    }
+
+    /// Whether a pass is about a log that is not there any more: it was closed, or cut off, and
+    /// what came after that may have the offsets of what was seen.
+    pub(super) fn is_outdated(&self, seen: Seen) -> bool {
+        self.is_stopped() || self.inner.lock().truncations != seen.truncations
     }
 
     /// The pass is over, whatever came of it.
@@ -108,9 +111,9 @@ impl CleaningState {
     }
 
     /// Everything before `first_dirty` is clean, unless it was cut off meanwhile.
-    pub(super) fn cleaned(&self, begun: Begun, first_dirty: Offset) {
+    pub(super) fn cleaned(&self, seen: Seen, first_dirty: Offset) {
         let mut inner = self.inner.lock();
-        if inner.truncations == begun.truncations {
+        if inner.truncations == seen.truncations {
             inner.first_dirty = Some(first_dirty);
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::cleanable::CleanableLog;
 use super::pass::Pass;
 use super::throttler::Throttler;
-use super::{CleanError, CleanerLimits, CleanerStats, begin};
+use super::{CleanError, CleanerLimits, CleanerStats, secure};
 use crate::log::Log;
 use crate::log_manager::LogManager;
 
@@ -154,12 +154,12 @@ fn begin_filthiest(logs: &LogManager, limits: &CleanerLimits, now: Timestamp) ->
         .filter(CleanableLog::needs_cleaning)
         .collect();
     filthy.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()));
-    filthy.into_iter().find_map(|CleanableLog { log, .. }| {
+    filthy.into_iter().find_map(|cleanable| {
+        let log = cleanable.log.clone();
         // A crash must not take a gap that compaction left for the end of a torn segment.
-        let flushed = log.flush_sealed().map_err(CleanError::from);
-        let _told = logs.checkpoint_recovery_points();
-        let begun = flushed.and_then(|()| begin(&log, limits, now)).transpose()?;
-        Some(Chosen { log, pass: begun.map(Box::new) })
+        let secured = secure(&log).and_then(|()| logs.checkpoint_recovery_point_of(&log));
+        let pass = secured.map(|()| Pass::begin(cleanable, limits, now)).transpose()?;
+        Some(Chosen { log, pass: pass.map(Box::new).map_err(CleanError::from) })
     })
 }
 

@@ -13,7 +13,6 @@ use ottla_protocol::{Offset, Timestamp};
 use super::batch_cursor::{BatchCursor, Buffer};
 use super::cleanable::{CleanableLog, Source, group, millis};
 use super::cleaned_segment::{CleanedSegment, discard};
-use super::cleaning_state::Begun;
 use super::offset_map::{Full, OffsetMap};
 use super::retention::{Retention, Surroundings, plain};
 use super::transactions::CleanedTransactions;
@@ -24,7 +23,6 @@ use crate::log::Log;
 /// it did not get to.
 pub(super) struct Pass {
     log: Arc<Log>,
-    begun: Begun,
     cleanable: CleanableLog,
     now: Timestamp,
     io_buffer_bytes: usize,
@@ -89,7 +87,9 @@ impl Pass {
         now: Timestamp,
     ) -> Option<Self> {
         let log = cleanable.log.clone();
-        let begun = log.cleaning().begin()?;
+        if !log.cleaning().begin() {
+            return None;
+        }
         let first_dirty = cleanable.first_dirty;
         let mut sources = VecDeque::from(cleanable.sources(cleanable.end));
         sources.retain(|source| source.end > first_dirty);
@@ -112,7 +112,7 @@ impl Pass {
         let stats = CleanerStats { first_dirty, cleaned_to: first_dirty, ..Default::default() };
         let io_buffer_bytes = limits.io_buffer_bytes;
         let phase = Phase::Mapping(Box::new(mapping));
-        Some(Self { log, begun, cleanable, now, io_buffer_bytes, phase, stats })
+        Some(Self { log, cleanable, now, io_buffer_bytes, phase, stats })
     }
 
     /// Goes on until `budget` bytes were read and written, or a little more.
@@ -146,7 +146,7 @@ impl Pass {
                 }
                 Phase::Copying(copying) => {
                     if copying.advance(&self.log, self.io_buffer_bytes, stride, &mut self.stats)? {
-                        self.log.cleaning().cleaned(self.begun, self.stats.cleaned_to);
+                        self.log.cleaning().cleaned(self.cleanable.seen, self.stats.cleaned_to);
                         self.phase = Phase::Done;
                     }
                 }
@@ -159,7 +159,7 @@ impl Pass {
     /// Whether there is still something to clean, and a disk to do it on.
     fn check(&self) -> Result<(), Stop> {
         let compacted = self.log.config().cleanup_policy.compact;
-        if self.log.cleaning().is_outdated(self.begun) || !compacted {
+        if self.log.cleaning().is_outdated(self.cleanable.seen) || !compacted {
             return Err(Stop::Changed);
         }
         self.log.log_dir().check_online().map_err(Stop::from)
@@ -220,7 +220,7 @@ impl Pass {
 
     /// Whether the log is closed, or has lost segments that the pass is about.
     fn is_disturbed(&self) -> bool {
-        self.log.cleaning().is_outdated(self.begun)
+        self.log.cleaning().is_outdated(self.cleanable.seen)
             || !match &self.phase {
                 Phase::Mapping(mapping) => {
                     self.log.holds(mapping.sources.iter().map(|source| &*source.segment))

@@ -79,6 +79,11 @@ impl LogManager {
         self.checkpoint(RECOVERY_POINT_FILE, Log::recovery_point)
     }
 
+    /// Writes `recovery-point-offset-checkpoint`; fails if that of `log` could not be written.
+    pub(crate) fn checkpoint_recovery_point_of(&self, log: &Log) -> Result<(), LogDirFailure> {
+        in_dir(log.log_dir(), self.checkpoint_recovery_points())
+    }
+
     /// Writes `cleaner-offset-checkpoint`: where the section of each log begins that was never
     /// compacted.
     pub(crate) fn checkpoint_cleaner(&self) -> Unwritten {

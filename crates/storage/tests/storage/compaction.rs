@@ -3,6 +3,7 @@
 mod choice;
 mod crashes;
 mod model;
+mod power;
 mod producers;
 
 use std::time::Duration;

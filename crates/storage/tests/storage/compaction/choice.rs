@@ -87,20 +87,20 @@ impl Node {
     }
 }
 
-fn append(log: &Log) {
+pub(super) fn append(log: &Log) {
     let append =
         LeaderAppend { leader_epoch: LeaderEpoch(0), origin: AppendOrigin::Coordinator, now: NOW };
     log.append_as_leader(&batch(&[("a", Some("1"))]).build(), append).unwrap();
     log.set_high_watermark(log.log_end_offset());
 }
 
-fn count(log: &Log) -> usize {
+pub(super) fn count(log: &Log) -> usize {
     let data = log.read(log.log_start_offset(), usize::MAX, true, log.log_end_offset()).unwrap();
     records(&data.read().unwrap()).len()
 }
 
 /// A compacted topic with a segment for each record.
-fn small() -> LogConfig {
+pub(super) fn small() -> LogConfig {
     compacted(110)
 }
 

@@ -13,7 +13,7 @@ fn idempotent(producer: i64, sequence: i32, key: &str, value: &str) -> Bytes {
     batch(&[(key, Some(value))]).producer(ProducerId(producer), ProducerEpoch(0), sequence).build()
 }
 
-fn transactional(producer: i64, key: &str, value: &str) -> Bytes {
+pub(super) fn transactional(producer: i64, key: &str, value: &str) -> Bytes {
     let batch = batch(&[(key, Some(value))]).transactional();
     batch.producer(ProducerId(producer), ProducerEpoch(0), 0).build()
 }
