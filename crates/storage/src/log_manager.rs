@@ -3,6 +3,7 @@
 mod checkpoints;
 mod moves;
 mod open;
+mod origins;
 mod shutdown;
 mod strays;
 

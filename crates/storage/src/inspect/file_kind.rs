@@ -55,7 +55,8 @@ pub enum Leftover {
     Temporary,
     /// `*.corrupt`: set aside by `ottla log repair`; ignored.
     Corrupt,
-    /// `moved-from`: the mark of a log that came from another directory; removed at the next start.
+    /// `moved-from`: the mark of a log that came from another directory; removed at the next start at
+    /// which that is online.
     MovedFrom,
     /// `.ottla_went_offline`: the directory's disk failed; removed at the next start.
     WentOffline,

@@ -16,16 +16,20 @@
 //! nobody knows, and who asked for the move can ask again. A crash within 3 may leave both under one
 //! name. They have one history, so the longer one has all that the other has; where both are equal
 //! the old one stays, as if nothing had been asked for.
+//!
+//! If the old directory fails within 3 the copy is the log, and `moved-from` says so before anything is
+//! appended: the old one may be found with its directory repaired, whichever is longer by then.
 
 use std::sync::Arc;
 
-use ottla_protocol::{Offset, Timestamp, TopicPartition, format_uuid};
+use ottla_protocol::{Offset, Timestamp, TopicPartition};
 use thiserror::Error;
 
 use super::LogManager;
 use super::checkpoints::in_dir;
+use super::origins::{Fate, Origins};
 use crate::append::AppendError;
-use crate::file_name::{self, MOVED_FROM};
+use crate::file_name;
 use crate::log::{Log, LogOpenOptions, ReadError};
 use crate::log_dir::{LogDir, LogDirFailure};
 use crate::log_reader::Wanted;
@@ -141,11 +145,10 @@ impl LogMove {
         future.set_high_watermark(current.high_watermark());
         future.take_over(current);
         future.close()?;
-        let dir = future.log_dir();
-        let from = current.log_dir().id().map(format_uuid).unwrap_or_default();
-        let marked = dir.disk().write_atomic(&future.path().join(MOVED_FROM), from.as_bytes());
-        marked.map_err(|error| dir.failed("completing the copy of a log", &error))?;
-        Ok(())
+        let origins = Origins::read(current).lost().with(current.log_dir(), Fate::Unsettled);
+        origins
+            .write(future)
+            .map_err(|error| future.log_dir().failed("completing the copy of a log", &error).into())
     }
 }
 
@@ -260,12 +263,11 @@ impl LogManager {
                     let now = self.env.clock.wall().0;
                     let due = now.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX));
                     current.log_dir().remove_at(Timestamp(due), renamed, true);
-                    // If it stays, the next start removes it.
-                    let _gone = dir.disk().remove_file(&log.path().join(MOVED_FROM));
+                    Origins::read(&log).forget(&log, [&**current.log_dir()].into_iter());
                     Ok(log)
                 }
                 // The copy is whole, and the log is lost for this run.
-                Err(_) if current.log_dir().failure().is_some() => Ok(log),
+                Err(_) if is_out_of_reach(current) => outlive(current, log),
                 Err(failure) => self.discard(&log).and(Err(failure)),
             }
         });
@@ -319,34 +321,41 @@ impl LogManager {
     }
 }
 
-/// Which of two logs of one partition is to be used, if a move that a crash interrupted has left
-/// both; then the other.
+/// Whether nobody can use the log again in this run: its directory failed, or its name is gone, which
+/// need not be on the disk.
+fn is_out_of_reach(log: &Log) -> bool {
+    let dir = log.log_dir();
+    dir.failure().is_some() || !dir.disk().exists(log.path())
+}
+
+/// Notes that `new` goes on without `old`, which may be found again. If that fails neither does: the
+/// next start takes either.
+fn outlive(old: &Log, new: Arc<Log>) -> Result<Arc<Log>, LogDirFailure> {
+    let noted = Origins::read(&new).with(old.log_dir(), Fate::Lost).write(&new);
+    noted.map_err(|error| new.log_dir().take_offline("noting where a log came from", &error))?;
+    Ok(new)
+}
+
+/// Which of two logs of one partition is to be used, if a move has left both; then the other.
 pub(super) fn settle(one: &Arc<Log>, other: &Arc<Log>) -> Option<(Arc<Log>, Arc<Log>)> {
-    let came_from = |new: &Log, old: &Log| {
-        let from = new.log_dir().disk().read(&new.path().join(MOVED_FROM)).ok();
-        from.zip(old.log_dir().id()).is_some_and(|(from, id)| from == format_uuid(id).as_bytes())
+    let fate = |new: &Log, old: &Log| Origins::read(new).of(old.log_dir());
+    let (new, old, fate) = match (fate(one, other), fate(other, one)) {
+        (Some(fate), None) => (one, other, fate),
+        (None, Some(fate)) => (other, one, fate),
+        (None, None) | (Some(_), Some(_)) => return None,
     };
-    let (new, old) = match (came_from(one, other), came_from(other, one)) {
-        (true, false) => (one, other),
-        (false, true) => (other, one),
-        (false, false) | (true, true) => return None,
-    };
-    match new.log_end_offset() > old.log_end_offset() {
+    match fate == Fate::Lost || new.log_end_offset() > old.log_end_offset() {
         true => Some((new.clone(), old.clone())),
         false => Some((old.clone(), new.clone())),
     }
 }
 
-/// Removes the marks of moves that are over, where the directory that the log came from was looked
-/// into: `online` are those.
+/// Removes the marks of moves that are over: where the directory that the log came from is one of
+/// `online`, and the older log does not have its name there any more.
 pub(super) fn forget_origins(logs: &[Arc<Log>], online: &[Arc<LogDir>]) {
-    let ids: Vec<String> = online.iter().filter_map(|dir| dir.id()).map(format_uuid).collect();
     for log in logs {
-        let (disk, mark) = (log.log_dir().disk(), log.path().join(MOVED_FROM));
-        let Ok(from) = disk.read(&mark) else { continue };
-        if ids.iter().any(|id| from == id.as_bytes()) {
-            // If it stays, the next start removes it.
-            let _gone = disk.remove_file(&mark);
-        }
+        let name = log.partition().to_string();
+        let is_empty = |dir: &&LogDir| !dir.disk().exists(&dir.path().join(&name));
+        Origins::read(log).forget(log, online.iter().map(|dir| &**dir).filter(is_empty));
     }
 }

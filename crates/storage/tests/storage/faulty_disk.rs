@@ -43,6 +43,8 @@ pub(crate) struct Faults {
     /// Files that may be open at once; 0 is any number.
     max_files: AtomicUsize,
     files: AtomicUsize,
+    /// A directory that cannot be opened to be synced, as too many files are open.
+    unsyncable: Mutex<Option<PathBuf>>,
 }
 
 impl Faults {
@@ -65,6 +67,11 @@ impl Faults {
     /// Lets only `count` files be open at once; 0 is any number.
     pub(crate) fn limit_files(&self, count: usize) {
         self.max_files.store(count, Ordering::Relaxed);
+    }
+
+    /// Lets nobody open the directory `path` to sync it, for want of files.
+    pub(crate) fn no_file_to_sync(&self, path: &Path) {
+        *self.unsyncable.lock() = Some(path.to_owned());
     }
 
     /// How many files are open.
@@ -215,6 +222,9 @@ impl Disk for FaultyDisk {
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.faults.check(path)?;
+        if self.faults.unsyncable.lock().as_deref() == Some(path) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
         self.faults.sync()?;
         self.disk.sync_dir(path)
     }

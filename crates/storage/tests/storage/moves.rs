@@ -21,9 +21,9 @@ use crate::faulty_disk::{Faults, faulty_env};
 use crate::log_manager::{TOPIC, contents, options};
 use crate::single_log::root;
 
-/// Two directories, and a log in the first of them.
-struct TwoDirs {
-    roots: [TempDir; 2],
+/// Two directories or more, and a log in the first of them.
+struct Dirs {
+    roots: Vec<TempDir>,
     faults: Arc<Faults>,
     manager: Option<LogManager>,
 }
@@ -38,9 +38,9 @@ fn small_segments() -> LogConfig {
     LogConfig { segment_bytes: 300, ..LogConfig::default() }
 }
 
-fn two(roots: &[TempDir; 2]) -> LogManagerOptions {
+fn all(roots: &[TempDir]) -> LogManagerOptions {
     let mut options = options(roots[0].path());
-    options.dirs.push(roots[1].path().to_owned());
+    options.dirs = roots.iter().map(|root| root.path().to_owned()).collect();
     options.config.defaults = small_segments();
     options
 }
@@ -62,11 +62,14 @@ fn sequenced(sequence: i32) -> Bytes {
     batches::builder(1000, &["of 7"]).producer(producer.0, producer.1, sequence).build()
 }
 
-impl TwoDirs {
+impl Dirs {
     /// Twenty batches in many segments, of two leaders and a producer; the first five records are
     /// deleted, of which the fifth shares its batch with one that is not.
     async fn new() -> Self {
-        let roots = [root(), root()];
+        Self::with(vec![root(), root()]).await
+    }
+
+    async fn with(roots: Vec<TempDir>) -> Self {
         let mut dirs = Self { roots, faults: Arc::default(), manager: None };
         dirs.open().await;
         let home = dirs.dir(0).id();
@@ -86,7 +89,7 @@ impl TwoDirs {
 
     async fn open(&mut self) {
         let env = faulty_env(Env::os(), &self.faults);
-        self.manager = Some(LogManager::open(env, two(&self.roots)).await.unwrap());
+        self.manager = Some(LogManager::open(env, all(&self.roots)).await.unwrap());
     }
 
     /// The process ends as it is, and another starts.
@@ -162,7 +165,7 @@ fn seen(log: &Log) -> Seen {
 
 #[tokio::test]
 async fn a_log_moves_with_all_that_is_known_of_it() {
-    let mut dirs = TwoDirs::new().await;
+    let mut dirs = Dirs::new().await;
     let old = dirs.log();
     let begun = dirs.begin();
     assert!(begun.lag() > 0);
@@ -194,7 +197,7 @@ async fn a_log_moves_with_all_that_is_known_of_it() {
 
 #[tokio::test]
 async fn what_no_record_tells_moves_too() {
-    let mut dirs = TwoDirs::new().await;
+    let mut dirs = Dirs::new().await;
     let log = dirs.log();
     // The producer's records lie in segments before the start, and the next leader has written none.
     for _ in 0..10 {
@@ -219,7 +222,7 @@ async fn a_crash_at_any_step_leaves_one_log_and_all_of_it() {
     let (mut at_home, mut moved, mut last_change) = (0, 0, 0);
     loop {
         last_change += 1;
-        let mut dirs = TwoDirs::new().await;
+        let mut dirs = Dirs::new().await;
         let end_of_life = dirs.faults.changes.load(Ordering::Relaxed) + last_change;
         dirs.faults.last_change.store(end_of_life, Ordering::Relaxed);
         let _told = dirs.try_move();
@@ -256,7 +259,7 @@ async fn a_crash_at_any_step_leaves_one_log_and_all_of_it() {
 
 #[tokio::test]
 async fn a_move_that_is_not_wanted_any_more_leaves_nothing() {
-    let dirs = TwoDirs::new().await;
+    let dirs = Dirs::new().await;
     let before = seen(&dirs.log());
     let begun = dirs.begin();
     begun.copy(500).unwrap();
@@ -276,7 +279,7 @@ async fn a_move_that_is_not_wanted_any_more_leaves_nothing() {
 
 #[tokio::test]
 async fn what_is_copied_is_not_compacted_meanwhile() {
-    let dirs = TwoDirs::new().await;
+    let dirs = Dirs::new().await;
     let cleanup_policy = CleanupPolicy { delete: false, compact: true };
     dirs.log().update_config(LogConfig { cleanup_policy, ..small_segments() });
     let clean = || dirs.log().clean(&CleanerLimits::default(), NOW);
@@ -292,7 +295,7 @@ async fn what_is_copied_is_not_compacted_meanwhile() {
 
 #[tokio::test]
 async fn a_log_that_is_deleted_or_cut_while_it_moves_does_not_come_back() {
-    let dirs = TwoDirs::new().await;
+    let dirs = Dirs::new().await;
     let begun = dirs.begin();
     begun.copy(500).unwrap();
     dirs.manager().truncate_to(&dirs.log(), Offset(20)).unwrap();
@@ -309,7 +312,7 @@ async fn a_log_that_is_deleted_or_cut_while_it_moves_does_not_come_back() {
 
 #[tokio::test]
 async fn a_directory_that_fails_or_is_full_leaves_the_log_where_it_is() {
-    let dirs = TwoDirs::new().await;
+    let dirs = Dirs::new().await;
     let before = seen(&dirs.log());
     let begun = dirs.begin();
     begun.copy(500).unwrap();
@@ -340,7 +343,7 @@ fn copy_dir(from: &Path, to: &Path) {
 #[tokio::test]
 async fn of_two_logs_that_a_crash_left_the_one_is_kept_that_has_all_records() {
     for is_written_since in [false, true] {
-        let mut dirs = TwoDirs::new().await;
+        let mut dirs = Dirs::new().await;
         let (from, to) = (dirs.dir(0).id().unwrap(), dirs.roots[1].path().join("orders-0"));
         let (old, kept) =
             (dirs.roots[0].path().join("orders-0"), dirs.roots[0].path().join("kept"));
@@ -361,19 +364,74 @@ async fn of_two_logs_that_a_crash_left_the_one_is_kept_that_has_all_records() {
 }
 
 #[tokio::test]
+async fn a_log_whose_disk_failed_before_it_was_renamed_does_not_come_back() {
+    for is_cut in [false, true] {
+        let mut dirs = Dirs::new().await;
+        let begun = dirs.begin();
+        begun.copy(u64::MAX).unwrap();
+        dirs.faults.break_below(Some(&dirs.roots[0].path().join("orders-0")));
+        let log = dirs.manager().finish_move(&begun).unwrap();
+        assert!(dirs.dir(0).failure().is_some() && dirs.dir(1).failure().is_none());
+        log.increment_log_start_offset(Offset(7)).unwrap();
+        assert_eq!(dirs.manager().checkpoint_log_starts().len(), 0);
+        if is_cut {
+            // It is shorter than the old one now.
+            dirs.manager().truncate_to(&log, Offset(20)).unwrap();
+            append(&log, 5, batch("since"));
+        }
+        let before = seen(&log);
+        drop((log, begun));
+        dirs.crash().await;
+        assert_eq!((seen(&dirs.log()), dirs.home()), (before.clone(), 1), "cut: {is_cut}");
+        assert!(dirs.partition_dirs(0).iter().all(|name| name.ends_with("-delete")));
+        assert!(!dirs.log().path().join("moved-from").exists());
+        dirs.crash().await;
+        assert_eq!((seen(&dirs.log()), dirs.home()), (before, 1), "cut: {is_cut}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_lost_its_old_disk_and_moved_on_is_still_the_one() {
+    let mut dirs = Dirs::with(vec![root(), root(), root()]).await;
+    let begun = dirs.begin();
+    begun.copy(u64::MAX).unwrap();
+    dirs.faults.break_below(Some(&dirs.roots[0].path().join("orders-0")));
+    dirs.manager().finish_move(&begun).unwrap();
+    let begun = dirs.manager().begin_move(&dirs.log(), &dirs.dir(2)).unwrap();
+    let log = dirs.manager().finish_move(&begun).unwrap();
+    let before = seen(&log);
+    drop((log, begun));
+    dirs.crash().await;
+    assert_eq!((seen(&dirs.log()), dirs.home()), (before, 2));
+}
+
+#[tokio::test]
+async fn a_log_that_was_renamed_has_moved_whatever_else_fails() {
+    let mut dirs = Dirs::new().await;
+    let before = seen(&dirs.log());
+    let begun = dirs.begin();
+    dirs.faults.no_file_to_sync(dirs.roots[0].path());
+    let log = dirs.manager().finish_move(&begun).unwrap();
+    assert_eq!((seen(&log), dirs.home()), (before.clone(), 1));
+    drop((log, begun));
+    dirs.crash().await;
+    assert_eq!((seen(&dirs.log()), dirs.home()), (before, 1));
+}
+
+#[tokio::test]
 async fn two_logs_of_one_name_are_still_refused_if_no_move_left_them() {
-    let mut dirs = TwoDirs::new().await;
+    let mut dirs = Dirs::new().await;
     dirs.manager().shutdown(1).await;
     let (from, to) = (dirs.roots[0].path().join("orders-0"), dirs.roots[1].path().join("orders-0"));
     copy_dir(&from, &to);
     dirs.manager = None;
-    let refused = LogManager::open(Env::os(), two(&dirs.roots)).await.err().unwrap();
+    let refused = LogManager::open(Env::os(), all(&dirs.roots)).await.err().unwrap();
     assert!(matches!(refused, ottla_storage::OpenError::DuplicateLog { .. }), "{refused}");
 }
 
 #[tokio::test]
 async fn a_log_that_is_yet_to_come_is_made_where_it_was_wished_for() {
-    let dirs = TwoDirs::new().await;
+    let dirs = Dirs::new().await;
     let (next, other) = (TopicPartition::new("orders", 1), TopicPartition::new("orders", 2));
     let create = |partition| dirs.manager().create_log(partition, TOPIC, small_segments()).unwrap();
     // The second directory has fewer logs.
