@@ -34,7 +34,11 @@ pub(super) struct Seen {
 }
 
 impl CleaningState {
-    pub(crate) fn new(first_dirty: Option<Offset>) -> Self {
+    /// What a checkpoint says of a log with these bounds. One beyond its end is of what was cut off when
+    /// a crash came, or damaged: nothing counts as clean, as in Kafka, since what is appended up to there
+    /// never would be looked at.
+    pub(crate) fn new(checkpoint: Option<Offset>, (start, end): (Offset, Offset)) -> Self {
+        let first_dirty = checkpoint.map(|first| if first > end { start } else { first });
         let inner = Inner { first_dirty, ..Inner::default() };
         Self { inner: Mutex::new(inner), ..Self::default() }
     }

@@ -125,7 +125,7 @@ impl Log {
             last_flush: AtomicI64::new(dir.now().0),
             settled: AtomicBool::new(false),
             writer: Mutex::new(writer),
-            cleaning: CleaningState::new(options.first_dirty_offset),
+            cleaning: CleaningState::new(options.first_dirty_offset, (log_start, log_end)),
             flushing: Mutex::default(),
             dir,
         })

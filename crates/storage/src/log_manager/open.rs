@@ -111,6 +111,14 @@ struct Pending {
     is_named: bool,
 }
 
+impl Pending {
+    /// How far the checkpoints say that it was synced, and cleaned.
+    fn promised(&self) -> (TopicPartition, Offset, Option<Offset>) {
+        let LogOpenOptions { recovery_point, first_dirty_offset, .. } = self.options;
+        (self.partition.clone(), recovery_point, first_dirty_offset)
+    }
+}
+
 impl LogManager {
     /// Takes the lock of every directory, formats the empty ones, refuses those of another
     /// cluster or node, and opens all logs. After a crash the logs are recovered, several at once.
@@ -141,8 +149,7 @@ impl LogManager {
                 Err(error) => drop(dir.take_offline("listing its logs", &error)),
             }
         }
-        let promised: Vec<_> =
-            pending.iter().map(|log| (log.partition.clone(), log.options.recovery_point)).collect();
+        let promised: Vec<_> = pending.iter().map(Pending::promised).collect();
         let metadata_read = MetadataRead::noted_in(online(), named(&pending));
         let threads = config.recovery_threads_per_data_dir.max(1) * dirs.len();
         let (logs, twins) = open_logs(&env, pending, threads).await?;
@@ -174,12 +181,14 @@ impl LogManager {
             metadata_read,
             schedule: Mutex::new(Schedule::starting(now)),
         };
-        let falls_short = |(partition, promised): &(TopicPartition, Offset)| {
-            manager.log(partition).is_some_and(|log| log.recovery_point() < *promised)
+        let falls_short = |(partition, synced, cleaned): &(_, Offset, Option<Offset>)| {
+            manager.log(partition).is_some_and(|log| {
+                log.recovery_point() < *synced || log.first_dirty_offset() < *cleaned
+            })
         };
         if promised.iter().any(falls_short) {
-            // Died while it was cut. What is appended now must not be taken for what was synced.
-            let _told = manager.checkpoint_recovery_points();
+            // Died while it was cut. What is appended now must not be taken for what was synced, or cleaned.
+            let _told = manager.checkpoint_cut();
         }
         Ok(manager)
     }

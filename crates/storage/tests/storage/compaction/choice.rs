@@ -88,9 +88,13 @@ impl Node {
 }
 
 pub(super) fn append(log: &Log) {
+    put(log, "a", Some("1"));
+}
+
+fn put(log: &Log, key: &str, value: Option<&str>) {
     let append =
         LeaderAppend { leader_epoch: LeaderEpoch(0), origin: AppendOrigin::Coordinator, now: NOW };
-    log.append_as_leader(&batch(&[("a", Some("1"))]).build(), append).unwrap();
+    log.append_as_leader(&batch(&[(key, value)]).build(), append).unwrap();
     log.set_high_watermark(log.log_end_offset());
 }
 
@@ -216,6 +220,38 @@ async fn the_checkpoint_survives_a_restart_and_is_not_believed_if_it_makes_no_se
     log.clean(&Default::default(), NOW).unwrap();
     assert_eq!(log.first_dirty_offset(), Some(Offset(5)));
     assert_eq!(count(&log), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_a_crash_left_beyond_a_cut_does_not_keep_what_was_deleted_since() {
+    let node = Node::new().await;
+    let log = node.topic("t", 0, small());
+    put(&log, "k", Some("1"));
+    (0..4).for_each(|_| append(&log));
+    assert!(node.clean().await);
+    assert_eq!(node.checkpoint(), "0\n1\nt 0 4\n");
+    // The process dies before the checkpoints are written.
+    log.truncate_to(Offset(1)).unwrap();
+    let Node { env, root, clock, logs } = node;
+    drop((logs, log));
+    let logs = open(&env, root.path()).await;
+    let node = Node { env, root, clock, logs };
+    assert_eq!(node.checkpoint(), "0\n1\nt 0 0\n");
+    let log = node.topic("t", 0, small());
+    put(&log, "k", None);
+    (0..4).for_each(|_| append(&log));
+    let Node { env, root, logs, .. } = node;
+    drop((logs, log));
+    let logs = open(&env, root.path()).await;
+    let log = logs.log(&TopicPartition::new("t", 0)).unwrap();
+    log.update_config(small());
+    log.set_high_watermark(log.log_end_offset());
+    log.clean(&Default::default(), NOW).unwrap();
+    let data = log.read(Offset(0), usize::MAX, true, log.log_end_offset()).unwrap();
+    let found = records(&data.read().unwrap());
+    // The tombstone will go, and must not go before what it deletes.
+    let of_k: Vec<_> = found.iter().filter(|(_, key, _)| key == "k").collect();
+    assert!(matches!(&of_k[..], [(1, _, None)]), "{of_k:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
