@@ -113,7 +113,9 @@ impl LogManager {
     pub fn checkpoint_cut(&self) -> Unwritten {
         let mut unwritten = self.checkpoint_recovery_points();
         unwritten.extend(self.checkpoint_log_starts());
-        unwritten.extend(self.checkpoint_cleaner());
+        if self.logs().iter().any(|log| log.first_dirty_offset().is_some()) {
+            unwritten.extend(self.checkpoint_cleaner());
+        }
         unwritten
     }
 
@@ -123,12 +125,7 @@ impl LogManager {
         truncate: impl FnOnce() -> Result<(), LogDirFailure>,
     ) -> Result<(), LogDirFailure> {
         truncate()?;
-        let mut unwritten = self.checkpoint_recovery_points();
-        unwritten.extend(self.checkpoint_log_starts());
-        if log.first_dirty_offset().is_some() {
-            unwritten.extend(self.checkpoint_cleaner());
-        }
-        in_dir(log.log_dir(), unwritten)?;
+        in_dir(log.log_dir(), self.checkpoint_cut())?;
         log.log_dir().check_online()
     }
 
