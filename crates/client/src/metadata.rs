@@ -1,6 +1,7 @@
 //! What a client knows of its cluster.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use ottla_protocol::messages::MetadataResponse;
 use ottla_protocol::{
@@ -8,6 +9,10 @@ use ottla_protocol::{
 };
 
 use crate::client::endpoint;
+
+/// So many answers that know only of an earlier epoch than one of which no broker has told are taken for behind the times.
+/// Brokers that merely lag have caught up by then; an epoch that is denied further belongs to a topic that had the name before.
+const MAX_DENIALS: usize = 10;
 
 /// Brokers and topics, as a Metadata response told them.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +28,8 @@ pub struct ClusterMetadata {
     /// What was known of topics that are to be asked for again. Their epochs still count (KIP-320): the next broker that
     /// answers may lag behind.
     forgotten: BTreeMap<String, TopicMetadata>,
+    /// Partitions whose epoch no broker has told, only a committed offset, and how many answers have denied it.
+    hearsay: BTreeMap<TopicPartition, usize>,
 }
 
 /// One topic.
@@ -65,18 +72,23 @@ impl ClusterMetadata {
             // Of the topic with this id; one of the same name that is made anew begins at epoch 0.
             let known = updated.forgotten.get(name.as_str());
             let known = known.filter(|known| known.topic_id == topic.topic_id);
+            let hearsay = &mut updated.hearsay;
             let partitions = topic.partitions.iter().map(|partition| {
-                let known =
-                    known.and_then(|known| known.partitions.get(&partition.partition_index));
-                let metadata = PartitionMetadata {
+                let number = partition.partition_index;
+                let known = known.and_then(|known| known.partitions.get(&number));
+                let told = PartitionMetadata {
                     leader: broker_id(partition.leader_id),
                     leader_epoch: LeaderEpoch(partition.leader_epoch),
                     replicas: partition.replica_nodes.iter().copied().map(BrokerId).collect(),
                     isr: partition.isr_nodes.iter().copied().map(BrokerId).collect(),
                 };
                 // A broker that lags behind tells of a leader that has been followed by another (KIP-320).
-                let newer = known.filter(|known| known.leader_epoch > metadata.leader_epoch);
-                (partition.partition_index, newer.cloned().unwrap_or(metadata))
+                let newer = known.filter(|known| known.leader_epoch > told.leader_epoch);
+                let is_denied = !hearsay.is_empty() && {
+                    let partition = TopicPartition::new(name.as_str(), number);
+                    is_denied(hearsay, partition, newer.is_some(), told.leader.is_some())
+                };
+                (number, newer.filter(|_| !is_denied).cloned().unwrap_or(told))
             });
             let metadata = TopicMetadata {
                 error_code: ErrorCode::from_wire(topic.error_code),
@@ -149,7 +161,7 @@ impl ClusterMetadata {
     }
 
     /// What is known once something of `epoch` was seen, such as a committed offset: brokers that tell of an earlier one lag
-    /// behind (KIP-320). `None` if that is not news.
+    /// behind (KIP-320), unless all do (see [`MAX_DENIALS`]). `None` if that is not news.
     pub(crate) fn saw_epoch(&self, partition: &TopicPartition, epoch: LeaderEpoch) -> Option<Self> {
         let known = self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)?;
         if epoch <= known.leader_epoch {
@@ -159,6 +171,7 @@ impl ClusterMetadata {
         let topic = seen.topics.get_mut(&*partition.topic)?;
         let row = topic.partitions.get_mut(&partition.partition)?;
         (row.leader, row.leader_epoch) = (None, epoch);
+        seen.hearsay.insert(partition.clone(), 0);
         Some(seen)
     }
 
@@ -185,8 +198,26 @@ impl ClusterMetadata {
         let topic = learned.topics.get_mut(&*partition.topic)?;
         let row = topic.partitions.get_mut(&partition.partition)?;
         (row.leader, row.leader_epoch) = (Some(told.leader_id), told.leader_epoch);
+        learned.hearsay.remove(partition);
         Some(learned)
     }
+}
+
+/// Counts an answer about `partition` where its epoch is hearsay, and says whether that has been denied often enough. It is
+/// hearsay no more unless it `is_newer` than what was told; only an answer that `names_leader` denies it.
+fn is_denied(
+    hearsay: &mut BTreeMap<TopicPartition, usize>,
+    partition: TopicPartition,
+    is_newer: bool,
+    names_leader: bool,
+) -> bool {
+    let Entry::Occupied(mut denials) = hearsay.entry(partition) else { return false };
+    *denials.get_mut() += usize::from(names_leader);
+    let is_denied = *denials.get() > MAX_DENIALS;
+    if is_denied || !is_newer {
+        denials.remove();
+    }
+    is_denied
 }
 
 fn broker_id(id: i32) -> Option<BrokerId> {
@@ -264,6 +295,26 @@ mod tests {
         let metadata = metadata.updated_by(leads(1, 1, 5));
         assert_eq!(leader(&metadata), None, "1 lags behind");
         let metadata = metadata.updated_by(leads(1, 2, 6));
+        assert_eq!(leader(&metadata), Some(BrokerId(2)));
+    }
+
+    #[test]
+    fn a_committed_epoch_that_brokers_go_on_to_deny_was_of_another_topic_of_that_name() {
+        let partition = TopicPartition::new("orders", 0);
+        let heard = |known: &ClusterMetadata| known.saw_epoch(&partition, LeaderEpoch(6)).unwrap();
+        let mut metadata = heard(&ClusterMetadata::default().updated_by(leads(1, 1, 5)));
+        for _ in 0..MAX_DENIALS {
+            metadata = metadata.updated_by(leads(1, 1, 5));
+            assert_eq!(leader(&metadata), None, "it may lag behind");
+            metadata.forget("orders");
+        }
+        metadata = metadata.updated_by(leads(1, 1, 5));
+        assert_eq!(leader(&metadata), Some(BrokerId(1)));
+        // Once a broker has told of it, it is as certain as any other.
+        let mut metadata = heard(&metadata).updated_by(leads(1, 2, 6));
+        for _ in 0..=MAX_DENIALS {
+            metadata = metadata.updated_by(leads(1, 1, 5));
+        }
         assert_eq!(leader(&metadata), Some(BrokerId(2)));
     }
 

@@ -28,8 +28,9 @@ pub enum ConsumerError {
         /// Which.
         offset: Offset,
     },
-    /// Records that were read are gone from the log: an unclean election (KIP-320). With
-    /// `auto.offset.reset` set, the consumer goes on at `diverged_at` instead.
+    /// Records that were read are gone from the log: an unclean election, or another topic of that
+    /// name (KIP-320). With `auto.offset.reset` set, the consumer goes on at `diverged_at` instead,
+    /// or where that says if it is not known.
     #[error(
         "the log of {partition} was cut at {diverged_at}, before the position {position}: seek to go on"
     )]

@@ -91,7 +91,7 @@ pub(super) struct PartitionState {
     /// Its position is being committed, and then it is given up: nothing is handed out any more, which
     /// the next owner would read again.
     pub(super) leaving: bool,
-    /// The epoch of the leader that was last known to have the position.
+    /// The epoch of the leader that was last asked whether it has the position.
     pub(super) leader_epoch: LeaderEpoch,
     /// The end that this consumer may read to: the high watermark, or the last stable offset.
     pub(super) end: Option<Offset>,

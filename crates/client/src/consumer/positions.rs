@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ottla_protocol::{LeaderEpoch, Monotonic, Offset, TopicPartition};
+use ottla_protocol::{LeaderEpoch, Monotonic, Offset, Timestamp, TopicPartition};
 
 use super::fetcher::known_leader;
 use super::lookups::{Answers, FoundOffset, epoch_ends, list_offsets};
@@ -306,9 +306,11 @@ impl Consumer {
                 state.leader_epoch = leader.leader_epoch;
                 continue;
             }
-            if state.phase == Phase::Validating || state.leader_epoch < leader.leader_epoch {
+            // Also one of an earlier epoch, which leads another topic of that name.
+            if state.phase == Phase::Validating || state.leader_epoch != leader.leader_epoch {
                 state.phase = Phase::Validating;
                 state.asked = true;
+                state.leader_epoch = leader.leader_epoch;
                 by_leader.entry(broker).or_default().insert(partition.clone(), state.position);
             }
         }
@@ -329,9 +331,9 @@ impl Consumer {
     ) {
         let pause = self.client.options().retry_backoff;
         let policy = self.options.auto_offset_reset;
+        let wall = self.client.env().clock.wall();
         let mut cut = Vec::new();
         for (partition, answer) in answers {
-            let known = known_leader(&self.client.metadata(), &partition);
             let Some(state) = self.partitions.map.get_mut(&partition) else { continue };
             if state.phase != Phase::Validating {
                 continue;
@@ -343,15 +345,11 @@ impl Consumer {
             }
             match answer {
                 Ok(end) if end.offset < state.position.offset => {
-                    truncated(state, end, policy);
+                    truncated(state, end, policy, wall);
                     cut.push(partition);
                 }
                 // Brokers older than 2.3 do not say; nobody else checks then either.
-                Ok(_) | Err(ClientError::NoCommonVersion { .. }) => {
-                    state.phase = Phase::Fetching;
-                    let epoch = known.map_or(LeaderEpoch::NONE, |(_, it)| it.leader_epoch);
-                    state.leader_epoch = epoch.max(state.position.epoch);
-                }
+                Ok(_) | Err(ClientError::NoCommonVersion { .. }) => state.phase = Phase::Fetching,
                 Err(error) => {
                     state.not_before = now + pause;
                     self.metadata.wanted = true;
@@ -412,13 +410,13 @@ impl Lookup {
     }
 }
 
-/// The log ends before the position, or its epoch is not known any more.
-fn truncated(state: &mut PartitionState, end: Position, policy: AutoOffsetReset) {
-    let position = state.position.offset;
-    if policy != AutoOffsetReset::None && end.offset.0 >= 0 {
+/// The log ends before the position, at `end`; or the leader knows no such epoch, and has no `end` to tell (KIP-320).
+fn truncated(state: &mut PartitionState, end: Position, policy: AutoOffsetReset, now: Timestamp) {
+    let stuck = Stuck::Truncated { position: state.position.offset, diverged_at: end.offset };
+    let is_known = end.offset.0 >= 0 && end.epoch.0 >= 0;
+    if is_known && policy != AutoOffsetReset::None {
         state.go_to(end);
     } else {
-        state.reset(Phase::Stuck(Stuck::Truncated { position, diverged_at: end.offset }));
+        state.reset(reset_phase(policy, now, stuck));
     }
-    state.leader_epoch = LeaderEpoch::NONE;
 }

@@ -3,6 +3,7 @@
 
 mod administrators;
 mod broker;
+mod incarnations;
 mod silence;
 mod spawned;
 
