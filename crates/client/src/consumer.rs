@@ -4,7 +4,8 @@
 //! it has [subscribed](Consumer::subscribe). [`Consumer::poll`] does all the work: it takes part
 //! in rebalances, looks up where to begin, and hands out what was fetched meanwhile. Only
 //! heartbeats are sent beside it, so a program that polls too rarely keeps its place for
-//! `max.poll.interval.ms` and no longer (KIP-62).
+//! `max.poll.interval.ms` and no longer (KIP-62). Other calls that wait, such as a commit, take part in
+//! no rebalance: the program may be in the midst of what it was handed.
 //!
 //! # Which errors pass
 //! [`Consumer::poll`] tries again by itself what may pass, and answers with nothing meanwhile.
@@ -93,9 +94,20 @@ pub struct Consumer {
     metrics: Counters,
     /// Something is to be looked at, before `wake_at`.
     changed: bool,
+    /// Something is to be looked at by the next poll, and by nobody before.
+    held_back: bool,
     /// Something was handed out, so that more may be fetched.
     drained: bool,
     wake_at: Option<Monotonic>,
+}
+
+/// What the application does with what was handed out, while something goes on here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// It is done with it, and polls: partitions may come and go, and offsets are committed by themselves.
+    Done,
+    /// It may be in the midst of it.
+    InHand,
 }
 
 /// What came back of something that was begun.
@@ -145,6 +157,7 @@ impl Consumer {
             decompressor: Decompressor::new(),
             metrics: Counters::default(),
             changed: true,
+            held_back: false,
             drained: false,
             wake_at: None,
         }
@@ -161,7 +174,7 @@ impl Consumer {
     pub async fn poll(&mut self, timeout: Duration) -> Result<Records, ConsumerError> {
         let most = self.options.max_poll_records.max(1);
         self.polled()?;
-        let records = self.run_until(timeout, |this| this.collect(most)).await?;
+        let records = self.run_until(timeout, Work::Done, |this| this.collect(most)).await?;
         Ok(records.unwrap_or_default())
     }
 
@@ -170,7 +183,7 @@ impl Consumer {
         loop {
             self.polled()?;
             let patience = self.options.heartbeat_interval;
-            let record = self.run_until(patience, |this| {
+            let record = self.run_until(patience, Work::Done, |this| {
                 let records = this.collect(1)?;
                 Ok(records.and_then(|records| records.into_iter().next()))
             });
@@ -197,7 +210,7 @@ impl Consumer {
         timeout: Duration,
     ) -> Result<Vec<FetchedPartition>, ConsumerError> {
         self.polled()?;
-        let fetched = self.run_until(timeout, Self::collect_raw).await?;
+        let fetched = self.run_until(timeout, Work::Done, Self::collect_raw).await?;
         Ok(fetched.unwrap_or_default())
     }
 
@@ -234,7 +247,8 @@ impl Consumer {
         if self.subscription.is_of_group() {
             self.give_up(&owned, false);
             let left = deadline.since(clock.now());
-            self.run_until(left, |this| Ok((!this.commits.is_busy()).then_some(()))).await?;
+            let is_done = |this: &mut Self| Ok((!this.commits.is_busy()).then_some(()));
+            self.run_until(left, Work::InHand, is_done).await?;
         }
         let left = deadline.since(clock.now());
         let client = self.client.clone();
@@ -263,6 +277,7 @@ impl Consumer {
             }
             self.changed |= !membership.is_stable();
         }
+        self.changed |= std::mem::take(&mut self.held_back);
         Ok(())
     }
 
@@ -270,16 +285,17 @@ impl Consumer {
     async fn run_until<T>(
         &mut self,
         timeout: Duration,
+        work: Work,
         mut look: impl FnMut(&mut Self) -> Result<Option<T>, ConsumerError>,
     ) -> Result<Option<T>, ConsumerError> {
         let clock = Arc::clone(&self.client.env().clock);
         let mut now = clock.now();
         let deadline = now + timeout;
         loop {
-            self.go_on(now);
+            self.go_on(now, work);
             if let Some(found) = look(self)? {
                 // What can be fetched next is on its way while the caller works.
-                self.go_on(now);
+                self.go_on(now, Work::InHand);
                 return Ok(Some(found));
             }
             if now >= deadline {
@@ -315,7 +331,7 @@ impl Consumer {
     }
 
     /// Takes what has come back, and begins what is due.
-    fn go_on(&mut self, now: Monotonic) {
+    fn go_on(&mut self, now: Monotonic, work: Work) {
         loop {
             while let Some(Some(event)) = self.in_flight.next().now_or_never() {
                 self.handle(event);
@@ -328,9 +344,12 @@ impl Consumer {
             if due {
                 self.changed = false;
                 self.wake_at = None;
-                self.step_group(now);
+                if work == Work::Done {
+                    self.step_group(now);
+                    self.step_auto_commit(now);
+                }
+                self.held_back |= work == Work::InHand;
                 self.step_positions(now);
-                self.step_auto_commit(now);
             }
             self.step_fetches(now, drained && !due);
             // Last, because the others find out what is not known.

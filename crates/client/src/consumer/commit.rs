@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::membership::Identity;
 use super::offsets::Committer;
-use super::{Consumer, ConsumerError, Event, OffsetAndMetadata};
+use super::{Consumer, ConsumerError, Event, OffsetAndMetadata, Work};
 use crate::ClientError;
 
 /// What is called when a commit is done.
@@ -68,7 +68,9 @@ impl Commits {
 }
 
 impl Consumer {
-    /// Commits everything that was handed out, and waits until that is certain.
+    /// Commits everything that was handed out, and waits until that is certain. It takes part in no
+    /// rebalance: no partition comes or goes meanwhile. While the group goes over to another
+    /// generation it is refused with [`ConsumerError::RebalanceInProgress`].
     pub async fn commit(&mut self) -> Result<(), ConsumerError> {
         self.commit_offsets(self.partitions.consumed()).await
     }
@@ -131,9 +133,8 @@ impl Consumer {
         self.commits.awaited.retain(|_, result| result.is_none());
         let id = self.start_commit(offsets, None);
         self.commits.awaited.insert(id, None);
-        let result = self
-            .run_until(limit, |this| Ok(this.commits.awaited.get_mut(&id).and_then(Option::take)));
-        let result = result.await?;
+        let come = |this: &mut Self| Ok(this.commits.awaited.get_mut(&id).and_then(Option::take));
+        let result = self.run_until(limit, Work::InHand, come).await?;
         self.commits.awaited.remove(&id);
         result.unwrap_or(Err(ConsumerError::TimedOut("the commit may or may not be carried out")))
     }

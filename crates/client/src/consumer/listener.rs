@@ -9,8 +9,9 @@ use super::ConsumerError;
 use super::partitions::{OffsetAndMetadata, Partitions, Position};
 use super::records::Records;
 
-/// Hears which partitions come and go. Called from within [`Consumer::poll`](super::Consumer::poll),
-/// and must not block.
+/// Hears which partitions come and go. Called from within [`Consumer::poll`](super::Consumer::poll) and
+/// its like, and by whoever [unsubscribes](super::Consumer::unsubscribe) or [closes](super::Consumer::close)
+/// the consumer; never while a commit is waited for. Must not block.
 pub trait RebalanceListener: Send {
     /// `partitions` are read from now on; with an eager protocol these are all, with a cooperative
     /// one those that came (KIP-429). May be none.

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!            Prepare                    Join                    sync
-//! Unjoined ──────────► Preparing ──► Ready ──► Joining ──► Syncing ──► Stable
-//!    ▲                   callbacks,    ▲ └── retried ──┘        │        │
-//!    │                   commits       └── group moved on ──────┘        │
-//!    └── heartbeat or commit refused, subscription changed, poll too late┘
+//! Unjoined ──────────► Preparing ──► Ready ──► Joining ──► Syncing ──► Synced ──► Stable
+//!    ▲                   callbacks,    ▲ └── retried ──┘        │      callbacks     │
+//!    │                   commits       └── group moved on ──────┘                    │
+//!    └── heartbeat or commit refused, subscription changed, poll too late ───────────┘
 //! ```
 //!
 //! It is asked [`turn`](Membership::turn) by the consumer's poll and [`beat`](Membership::beat) by
@@ -51,6 +51,8 @@ enum Phase {
     Ready,
     Joining,
     Syncing,
+    /// It has a place in the new generation, and a poll is to take over what it was given.
+    Synced,
     Stable,
     /// The coordinator's last word.
     Rejected(ErrorCode),
@@ -138,7 +140,7 @@ impl Membership {
     /// Why nothing can be committed now. What others may have read on from must not be committed as by nobody, which a group
     /// without members would take; and between two generations it is refused, without another rebalance because of that.
     pub(super) fn refuses_commits(&self) -> Option<ErrorCode> {
-        if matches!(self.phase, Phase::Joining | Phase::Syncing) {
+        if matches!(self.phase, Phase::Joining | Phase::Syncing | Phase::Synced) {
             return Some(ErrorCode::RebalanceInProgress);
         }
         (!self.identity.is_member()).then_some(ErrorCode::UnknownMemberId)
@@ -171,7 +173,9 @@ impl Membership {
                 self.rejoin_wanted = false;
                 Turn::Join(self.identity.clone())
             }
-            Phase::Preparing | Phase::Joining | Phase::Syncing | Phase::Left => Turn::Wait(None),
+            Phase::Preparing | Phase::Joining | Phase::Syncing | Phase::Synced | Phase::Left => {
+                Turn::Wait(None)
+            }
             Phase::Rejected(code) => {
                 // Said once; the next poll tries again.
                 self.phase = Phase::Unjoined;
@@ -212,9 +216,18 @@ impl Membership {
         if self.phase != Phase::Syncing {
             return false;
         }
-        self.phase = Phase::Stable;
+        self.phase = Phase::Synced;
         self.next_beat = now + self.settings.heartbeat_interval;
         true
+    }
+
+    /// Reads what it was given from now on, unless its place is lost again.
+    pub(super) fn took_over(&mut self) -> bool {
+        let may = self.phase == Phase::Synced;
+        if may {
+            self.phase = Phase::Stable;
+        }
+        may
     }
 
     /// JoinGroup or SyncGroup failed. What it says is for certain is for poll to tell.
@@ -240,7 +253,8 @@ impl Membership {
 
     /// What the heartbeat task has to do.
     pub(super) fn beat(&mut self, now: Monotonic) -> Beat {
-        let has_place = matches!(self.phase, Phase::Stable | Phase::Preparing | Phase::Ready);
+        let has_place =
+            matches!(self.phase, Phase::Synced | Phase::Stable | Phase::Preparing | Phase::Ready);
         if !has_place || !self.identity.is_member() || self.beat_in_flight {
             return Beat::Idle;
         }
@@ -307,7 +321,7 @@ impl Membership {
         }
         // Preparations that are under way go on; then it lets go of everything, and joins as nobody.
         self.place_lost = true;
-        if self.phase == Phase::Stable {
+        if matches!(self.phase, Phase::Synced | Phase::Stable) {
             self.phase = Phase::Unjoined;
         }
     }

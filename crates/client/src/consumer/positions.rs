@@ -10,7 +10,7 @@ use super::fetcher::known_leader;
 use super::lookups::{Answers, FoundOffset, epoch_ends, list_offsets};
 use super::options::{AutoOffsetReset, IsolationLevel};
 use super::partitions::{PartitionState, Phase, Position, Stuck, reset_phase};
-use super::{Consumer, ConsumerError, Event, OffsetAndMetadata, OffsetSpec};
+use super::{Consumer, ConsumerError, Event, OffsetAndMetadata, OffsetSpec, Work};
 use crate::{Client, ClientError, PartitionMetadata};
 
 impl Consumer {
@@ -74,7 +74,7 @@ impl Consumer {
     ) -> Result<Offset, ConsumerError> {
         self.partitions.get(partition)?;
         let limit = self.options.default_api_timeout;
-        let found = self.run_until(limit, |this| {
+        let found = self.run_until(limit, Work::InHand, |this| {
             if let Some(error) = this.partitions.stuck() {
                 return Err(error);
             }

@@ -42,6 +42,8 @@ pub(super) struct Group {
     /// If it leads: the topics of all members, and how many partitions each had.
     led: Option<BTreeMap<String, i32>>,
     preparing: Option<Preparing>,
+    /// What it is given in a generation that it has not taken over yet.
+    given: Option<Vec<TopicPartition>>,
     /// What it was given last, and in which generation: sticky assignors go by that.
     last: (Vec<TopicPartition>, Option<i32>),
 }
@@ -101,6 +103,7 @@ impl Group {
             joined_topics: BTreeSet::new(),
             led: None,
             preparing: None,
+            given: None,
             last: (Vec::new(), None),
         }
     }
@@ -117,6 +120,7 @@ impl Consumer {
         if !self.subscription.is_of_group() || !self.subscription.is_known() {
             return;
         }
+        self.take_over(now);
         let Some(group) = &mut self.group else { return };
         match group.preparing {
             // Callbacks come after all commits that were begun before.
@@ -285,7 +289,7 @@ impl Consumer {
         });
     }
 
-    /// SyncGroup was answered: what to read from now on.
+    /// SyncGroup was answered: what to read from the next poll on.
     pub(super) fn synced(&mut self, result: Result<Synced, ClientError>) {
         let Some(group) = &mut self.group else { return };
         let now = self.client.env().clock.now();
@@ -307,8 +311,19 @@ impl Consumer {
         group.last = (assigned.clone(), Some(membership.identity().generation));
         drop(membership);
         group.led = synced.led;
+        group.given = Some(assigned);
         group.place.wake_task.notify_one();
-        self.take_over(assigned, now);
+    }
+
+    /// Reads what it is given from now on.
+    fn take_over(&mut self, now: Monotonic) {
+        let Some(group) = &mut self.group else { return };
+        let Some(given) = group.given.take() else { return };
+        // The place may be lost since.
+        if !group.place.membership.lock().took_over() {
+            return;
+        }
+        self.exchange(given, now);
         // What was subscribed to, or began to match, while this was under way.
         let topics = self.subscribed_topics();
         if let Some(group) = self.group.as_ref().filter(|it| it.joined_topics != topics) {
@@ -316,7 +331,7 @@ impl Consumer {
         }
     }
 
-    fn take_over(&mut self, assigned: Vec<TopicPartition>, now: Monotonic) {
+    fn exchange(&mut self, assigned: Vec<TopicPartition>, now: Monotonic) {
         let assigned: BTreeSet<_> = assigned.into_iter().collect();
         let owned = self.partitions.names();
         let revoked: Vec<_> = owned.difference(&assigned).cloned().collect();

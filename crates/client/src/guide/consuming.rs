@@ -55,8 +55,9 @@
 //! [`ConsumerOptions::assignors`](crate::ConsumerOptions). With `cooperative-sticky` alone, members keep
 //! what they have while others come and go (KIP-429); with the others everybody stops meanwhile.
 //!
-//! A [`RebalanceListener`] hears of partitions that come and go, from within `poll`. What it commits in
-//! `revoked` is committed before others read on.
+//! A [`RebalanceListener`] hears of partitions that come and go, from within `poll`, `unsubscribe` and
+//! `close`: none goes in the midst of what was handed out. What it commits in `revoked` is committed
+//! before others read on.
 //!
 //! ```
 //! # ottla_doc_node::run(async |servers| {

@@ -4,6 +4,7 @@
 mod administrators;
 mod broker;
 mod incarnations;
+mod rebalances;
 mod silence;
 mod spawned;
 

@@ -36,6 +36,7 @@ fn stable(is_static: bool) -> Membership {
     assert_eq!(member.turn(at(0)), Turn::Join(identity("", -1)));
     assert!(member.joined(identity("m", 1)));
     assert!(member.synced(at(0)));
+    assert!(member.took_over());
     assert_eq!(member.turn(at(0)), Turn::Wait(None));
     member
 }
@@ -176,6 +177,8 @@ fn nothing_is_committed_by_nobody_nor_between_two_generations() {
     assert!(member.joined(identity("m", 2)));
     assert_eq!(member.refuses_commits(), Some(ErrorCode::RebalanceInProgress));
     assert!(member.synced(at(0)));
+    assert_eq!(member.refuses_commits(), Some(ErrorCode::RebalanceInProgress));
+    assert!(member.took_over());
     assert_eq!(member.refuses_commits(), None);
     assert_eq!(member.beat(at(300_000)), Beat::Leave(identity("m", 2)));
     assert_eq!(member.refuses_commits(), Some(ErrorCode::UnknownMemberId));
@@ -189,4 +192,21 @@ fn who_left_is_silent_until_it_enters_again() {
     assert_eq!((member.turn(at(0)), member.beat(at(9000))), (Turn::Wait(None), Beat::Idle));
     member.enter();
     assert_eq!(member.turn(at(0)), Turn::Prepare { lost: true });
+}
+
+#[test]
+fn a_place_that_is_lost_before_a_poll_takes_over_is_not_taken_over() {
+    let mut member = stable(false);
+    member.want_rejoin();
+    assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
+    member.prepared();
+    assert_eq!(member.turn(at(0)), Turn::Join(identity("m", 1)));
+    assert!(member.joined(identity("m", 2)));
+    assert!(member.synced(at(0)));
+    assert_eq!(member.turn(at(0)), Turn::Wait(None));
+    assert_eq!(member.beat(at(3000)), Beat::Send(identity("m", 2)), "however long that takes");
+    let gone = Err(refused(ErrorCode::UnknownMemberId));
+    member.beaten(at(3000), &identity("m", 2), &gone);
+    assert!(!member.took_over());
+    assert_eq!(member.turn(at(3000)), Turn::Prepare { lost: true });
 }
