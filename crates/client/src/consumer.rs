@@ -3,7 +3,7 @@
 //! A [`Consumer`] reads what it is [assigned](Consumer::assign), or what its group gives it once
 //! it has [subscribed](Consumer::subscribe). [`Consumer::poll`] does all the work: it takes part
 //! in rebalances, looks up where to begin, and hands out what was fetched meanwhile. Only
-//! heartbeats are sent beside it, so a program that polls too rarely keeps its place for
+//! heartbeats and commits are sent beside it, so a program that polls too rarely keeps its place for
 //! `max.poll.interval.ms` and no longer (KIP-62). Other calls that wait, such as a commit, take part in
 //! no rebalance: the program may be in the midst of what it was handed.
 //!

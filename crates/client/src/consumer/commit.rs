@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use ottla_env::TaskHandle;
 use ottla_protocol::{ApiKey, ErrorCode, Monotonic, TopicPartition};
 use tokio::sync::oneshot;
 
@@ -29,17 +31,34 @@ pub struct GroupMetadata {
     pub group_instance_id: Option<String>,
 }
 
-/// Commits that are under way, one after the other: no try of an earlier one may come after a later one was carried out.
+/// Commits that are under way, one after the other: no try of an earlier one may come after a later one was carried out. They
+/// go on beside the application, as long as there is a consumer.
 pub(super) struct Commits {
     next_id: u64,
-    /// Ends with the newest commit.
+    /// Ends with the last in line.
     last: Option<oneshot::Receiver<()>>,
+    tasks: BTreeMap<u64, TaskHandle>,
     under_way: BTreeMap<u64, Option<Callback>>,
     /// Of which somebody waits for the result, if it is there.
     awaited: BTreeMap<u64, Option<Result<(), ConsumerError>>>,
     next_auto: Monotonic,
     /// What was last committed by itself: the same is not committed again.
     last_auto: BTreeMap<TopicPartition, OffsetAndMetadata>,
+}
+
+/// A place in the line of what is sent to a group, one after the other. Whoever drops it lets the next one go on.
+pub(super) struct InLine {
+    before: Option<oneshot::Receiver<()>>,
+    _ended: oneshot::Sender<()>,
+}
+
+impl InLine {
+    /// Waits until everything before it has ended.
+    pub(super) async fn reach_the_front(&mut self) {
+        if let Some(before) = self.before.take() {
+            let _it_ended = before.await;
+        }
+    }
 }
 
 /// A commit that came back.
@@ -55,6 +74,7 @@ impl Commits {
         Self {
             next_id: 0,
             last: None,
+            tasks: BTreeMap::new(),
             under_way: BTreeMap::new(),
             awaited: BTreeMap::new(),
             next_auto,
@@ -64,6 +84,47 @@ impl Commits {
 
     pub(super) fn is_busy(&self) -> bool {
         !self.under_way.is_empty()
+    }
+
+    /// A place behind all that was begun.
+    pub(super) fn line_up(&mut self) -> InLine {
+        let (ended, end) = oneshot::channel();
+        InLine { before: self.last.replace(end), _ended: ended }
+    }
+
+    /// Has what was begun go on, whatever becomes of the consumer.
+    pub(super) fn let_go(&mut self) {
+        self.tasks.clear();
+    }
+}
+
+impl Drop for Commits {
+    fn drop(&mut self) {
+        self.tasks.values().for_each(TaskHandle::abort);
+    }
+}
+
+impl Committer {
+    /// Commits `what` when it is its turn, or not at all: what nobody looks at any more would be sent late.
+    async fn commit_in_line(
+        self,
+        mut in_line: InLine,
+        (identity, offsets): (Identity, BTreeMap<TopicPartition, OffsetAndMetadata>),
+        deadline: Monotonic,
+    ) -> Result<(), ClientError> {
+        let (clock, limit) = (Arc::clone(&self.client.env().clock), self.limit);
+        let committing = async {
+            in_line.reach_the_front().await;
+            self.commit(identity, offsets).await
+        };
+        let (address, api) = ("the coordinator".into(), ApiKey::OffsetCommit);
+        tokio::select! {
+            biased;
+            () = clock.sleep(deadline.since(clock.now())) => {
+                Err(ClientError::TimedOut { address, api, limit })
+            }
+            result = committing => result,
+        }
     }
 }
 
@@ -171,32 +232,24 @@ impl Consumer {
             self.changed = true;
             return id;
         }
-        let limit = self.options.default_api_timeout;
-        if let Some(committer) = self.committer(limit) {
-            let (ended, end) = oneshot::channel();
-            let before = self.commits.last.replace(end);
-            let clock = Arc::clone(&self.client.env().clock);
-            let deadline = clock.now() + limit;
-            self.start(async move {
-                let committing = async {
-                    if let Some(before) = before {
-                        let _it_ended = before.await;
-                    }
-                    committer.commit(identity.clone(), offsets.clone()).await
-                };
-                let result = tokio::select! {
-                    biased;
-                    // Not even looked at any more: it would be sent late.
-                    () = clock.sleep(deadline.since(clock.now())) => Err(ClientError::TimedOut {
-                        address: "the coordinator".into(),
-                        api: ApiKey::OffsetCommit,
-                        limit,
-                    }),
-                    result = committing => result,
-                };
-                drop(ended);
-                Event::CommitDone(Done { id, identity, offsets, result })
+        if let Some(committer) = self.committer(self.options.default_api_timeout) {
+            let env = self.client.env().clone();
+            let deadline = env.clock.now() + committer.limit;
+            let in_line = self.commits.line_up();
+            let (done, end) = oneshot::channel();
+            let task = env.spawn("commit", async move {
+                let what = (identity.clone(), offsets.clone());
+                let result = committer.commit_in_line(in_line, what, deadline).await;
+                let _nobody_waits = done.send(Done { id, identity, offsets, result });
             });
+            self.commits.tasks.insert(id, task);
+            self.start(end.then(|done| async {
+                match done {
+                    Ok(done) => Event::CommitDone(done),
+                    // The runtime is going away.
+                    Err(_) => std::future::pending().await,
+                }
+            }));
         }
         self.changed = true;
         id
@@ -204,6 +257,7 @@ impl Consumer {
 
     pub(super) fn commit_done(&mut self, done: Done) {
         let Done { id, identity, offsets, result } = done;
+        self.commits.tasks.remove(&id);
         if result.is_err() {
             self.commits.last_auto.clear();
         }

@@ -109,17 +109,22 @@ impl Consumer {
         self.partitions.names()
     }
 
-    /// Reads nothing any more and leaves the group. The group hears of it when it can.
+    /// Reads nothing any more and leaves the group, once what was begun to be committed is, which
+    /// includes what the listener commits. The group hears of it when it can.
     pub fn unsubscribe(&mut self) -> Result<(), ConsumerError> {
         let owned: Vec<_> = self.partitions.names().into_iter().collect();
         if self.subscription.is_of_group() {
             self.give_up(&owned, false);
+            self.commits.let_go();
             if let Some(group) = &self.group
                 && let Some(identity) = group.place.membership.lock().leave()
                 && group.place.instance_id.is_none()
             {
                 let place = std::sync::Arc::clone(&group.place);
+                // Of somebody who has left nothing more is taken.
+                let mut in_line = self.commits.line_up();
                 let _told_or_not = self.client.env().spawn("leave group", async move {
+                    in_line.reach_the_front().await;
                     let _thrown_out_later = place.leave(&identity, "unsubscribed").await;
                 });
             }

@@ -7,7 +7,7 @@
 //! | [`Delivery`] | the record is sent all the same |
 //! | [`Producer::flush`], [`Producer::close`] | what waits is still sent in the background |
 //! | [`Consumer::poll`], [`Consumer::recv`] | nothing was handed out: the next poll hands it out |
-//! | [`Consumer::commit`] | it goes on with the next call that waits |
+//! | [`Consumer::commit`] | it goes on in the background, as long as there is a consumer |
 //! | a call of [`Admin`] | what was sent is carried out or not, as after a lost answer |
 //! | [`Connection::call`] | the response is read and thrown away; the connection stays whole |
 //!

@@ -165,3 +165,19 @@ async fn no_partition_comes_or_goes_while_a_commit_is_waited_for() {
     assert_eq!(group.count("assigned 1"), 2);
     consumer.commit_offsets(at(6)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_committed_by_whoever_unsubscribes_is_committed_before_it_leaves() {
+    let group = Group::default();
+    let brokers = group.brokers().await;
+    let mut consumer = group.member(&brokers, options(false)).await;
+    consumer.commit_async(Some(at(6)), |_| {}).unwrap();
+    consumer.unsubscribe().unwrap();
+    // It need not be called again.
+    drop(consumer);
+    until(async || group.count("leave") > 0).await;
+    let notes = group.notes.lock().unwrap();
+    let notes: Vec<_> = notes.iter().filter(|it| !it.starts_with("heartbeat")).collect();
+    let expected = ["assigned 1", "revoked 1", "commit 6 as m", "commit 7 as m", "leave"];
+    assert_eq!(notes, expected);
+}
