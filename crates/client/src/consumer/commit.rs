@@ -42,8 +42,8 @@ pub(super) struct Commits {
     /// Of which somebody waits for the result, if it is there.
     awaited: BTreeMap<u64, Option<Result<(), ConsumerError>>>,
     next_auto: Monotonic,
-    /// What was last committed by itself: the same is not committed again.
-    last_auto: BTreeMap<TopicPartition, OffsetAndMetadata>,
+    /// The last commit that was begun because it was time to.
+    last_auto: Option<u64>,
 }
 
 /// A place in the line of what is sent to a group, one after the other. Whoever drops it lets the next one go on.
@@ -78,7 +78,7 @@ impl Commits {
             under_way: BTreeMap::new(),
             awaited: BTreeMap::new(),
             next_auto,
-            last_auto: BTreeMap::new(),
+            last_auto: None,
         }
     }
 
@@ -200,14 +200,12 @@ impl Consumer {
         result.unwrap_or(Err(ConsumerError::TimedOut("the commit may or may not be carried out")))
     }
 
-    /// Commits everything that was handed out, if that is not committed already.
-    pub(super) fn commit_consumed(&mut self) {
+    /// Commits everything that was handed out, if there is anything and it may: also what is committed already, since offsets
+    /// that nobody commits again expire where the group has no members or the broker knows no KIP-211.
+    pub(super) fn commit_consumed(&mut self) -> Option<u64> {
         let offsets = self.partitions.consumed();
         let may = self.group.is_some() && self.commit_refusal().is_none();
-        if may && !offsets.is_empty() && offsets != self.commits.last_auto {
-            self.commits.last_auto.clone_from(&offsets);
-            self.start_commit(offsets, None);
-        }
+        (may && !offsets.is_empty()).then(|| self.start_commit(offsets, None))
     }
 
     /// Why its place in the group lets it commit nothing now; who reads what it was assigned by hand has none, and needs none.
@@ -258,9 +256,6 @@ impl Consumer {
     pub(super) fn commit_done(&mut self, done: Done) {
         let Done { id, identity, offsets, result } = done;
         self.commits.tasks.remove(&id);
-        if result.is_err() {
-            self.commits.last_auto.clear();
-        }
         let result = match result {
             Ok(()) => {
                 self.metrics.commits += 1;
@@ -302,7 +297,11 @@ impl Consumer {
         }
         if now >= self.commits.next_auto {
             self.commits.next_auto = now + self.options.auto_commit_interval;
-            self.commit_consumed();
+            // Those of a coordinator that does not answer would pile up.
+            let last = self.commits.last_auto;
+            if !last.is_some_and(|last| self.commits.under_way.contains_key(&last)) {
+                self.commits.last_auto = self.commit_consumed();
+            }
         }
         self.wake_at(self.commits.next_auto);
     }

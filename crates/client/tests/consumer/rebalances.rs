@@ -181,3 +181,15 @@ async fn what_is_committed_by_whoever_unsubscribes_is_committed_before_it_leaves
     let expected = ["assigned 1", "revoked 1", "commit 6 as m", "commit 7 as m", "leave"];
     assert_eq!(notes, expected);
 }
+
+#[tokio::test]
+async fn a_position_that_does_not_change_is_committed_again_before_it_is_forgotten() {
+    let group = Group::default();
+    let brokers = group.brokers().await;
+    let mut consumer = group.member(&brokers, options(true)).await;
+    until(async || {
+        consumer.poll(Duration::from_millis(1)).await.unwrap();
+        group.count("commit 5 as m") > 2
+    })
+    .await;
+}
