@@ -30,6 +30,10 @@ mod controller_host;
 mod coordinator_host;
 mod dynamic_config;
 mod endpoints;
+#[cfg(test)]
+#[path = "../../storage/tests/storage/faulty_disk.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "the disk of the storage crate's tests")]
+mod faulty_disk;
 mod fetch_sessions;
 mod handlers;
 mod log_dirs;

@@ -357,8 +357,8 @@ mod tests {
     use std::time::Instant;
 
     use super::super::raft_config::{Payload, log_id};
-    use super::super::tests::faulty_disk::{Faults, faulty_env};
     use super::*;
+    use crate::faulty_disk::{Faults, faulty_env};
     use openraft::entry::RaftEntry as _;
 
     #[tokio::test]

@@ -8,9 +8,6 @@ mod bootstrap;
 mod chaos;
 mod cluster;
 mod crashes;
-#[path = "../../../storage/tests/storage/faulty_disk.rs"]
-#[allow(dead_code, reason = "others use the rest")]
-pub(super) mod faulty_disk;
 mod followers;
 mod foreign_bytes;
 mod older_files;

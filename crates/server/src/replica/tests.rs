@@ -1,7 +1,6 @@
 //! Two brokers with real logs, and nothing between them: what a follower's log is after its leader's answers.
 
 mod fetching;
-mod small_disk;
 
 use std::sync::Arc;
 

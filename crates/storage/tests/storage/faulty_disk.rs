@@ -1,5 +1,5 @@
 //! A disk that fails as it is told: everything, or what lies under a path; that is as small as a
-//! test needs it; that opens only so many files.
+//! test needs it, or has no room for one kind of file; that opens only so many files.
 
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ottla_env::{DirEntry, DirLock, Disk, Env, File, FileSystem, OpenMode};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 const EMFILE: i32 = 24;
 
@@ -38,6 +39,10 @@ pub(crate) struct Faults {
     broken: Mutex<Option<PathBuf>>,
     /// How many bytes fit into all files below a path.
     capacity: Mutex<Option<(PathBuf, u64)>>,
+    /// A part of the paths of files for which there is no room.
+    no_room_for: Mutex<Option<&'static str>>,
+    /// How often one of those was to be written.
+    refused: watch::Sender<usize>,
     /// The file system shows more room than there is, as with a quota.
     quota: AtomicBool,
     /// Files that may be open at once; 0 is any number.
@@ -62,6 +67,17 @@ impl Faults {
     pub(crate) fn leave_quota(&self, path: &Path, free: Option<u64>) {
         self.quota.store(free.is_some(), Ordering::Relaxed);
         self.leave_free(path, free);
+    }
+
+    /// From now on there is no room for files whose paths hold `part`; with `None` there is for all.
+    pub(crate) fn has_no_room_for(&self, part: Option<&'static str>) {
+        *self.no_room_for.lock() = part;
+    }
+
+    /// Completes when a file has found no room `count` times.
+    pub(crate) async fn refused(&self, count: usize) {
+        let mut refused = self.refused.subscribe();
+        refused.wait_for(|refused| *refused >= count).await.unwrap();
     }
 
     /// Lets only `count` files be open at once; 0 is any number.
@@ -102,6 +118,15 @@ impl Faults {
             Some(broken) if path.starts_with(broken) => Err(io::Error::other("the disk is broken")),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Whether a file at `path` may be written at all.
+    fn admit(&self, path: &Path) -> io::Result<()> {
+        if self.no_room_for.lock().is_some_and(|part| path.to_string_lossy().contains(part)) {
+            self.refused.send_modify(|refused| *refused += 1);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     /// Bytes that still fit into a file at `path`.
@@ -171,6 +196,7 @@ impl Drop for FaultyFile {
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         self.faults.check(path)?;
+        self.faults.admit(path)?;
         match mode {
             OpenMode::Read | OpenMode::ReadWrite => {}
             OpenMode::Create | OpenMode::Truncate => self.faults.change()?,
@@ -189,6 +215,7 @@ impl Disk for FaultyDisk {
     }
     fn write_atomic(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
         self.faults.check(path)?;
+        self.faults.admit(path)?;
         fail_if(&self.faults.write)?;
         if self.faults.room(path) < contents.len() as u64 {
             return Err(io::ErrorKind::StorageFull.into());

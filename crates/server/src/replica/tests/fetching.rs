@@ -1,5 +1,6 @@
 //! A follower and its fetcher, and a leader that answers as the test says: what is asked of it, and when.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,8 +18,8 @@ use ottla_protocol::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::small_disk::SmallDisk;
 use super::{Side, TOPIC};
+use crate::faulty_disk::{Faults, faulty_env};
 use crate::replica::one_of_two::OneOfTwo;
 
 /// Longest that anything may take; only a test that fails waits for it.
@@ -226,7 +227,7 @@ async fn a_broker_that_has_registered_again_says_so_of_every_partition_it_follow
 /// Whether what a follower that has no room for `file` does next is told only when it is on the disk: what it asks for then.
 async fn told_when_there_is_room(
     leader: &mut Leader,
-    disk: &SmallDisk,
+    disk: &Faults,
     file: &'static str,
 ) -> (Offset, Offset) {
     let tried_again = disk.refused(3);
@@ -247,7 +248,8 @@ async fn told_when_there_is_room(
 
 async fn a_follower_tells_only_what_its_disk_holds(file: &'static str) {
     let mut leader = Leader::start().await;
-    let (env, disk) = SmallDisk::env();
+    let disk = Arc::<Faults>::default();
+    let env = faulty_env(Env::os(), &disk);
     let follower = follower(&env, &leader, "log.flush.interval.messages=1\n").await;
     let asked = leader.asked_for_all().await;
     disk.has_no_room_for(Some(file));
@@ -260,7 +262,8 @@ async fn a_follower_tells_only_what_its_disk_holds(file: &'static str) {
 #[tokio::test]
 async fn a_log_whose_cut_could_not_be_noted_is_not_appended_to() {
     let mut leader = Leader::start().await;
-    let (env, disk) = SmallDisk::env();
+    let disk = Arc::<Faults>::default();
+    let env = faulty_env(Env::os(), &disk);
     let follower = follower(&env, &leader, "log.flush.interval.messages=1\n").await;
     leader.asked_for_all().await.answer_two_records().await;
     assert_eq!(leader.told().await, (Offset(2), Offset(1)));

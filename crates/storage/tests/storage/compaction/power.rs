@@ -70,11 +70,11 @@ async fn what_is_appended_while_the_segments_are_synced_waits_for_the_next_pass(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_recovery_point_cannot_be_written_is_not_compacted() {
     let node = Node::new().await;
-    let file = node.root.path().join("recovery-point-offset-checkpoint");
-    node.faults.leave_free(&file, Some(0));
+    node.faults.has_no_room_for(Some("recovery-point-offset-checkpoint"));
     assert!(!node.cleaner.clean_filthiest().await);
+    node.faults.refused(1).await;
     assert_eq!((count(&node.log), node.log.log_dir().failure().is_none()), (5, true));
-    node.faults.leave_free(&file, None);
+    node.faults.has_no_room_for(None);
     assert!(node.cleaner.clean_filthiest().await);
     assert_eq!(count(&node.log), 2);
 }
