@@ -12,11 +12,13 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::{Buf, BufMut};
-use ottla_env::{Disk, File};
+use ottla_env::{Disk, File, is_out_of_space};
 use ottla_protocol::{Offset, ProducerId};
+use parking_lot::Mutex;
 
 use crate::open_files::{CachedFile, Wait};
 
@@ -76,16 +78,41 @@ impl AbortedTxn {
 pub(crate) struct TransactionIndex {
     base_offset: Offset,
     file: Arc<CachedFile>,
-    /// How many entries there are; the file holds at least as many.
-    len: AtomicU64,
+    /// Replaced as a whole, so that a reader sees every entry once.
+    parts: ArcSwap<Parts>,
+    /// Held by who appends or saves.
+    writing: Mutex<()>,
     unsynced: AtomicBool,
+}
+
+/// Entries in the file, which holds at least as many, and those that it had no room for.
+#[derive(Default)]
+struct Parts {
+    saved: u64,
+    tail: Vec<AbortedTxn>,
+}
+
+impl Parts {
+    fn saved(saved: u64) -> Arc<Self> {
+        Arc::new(Self { saved, tail: Vec::new() })
+    }
+
+    fn len(&self) -> u64 {
+        self.saved + self.tail.len() as u64
+    }
+
+    /// An entry that is not in the file.
+    fn unsaved(&self, number: u64) -> Option<AbortedTxn> {
+        let at = usize::try_from(number.checked_sub(self.saved)?).ok()?;
+        self.tail.get(at).copied()
+    }
 }
 
 impl TransactionIndex {
     /// An index without entries, and without a file: `file` is made when it is needed.
     pub(crate) fn empty(base_offset: Offset, file: Arc<CachedFile>) -> Self {
-        let (len, unsynced) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { base_offset, file, len, unsynced }
+        let (parts, unsynced) = (ArcSwap::default(), AtomicBool::new(false));
+        Self { base_offset, file, parts, writing: Mutex::default(), unsynced }
     }
 
     /// Where its file is, if it has one.
@@ -95,7 +122,7 @@ impl TransactionIndex {
 
     /// How many entries there are.
     pub(crate) fn len(&self) -> u64 {
-        self.len.load(Ordering::Acquire)
+        self.parts.load().len()
     }
 
     /// Takes the entries that the file holds, `bytes` long. Entries that make no sense are
@@ -104,8 +131,18 @@ impl TransactionIndex {
         if !bytes.is_multiple_of(ENTRY_LEN) {
             return Err(invalid("the file ends within an entry"));
         }
+        self.take(Parts::saved(bytes / ENTRY_LEN))
+    }
+
+    /// Takes the entries of `other`, which has the same file.
+    pub(crate) fn take_over(&self, other: &Self) -> io::Result<()> {
+        self.unsynced.store(other.take_unsynced(), Ordering::Release);
+        self.take(other.parts.load_full())
+    }
+
+    fn take(&self, parts: Arc<Parts>) -> io::Result<()> {
         let mut last = None;
-        for entry in self.read(0, bytes / ENTRY_LEN, Wait::ForDisk) {
+        for entry in self.read(parts.clone(), 0, Wait::ForDisk) {
             let entry = entry?;
             let ascends = last.is_none_or(|last| entry.last_offset > last);
             let sound = entry.producer_id.0 >= 0
@@ -118,19 +155,60 @@ impl TransactionIndex {
             }
             last = Some(entry.last_offset);
         }
-        self.len.store(bytes / ENTRY_LEN, Ordering::Release);
+        self.parts.store(parts);
         Ok(())
     }
 
     /// Appends an entry, whose last offset is beyond those of all others. Lost with the power
-    /// before the file is synced; the file's name, before its directory is synced.
+    /// before the file is synced; the file's name, before its directory is synced. An entry for which
+    /// there is no room is kept in memory, until [`save`](Self::save) finds some.
     pub(crate) fn append(&self, entry: &AbortedTxn) -> io::Result<()> {
-        let len = self.len.load(Ordering::Relaxed);
-        let file = if len == 0 { self.file.create()? } else { self.file.get()? };
-        file.write_all_at(&mut [io::IoSlice::new(&entry.encode())], len * ENTRY_LEN)?;
+        let _writing = self.writing.lock();
+        let parts = self.parts.load_full();
+        let tail = parts.tail.iter().chain([entry]).copied().collect();
+        self.parts.store(Arc::new(Parts { saved: parts.saved, tail }));
         self.unsynced.store(true, Ordering::Release);
-        self.len.store(len + 1, Ordering::Release);
+        self.save_held()
+    }
+
+    /// Appends to the file what it had no room for. On an error the file holds what it held before.
+    pub(crate) fn save(&self) -> io::Result<()> {
+        match self.parts.load().tail.is_empty() {
+            true => Ok(()),
+            false => {
+                let _writing = self.writing.lock();
+                self.save_held()
+            }
+        }
+    }
+
+    fn save_held(&self) -> io::Result<()> {
+        let parts = self.parts.load_full();
+        let bytes: Vec<u8> = parts.tail.iter().flat_map(AbortedTxn::encode).collect();
+        let file = if parts.saved == 0 { self.file.create() } else { self.file.get() };
+        file.and_then(|file| {
+            file.write_all_at(&mut [io::IoSlice::new(&bytes)], parts.saved * ENTRY_LEN)
+        })
+        .map_err(|error| self.undo_save(error, parts.saved))?;
+        self.parts.store(Parts::saved(parts.len()));
         Ok(())
+    }
+
+    /// A part of an entry must not be found by the next start. An error that cannot be undone is none
+    /// that passes.
+    #[cold]
+    fn undo_save(&self, error: io::Error, saved: u64) -> io::Error {
+        if !is_out_of_space(&error) {
+            return error;
+        }
+        let undone = match saved {
+            0 => self.file.remove(),
+            _ => self.file.get().and_then(|file| file.set_len(saved * ENTRY_LEN)),
+        };
+        match undone {
+            Ok(()) => error,
+            Err(stuck) => io::Error::other(format!("{error}; undoing it: {stuck}")),
+        }
     }
 
     /// Whether there are entries that a power loss could take; the caller syncs the file.
@@ -146,17 +224,26 @@ impl TransactionIndex {
         }
     }
 
-    /// Makes the entries survive a power loss.
+    /// Makes the entries that are saved survive a power loss.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        if self.take_unsynced() {
-            self.file.get()?.sync_data()?;
+        if !self.take_unsynced() {
+            return Ok(());
+        }
+        let parts = self.parts.load();
+        match self.file.get() {
+            Ok(file) => file.sync_data()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && parts.saved == 0 => {}
+            Err(error) => return Err(error),
+        }
+        if !parts.tail.is_empty() {
+            self.mark_unsynced();
         }
         Ok(())
     }
 
     /// All entries, in order of their markers.
     pub(crate) fn entries(&self) -> impl Iterator<Item = io::Result<AbortedTxn>> {
-        self.read(0, self.len(), Wait::ForDisk)
+        self.read(self.parts.load_full(), 0, Wait::ForDisk)
     }
 
     /// Adds to `found` what a reader has to know of who reads from `fetch_offset` up to
@@ -168,8 +255,12 @@ impl TransactionIndex {
         found: &mut Vec<AbortedTxn>,
         wait: Wait,
     ) -> io::Result<bool> {
-        let len = self.len();
-        for entry in self.read(self.first_ending_at(fetch_offset, len, wait)?, len, wait) {
+        if self.len() == 0 {
+            return Ok(false);
+        }
+        let parts = self.parts.load_full();
+        let first = self.first_ending_at(fetch_offset, &parts, wait)?;
+        for entry in self.read(parts, first, wait) {
             let entry = entry?;
             if entry.first_offset < upper_bound {
                 found.push(entry);
@@ -183,19 +274,24 @@ impl TransactionIndex {
 
     /// Removes the entries whose markers are at or after `offset`. Not while somebody appends.
     pub(crate) fn truncate_to(&self, offset: Offset) -> io::Result<()> {
-        let len = self.len();
-        let kept = self.first_ending_at(offset, len, Wait::ForDisk)?;
-        if kept < len {
-            self.len.store(kept, Ordering::Release);
-            self.file.get()?.set_len(kept * ENTRY_LEN)?;
-            self.unsynced.store(true, Ordering::Release);
+        let parts = self.parts.load_full();
+        let kept = self.first_ending_at(offset, &parts, Wait::ForDisk)?;
+        if kept == parts.len() {
+            return Ok(());
         }
+        let tail = parts.tail.iter().take_while(|entry| entry.last_offset < offset).copied();
+        let left = Parts { saved: kept.min(parts.saved), tail: tail.collect() };
+        if left.saved < parts.saved {
+            self.file.get()?.set_len(left.saved * ENTRY_LEN)?;
+        }
+        self.parts.store(Arc::new(left));
+        self.unsynced.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Removes all entries, known or not, and the file.
     pub(crate) fn reset(&self, disk: &dyn Disk) -> io::Result<()> {
-        self.len.store(0, Ordering::Release);
+        self.parts.store(Arc::default());
         self.unsynced.store(false, Ordering::Release);
         self.file.close();
         match disk.remove_file(self.path()) {
@@ -218,14 +314,19 @@ impl TransactionIndex {
         })
     }
 
-    /// The number of the first of `len` entries whose last offset is `offset` or later.
-    fn first_ending_at(&self, offset: Offset, len: u64, wait: Wait) -> io::Result<u64> {
-        let (mut low, mut high) = (0, len);
+    /// The number of the first entry whose last offset is `offset` or later.
+    fn first_ending_at(&self, offset: Offset, parts: &Parts, wait: Wait) -> io::Result<u64> {
+        let (mut low, mut high) = (0, parts.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            let mut bytes = [0; ENTRY];
-            let read = wait.read_at(&*self.open()?, &mut bytes, middle * ENTRY_LEN)?;
-            let entry = AbortedTxn::decode(bytes.get(..read).unwrap_or_default())?;
+            let entry = match parts.unsaved(middle) {
+                Some(entry) => entry,
+                None => {
+                    let mut bytes = [0; ENTRY];
+                    let read = wait.read_at(&*self.open()?, &mut bytes, middle * ENTRY_LEN)?;
+                    AbortedTxn::decode(bytes.get(..read).unwrap_or_default())?
+                }
+            };
             if entry.last_offset < offset {
                 low = middle + 1;
             } else {
@@ -235,16 +336,17 @@ impl TransactionIndex {
         Ok(low)
     }
 
-    /// The entries `from..to`. Ends after an error.
-    fn read(&self, from: u64, to: u64, wait: Wait) -> Entries<'_> {
-        let window = Vec::new();
-        Entries { index: self, wait, file: None, next: from, end: to, window, at: 0 }
+    /// The entries from the one numbered `from` on. Ends after an error.
+    fn read(&self, parts: Arc<Parts>, from: u64, wait: Wait) -> Entries<'_> {
+        let (window, end) = (Vec::new(), parts.len());
+        Entries { index: self, parts, wait, file: None, next: from, end, window, at: 0 }
     }
 }
 
 /// Walks the entries of an index, a window at a time.
 struct Entries<'a> {
     index: &'a TransactionIndex,
+    parts: Arc<Parts>,
     wait: Wait,
     /// Held from the first entry to the last, so that it is opened once.
     file: Option<Arc<dyn File>>,
@@ -257,12 +359,17 @@ struct Entries<'a> {
 
 impl Entries<'_> {
     fn entry(&mut self) -> io::Result<AbortedTxn> {
+        if let Some(entry) = self.parts.unsaved(self.next) {
+            self.next += 1;
+            return Ok(entry);
+        }
         if self.at == self.window.len() {
             let file = match &self.file {
                 Some(file) => file,
                 None => self.file.insert(self.index.open()?),
             };
-            let wanted = usize::try_from(self.end - self.next).unwrap_or(WINDOW).min(WINDOW);
+            let wanted =
+                usize::try_from(self.parts.saved - self.next).unwrap_or(WINDOW).min(WINDOW);
             self.window.resize(wanted * ENTRY, 0);
             let read = self.wait.read_at(&**file, &mut self.window, self.next * ENTRY_LEN)?;
             self.window.truncate(read);

@@ -275,15 +275,20 @@ impl Log {
             if let Some(aborted) = note_producer(&mut writer.producers, header, batch.as_bytes()) {
                 writer.unsynced_names = true;
                 // Before readers see the marker: from then on they ask for what it aborted.
-                active
-                    .txn_index()
-                    .append(&aborted)
-                    // Whatever the reason: the marker is written, and the producers know of it.
-                    .map_err(|error| {
-                        self.dir.take_offline("writing a transaction index", &error)
-                    })?;
+                self.note_aborted(active, &aborted)?;
             }
             self.publish_first_unstable(writer);
+        }
+        Ok(())
+    }
+
+    /// Where only room is missing, the entry is written by the next flush that finds some.
+    fn note_aborted(&self, active: &LogSegment, aborted: &AbortedTxn) -> Result<(), LogDirFailure> {
+        const DOING: &str = "writing a transaction index";
+        match active.txn_index().append(aborted) {
+            Err(error) if is_out_of_space(&error) => drop(self.dir.failed(DOING, &error)),
+            // Whatever else: the marker is written, and the producers know of it.
+            noted => noted.map_err(|error| self.dir.take_offline(DOING, &error))?,
         }
         Ok(())
     }

@@ -324,6 +324,8 @@ impl Log {
                 gathered.end = segment.base_offset();
                 break;
             }
+            // A marker that is synced has its entry beside it.
+            segment.txn_index().save()?;
             gathered.segments.push(segment.clone());
             let sealed = index + 1 < segments.len();
             if sealed

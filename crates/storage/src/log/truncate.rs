@@ -5,16 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ottla_config::LogConfig;
+use ottla_env::is_out_of_space;
 use ottla_protocol::{Offset, Timestamp};
 
 use super::listing::{Listing, keep_useful_snapshots};
 use super::producer_recovery::ProducerRecovery;
-use super::{Log, Writer, load};
+use super::{Log, Writer, flush, load};
 use crate::log_dir::LogDirFailure;
 use crate::log_reader::floor_segment;
 use crate::log_segment::LogSegment;
 use crate::recovery::skip_invalid;
-use crate::transaction_index::ENTRY_LEN;
 
 impl Log {
     /// Removes every batch that ends at or after `offset`: the log ends there, or at the batch
@@ -89,7 +90,7 @@ impl Log {
         file.sync_data()?;
         let (active, scanned) = load::rescan(&self.dir, last, &self.config.load())?;
         // Checkpoints before the cut vouch for the indexes on disk.
-        active.sync_indexes(&self.dir)?;
+        flush::sync_indexes(&active, &self.dir)?;
         // Where compaction left a gap the log does not end at the batch before it: the offsets
         // between were used. Where they were not synced nobody could tell the gap from a loss, and
         // what stood behind a rotten batch is no gap: it has to be fetched again.
@@ -107,7 +108,7 @@ impl Log {
         segments.push(active.clone());
         let active = match log_end > scanned.next_offset {
             // Only a name can say so.
-            true => LogSegment::create(&self.dir, &self.path, log_end, &self.config.load())?,
+            true => self.begin_segment(log_end)?,
             false => active,
         };
         if log_end > scanned.next_offset {
@@ -137,7 +138,7 @@ impl Log {
         for file in Listing::of(&self.dir, &self.path)?.snapshots.values() {
             self.dir.disk().remove_file(file)?;
         }
-        let active = LogSegment::create(&self.dir, &self.path, offset, &self.config.load())?;
+        let active = self.begin_segment(offset)?;
         self.dir.disk().sync_dir(&self.path)?;
         self.end_at(writer, vec![active.clone()], active, offset);
         self.log_start_offset.store(offset.0, Ordering::Release);
@@ -146,6 +147,20 @@ impl Log {
         writer.producers = Default::default();
         self.publish_first_unstable(writer);
         Ok(())
+    }
+
+    /// A segment for a log that was cut, which cannot stay without: also where nothing can be reserved
+    /// for it (`preallocate`).
+    fn begin_segment(&self, base_offset: Offset) -> io::Result<Arc<LogSegment>> {
+        let config = self.config.load();
+        match LogSegment::create(&self.dir, &self.path, base_offset, &config) {
+            Err(error) if config.preallocate && is_out_of_space(&error) => {
+                self.dir.failed("reserving the space of a segment", &error);
+                let config = LogConfig { preallocate: false, ..LogConfig::clone(&config) };
+                LogSegment::create(&self.dir, &self.path, base_offset, &config)
+            }
+            created => created,
+        }
     }
 
     /// Publishes a log that ends at `log_end`.
@@ -200,5 +215,5 @@ impl Log {
 fn cut_txn_index(last: &LogSegment, active: &LogSegment, log_end: Offset) -> io::Result<()> {
     last.txn_index().truncate_to(log_end)?;
     last.txn_index().sync()?;
-    active.txn_index().load(last.txn_index().len() * ENTRY_LEN)
+    active.txn_index().take_over(last.txn_index())
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ottla_config::LogConfig;
 use ottla_env::Env;
+use ottla_protocol::record_batch::{ControlRecordType, RecordBatchBuilder};
 use ottla_protocol::{
     ErrorCode, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
 };
@@ -341,5 +342,82 @@ async fn a_segment_that_could_not_be_begun_does_not_cost_what_a_stop_noted_of_pr
         let disk = disk.restart().await;
         let again = disk.log.append_as_leader(&batch(0, &"x".repeat(2000)), append).unwrap();
         assert!(again.duplicate, "with {free} bytes: {again:?}");
+    }
+}
+
+/// Others fill the disk while the log is at work: nothing fits any more, whatever it gives back.
+fn fill(disk: &SmallDisk) {
+    disk.faults.leave_quota(disk.root.path(), Some(0));
+    std::fs::write(disk.root.path().join("others"), vec![0; 1 << 20]).unwrap();
+}
+
+#[tokio::test]
+async fn an_abort_is_known_though_its_index_found_no_room() {
+    let transaction = |end: Option<ControlRecordType>| {
+        let builder = match end {
+            Some(_) => RecordBatchBuilder::new().control(),
+            None => batches::builder(0, &["void"]),
+        };
+        let sequence = if end.is_some() { -1 } else { 0 };
+        let mut builder =
+            builder.transactional().producer(ProducerId(9), ProducerEpoch(0), sequence);
+        if let Some(end) = end {
+            builder.append_control(end, Timestamp(0), &[0; 6]);
+        }
+        builder.build()
+    };
+    let (leader_epoch, origin) = (LeaderEpoch(0), AppendOrigin::Coordinator);
+    let append = LeaderAppend { leader_epoch, origin, now: Timestamp(0) };
+    let aborted = |disk: &SmallDisk| {
+        let end = disk.log.log_end_offset();
+        disk.log.set_high_watermark(end);
+        let data = disk.log.read_committed(Offset(0), 1 << 20, true, end).unwrap();
+        data.aborted_txns.iter().map(|txn| txn.first_offset.0).collect::<Vec<_>>()
+    };
+    for free in (0..300).step_by(3) {
+        let disk = SmallDisk::keeping(0).await;
+        let mut wanted = Vec::new();
+        disk.faults.leave_quota(disk.root.path(), Some(200 + free));
+        while disk.log.append_as_leader(&transaction(None), append).is_ok() {
+            let begun = disk.log.log_end_offset().0 - 1;
+            match disk.log.append_as_leader(&transaction(Some(ControlRecordType::Abort)), append) {
+                Ok(_) => wanted.push(begun),
+                Err(AppendError::Storage(LogDirFailure::Full { .. })) => break,
+                Err(error) => panic!("with {free} bytes: {error}"),
+            }
+        }
+        assert!(!wanted.is_empty());
+        assert_eq!(aborted(&disk), wanted, "with {free} bytes");
+        let flushed = disk.log.flush(disk.log.log_end_offset());
+        assert!(matches!(flushed, Ok(()) | Err(LogDirFailure::Full { .. })), "{flushed:?}");
+        disk.faults.leave_quota(disk.root.path(), None);
+        let disk = match free % 2 {
+            0 => disk.crash().await,
+            _ => disk,
+        };
+        assert_eq!(aborted(&disk), wanted, "with {free} bytes, when there is room again");
+        disk.log.flush(disk.log.log_end_offset()).unwrap();
+        let disk = disk.restart().await;
+        assert_eq!(aborted(&disk), wanted, "with {free} bytes, after a start");
+    }
+}
+
+#[tokio::test]
+async fn a_truncation_needs_no_room() {
+    for preallocate in [false, true] {
+        let config = LogConfig { preallocate, ..config() };
+        let disk = SmallDisk::with(0, config).await;
+        for _ in 0..10 {
+            disk.append("0123456789").unwrap();
+        }
+        fill(&disk);
+        disk.log.truncate_to(Offset(8)).unwrap();
+        assert_eq!(disk.lengths(), [10; 8]);
+        disk.log.truncate_fully_and_start_at(Offset(20)).unwrap();
+        assert!(disk.manager.offline_dirs().is_empty());
+        disk.faults.leave_quota(disk.root.path(), None);
+        assert_eq!(disk.append("more").unwrap(), Offset(20));
+        let disk = disk.restart().await;
+        assert_eq!(disk.lengths(), [4]);
     }
 }
