@@ -10,9 +10,10 @@ use ottla_protocol::{
 
 use crate::client::endpoint;
 
-/// So many answers that know only of an earlier epoch than one of which no broker has told are taken for behind the times.
-/// Brokers that merely lag have caught up by then; an epoch that is denied further belongs to a topic that had the name before.
-const MAX_DENIALS: usize = 10;
+/// So many answers that know only of an earlier epoch than one of which no broker has told are taken for behind the times: a
+/// minute of them, with the default `retry.backoff.ms`. Brokers that merely lag have caught up long before, and one that is cut
+/// off, and the only one in reach, may be so; an epoch that is denied further belongs to a topic that had the name before.
+const MAX_DENIALS: usize = 600;
 
 /// Brokers and topics, as a Metadata response told them.
 #[derive(Clone, Debug, Default)]
