@@ -296,7 +296,9 @@ impl Consumer {
             return;
         }
         if now >= self.commits.next_auto {
-            self.commits.next_auto = now + self.options.auto_commit_interval;
+            // With 0 whenever it looks, but once each time.
+            let interval = self.options.auto_commit_interval.max(Duration::from_millis(1));
+            self.commits.next_auto = now + interval;
             // Those of a coordinator that does not answer would pile up.
             let last = self.commits.last_auto;
             if !last.is_some_and(|last| self.commits.under_way.contains_key(&last)) {

@@ -193,3 +193,16 @@ async fn a_position_that_does_not_change_is_committed_again_before_it_is_forgott
     })
     .await;
 }
+
+#[tokio::test]
+async fn without_an_interval_each_poll_commits_and_comes_to_an_end() {
+    let group = Group::default();
+    let brokers = group.brokers().await;
+    let options = ConsumerOptions { auto_commit_interval: Duration::ZERO, ..options(true) };
+    let mut consumer = group.member(&brokers, options).await;
+    until(async || {
+        consumer.poll(Duration::from_millis(1)).await.unwrap();
+        group.count("commit 5 as m") > 2
+    })
+    .await;
+}
