@@ -20,6 +20,7 @@ use ottla_env::{Disk, File, is_out_of_space};
 use ottla_protocol::{Offset, ProducerId};
 use parking_lot::Mutex;
 
+use crate::batch_scanner::read_exact;
 use crate::open_files::{CachedFile, Wait};
 
 /// Bytes of one entry.
@@ -289,15 +290,37 @@ impl TransactionIndex {
         Ok(())
     }
 
-    /// Removes all entries, known or not, and the file.
-    pub(crate) fn reset(&self, disk: &dyn Disk) -> io::Result<()> {
-        self.parts.store(Arc::default());
-        self.unsynced.store(false, Ordering::Release);
+    /// Forgets the entries whose markers are at or after `offset`. The file stays as it is, until
+    /// [`make_anew`](Self::make_anew) replaces it.
+    pub(crate) fn keep_before(&self, offset: Offset) -> io::Result<()> {
+        let kept = self.first_ending_at(offset, &self.parts.load_full(), Wait::ForDisk)?;
+        self.parts.store(Parts::saved(kept));
+        Ok(())
+    }
+
+    /// Puts a file in the place of the one that there is, with the entries that are known and those
+    /// that were `found` behind them, or none if there is no entry. Who dies meanwhile leaves the old
+    /// one, and a start that did not believe that does not believe it again.
+    pub(crate) fn make_anew(&self, disk: &dyn Disk, found: &[AbortedTxn]) -> io::Result<()> {
+        let kept = self.len() * ENTRY_LEN;
+        let mut bytes = match kept {
+            0 => Vec::new(),
+            _ if found.is_empty() && self.file.get()?.len()? == kept => return Ok(()),
+            _ => read_exact(&*self.file.get()?, 0, usize::try_from(kept).unwrap_or(usize::MAX))?,
+        };
+        bytes.extend(found.iter().flat_map(AbortedTxn::encode));
         self.file.close();
-        match disk.remove_file(self.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+        match bytes.is_empty() {
+            true => self.file.remove()?,
+            false => disk.write_atomic(self.path(), &bytes)?,
         }
+        self.parts.store(Parts::saved(bytes.len() as u64 / ENTRY_LEN));
+        Ok(())
+    }
+
+    /// Puts a file in place that no start believes: there were no entries, but that is not known yet.
+    pub(crate) fn doubt(&self, disk: &dyn Disk) -> io::Result<()> {
+        disk.write_atomic(self.path(), &[0])
     }
 
     /// The file is renamed: see [`CachedFile::retire`].

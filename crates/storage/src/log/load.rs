@@ -262,6 +262,10 @@ impl Loader<'_> {
         let synced_up_to = next_base.filter(|_| synced);
         let suspect = Suspect { dir, path, base_offset, sizes, checkpoint, synced_up_to };
         let (segment, scanned) = suspect.recover(&options.config)?;
+        if scanned.has_markers && files.txn_index.is_none() && self.has_synced_indexes(next_base) {
+            // Who dies before it is made anew leaves the other indexes, and a start believes those.
+            segment.txn_index().doubt(dir.disk())?;
+        }
         if scanned.first_offset == base_offset {
             // Indexes made anew: a checkpoint that is still there must not vouch for what is on
             // disk of them before they are.

@@ -15,6 +15,7 @@ use crate::log_segment::LogSegment;
 use crate::open_files::Wait;
 use crate::producer_state::ProducerStates;
 use crate::recovery::skip_invalid;
+use crate::transaction_index::AbortedTxn;
 
 /// A log whose producers are wanted.
 pub(super) struct ProducerRecovery<'a> {
@@ -32,25 +33,27 @@ impl ProducerRecovery<'_> {
     /// snapshot is one that is as old as that.
     pub(super) fn run(&self, snapshots: BTreeMap<Offset, PathBuf>) -> io::Result<ProducerStates> {
         for (segment, from) in self.outdated() {
-            match from > segment.base_offset() {
-                true => segment.txn_index().truncate_to(from)?,
-                false => segment.txn_index().reset(self.dir.disk())?,
-            }
+            segment.txn_index().keep_before(from)?;
         }
         let from = self.outdated_txn_indexes.values().min().map_or(self.log_end, |first| *first);
         let (mut producers, from) = self.newest_usable(snapshots, from.min(self.log_end))?;
+        let mut aborted: BTreeMap<Offset, Vec<AbortedTxn>> = BTreeMap::new();
         for (index, segment) in self.segments.iter().enumerate() {
             let next = self.segments.get(index + 1);
             let ends_before = next.is_some_and(|next| next.base_offset() <= from);
-            let needed = !ends_before && segment.size() > 0 && from < self.log_end;
-            if needed && skip_invalid(self.replay(segment, from, &mut producers))?.is_none() {
+            if ends_before || segment.size() == 0 || from >= self.log_end {
+                continue;
+            }
+            let found = aborted.entry(segment.base_offset()).or_default();
+            if skip_invalid(self.replay(segment, from, &mut producers, found))?.is_none() {
                 // A reader of the damaged batch is told so; the rest of the log is still good.
                 tracing::warn!(segment = %segment.path().display(), "a batch is damaged");
             }
         }
         // The recovery point may lie beyond them: no later flush would look at them.
         for (segment, _) in self.outdated() {
-            segment.txn_index().sync()?;
+            let found = aborted.remove(&segment.base_offset()).unwrap_or_default();
+            segment.txn_index().make_anew(self.dir.disk(), &found)?;
         }
         Ok(producers)
     }
@@ -82,11 +85,13 @@ impl ProducerRecovery<'_> {
         Ok((ProducerStates::default(), Offset(0)))
     }
 
+    /// Notes the batches of a segment from `from` on, and what its transaction index lacks.
     fn replay(
         &self,
         segment: &LogSegment,
         from: Offset,
         producers: &mut ProducerStates,
+        found: &mut Vec<AbortedTxn>,
     ) -> io::Result<()> {
         let size = segment.size();
         let Some(first) = segment.find_offset(from, size, Wait::ForDisk)? else { return Ok(()) };
@@ -107,9 +112,7 @@ impl ProducerRecovery<'_> {
             };
             let aborted = note_producer(producers, &batch.header, &bytes);
             let outdated = outdated_from.is_some_and(|from| batch.header.base_offset >= *from);
-            if let Some(aborted) = aborted.filter(|_| outdated) {
-                segment.txn_index().append(&aborted)?;
-            }
+            found.extend(aborted.filter(|_| outdated));
         }
         Ok(())
     }

@@ -96,13 +96,25 @@ fn a_file_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn what_was_reset_is_gone_and_begins_anew() {
+fn what_is_made_anew_takes_the_place_of_what_was_there() {
     let fixture = Fixture::new();
-    let index = fixture.holding(&aborted(7, 90, 101, 102).encode()).unwrap();
-    index.reset(fixture.dir.disk()).unwrap();
-    assert!(index.len() == 0 && !fixture.dir.disk().exists(&fixture.path()));
-    index.append(&aborted(9, 120, 130, 131)).unwrap();
-    assert_eq!(all(&fixture.reopened().unwrap()), [aborted(9, 120, 130, 131)]);
+    let disk = fixture.dir.disk();
+    let [first, second, third] =
+        [aborted(7, 90, 101, 102), aborted(8, 95, 111, 96), aborted(9, 120, 130, 131)];
+    let index = fixture.holding([first.encode(), second.encode()].as_flattened()).unwrap();
+    index.keep_before(Offset(111)).unwrap();
+    index.make_anew(disk, &[third]).unwrap();
+    for index in [&index, &fixture.reopened().unwrap()] {
+        assert_eq!(all(index), [first, third]);
+    }
+    index.keep_before(Offset(0)).unwrap();
+    index.make_anew(disk, &[]).unwrap();
+    assert!(index.len() == 0 && !disk.exists(&fixture.path()));
+    index.doubt(disk).unwrap();
+    assert_eq!(fixture.reopened().err().unwrap().kind(), io::ErrorKind::InvalidData);
+    index.make_anew(disk, &[second]).unwrap();
+    index.append(&third).unwrap();
+    assert_eq!(all(&fixture.reopened().unwrap()), [second, third]);
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Transactions as the log keeps them (KIP-98): what a `read_committed` consumer is shown.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_protocol::record_batch::{ControlRecordType, RecordBatch, RecordBatchBuilder, batches};
-use ottla_protocol::{Offset, ProducerEpoch, ProducerId};
-use ottla_storage::{AbortedTxn, AppendOrigin, FetchData};
+use ottla_protocol::{Offset, ProducerEpoch, ProducerId, TopicPartition};
+use ottla_storage::{AbortedTxn, AppendOrigin, FetchData, Log, LogDir};
 use proptest::prelude::*;
 
 use crate::batches::{builder, decode};
-use crate::single_log::{NOW, SingleLog};
+use crate::faulty_disk::{Faults, faulty_env};
+use crate::single_log::{NOW, SingleLog, env};
 
 /// A record of `producer` in its transaction.
 fn record(producer: i64, sequence: i32, value: &str) -> Bytes {
@@ -266,6 +270,45 @@ fn a_damaged_index_below_the_recovery_point_is_made_anew() {
         log.log.set_high_watermark(log.log.log_end_offset());
         assert_eq!(std::fs::read(&index).unwrap(), before);
         assert_eq!(log.committed(1 << 20), ["c", "d", "e"]);
+    }
+}
+
+#[test]
+fn a_death_while_the_index_is_made_anew_leaves_no_part_of_it() {
+    for resets in [true, false] {
+        let mut log = SingleLog::with_segments_of(1000);
+        while log.log.segment_count() == 1 {
+            log.write(1, "void");
+            log.abort(1);
+        }
+        for _ in 0..10 {
+            log.append_values(&["after"]);
+        }
+        log.log.flush(log.log.log_end_offset()).unwrap();
+        let (wanted, end) = (log.aborted_from(0), log.log.log_end_offset());
+        assert!(wanted.len() > 3);
+        let file = log.files("txnindex")[0].clone();
+        let sound = std::fs::read(&file).unwrap();
+        for change in 1..20 {
+            match resets {
+                true => std::fs::write(&file, &sound[1..]).unwrap(),
+                // Somebody has removed all that can be made anew.
+                false => ["index", "timeindex", "txnindex"].iter().for_each(|extension| {
+                    std::fs::remove_file(file.with_extension(extension)).unwrap();
+                }),
+            }
+            let faults = Arc::new(Faults::default());
+            faults.last_change.store(change, Ordering::Relaxed);
+            let dir = LogDir::new(&faulty_env(env(), &faults), log.root.path().to_owned(), 3);
+            let mut options = log.options();
+            options.recovery_point = end;
+            let _dead = Log::open(dir, TopicPartition::new("topic", 0), options);
+            log.reopen(end, false);
+            log.log.set_high_watermark(end);
+            let place = format!("died at change {change}, resets: {resets}");
+            assert_eq!(log.aborted_from(0), wanted, "{place}");
+            assert_eq!(std::fs::read(&file).unwrap(), sound, "{place}");
+        }
     }
 }
 
