@@ -210,6 +210,11 @@ impl EntryLog {
     pub(super) fn truncate_after(&mut self, last: Option<u64>) -> io::Result<()> {
         let (keep, Some(cut)) = self.first_after(last) else { return Ok(()) };
         self.log.truncate_to(Offset(cut.base_offset)).map_err(io::Error::other)?;
+        // Entries before the cut are what others may count on; the log ends earlier where their batches are rotten.
+        if self.end_offset() != cut.base_offset {
+            let rotten = format!("the metadata log is rotten at offset {}", self.end_offset());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, rotten));
+        }
         self.entries.truncate(keep);
         Ok(())
     }

@@ -361,14 +361,33 @@ mod tests {
     use crate::faulty_disk::{Faults, faulty_env};
     use openraft::entry::RaftEntry as _;
 
+    /// Of four entries.
+    fn four_in(dir: &Path, env: &Env) -> LogStorage {
+        let owner = Owner { cluster_id: Uuid::ZERO, node_id: 1, directory_id: Uuid::ZERO };
+        let storage = LogStorage::open(env, dir, owner, (1 << 20, Duration::MAX)).unwrap();
+        let entries = (0..4).map(|index| LogEntry::new(log_id(1, index), Payload::Blank));
+        storage.0.log.lock().append(entries, 1, env.clock.wall()).unwrap();
+        storage
+    }
+
+    #[tokio::test]
+    async fn a_cut_behind_a_rotten_entry_is_no_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = four_in(dir.path(), &Env::os());
+        let file = dir.path().join(METADATA_LOG_DIR).join("00000000000000000000.log");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let in_the_second = bytes.len() / 2 - 1;
+        bytes[in_the_second] ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+        let cut = storage.cut_after(Some(2)).unwrap_err();
+        assert_eq!(cut.kind(), io::ErrorKind::InvalidData, "{cut}");
+    }
+
     #[tokio::test]
     async fn a_sync_that_began_before_a_cut_promises_nothing_after_it() {
         let (dir, faults) = (tempfile::tempdir().unwrap(), Arc::new(Faults::default()));
         let env = faulty_env(Env::os(), &faults);
-        let owner = Owner { cluster_id: Uuid::ZERO, node_id: 1, directory_id: Uuid::ZERO };
-        let storage = LogStorage::open(&env, dir.path(), owner, (1 << 20, Duration::MAX)).unwrap();
-        let entries = (0..4).map(|index| LogEntry::new(log_id(1, index), Payload::Blank));
-        storage.0.log.lock().append(entries, 1, env.clock.wall()).unwrap();
+        let storage = four_in(dir.path(), &env);
         let before = faults.syncs.load(Ordering::Relaxed);
         let syncs = || faults.syncs.load(Ordering::Relaxed) - before;
         std::thread::scope(|scope| {
