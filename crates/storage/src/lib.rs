@@ -27,6 +27,10 @@ mod batch_header;
 mod batch_scanner;
 mod checkpoint;
 mod cleaner;
+#[cfg(test)]
+#[path = "../tests/storage/faulty_disk.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "the disk of the integration tests")]
+mod faulty_disk;
 mod file_name;
 mod group_commit;
 mod index_entries;

@@ -165,34 +165,43 @@ impl TransactionIndex {
     /// there is no room is kept in memory, until [`save`](Self::save) finds some.
     pub(crate) fn append(&self, entry: &AbortedTxn) -> io::Result<()> {
         let _writing = self.writing.lock();
-        let parts = self.parts.load_full();
+        let parts = self.parts.load();
         let tail = parts.tail.iter().chain([entry]).copied().collect();
-        self.parts.store(Arc::new(Parts { saved: parts.saved, tail }));
-        self.unsynced.store(true, Ordering::Release);
-        self.save_held()
+        self.save_all(parts.saved, tail)
     }
 
-    /// Appends to the file what it had no room for. On an error the file holds what it held before.
+    /// Appends to the file what it had no room for.
     pub(crate) fn save(&self) -> io::Result<()> {
-        match self.parts.load().tail.is_empty() {
+        if self.parts.load().tail.is_empty() {
+            return Ok(());
+        }
+        let _writing = self.writing.lock();
+        let parts = self.parts.load();
+        match parts.tail.is_empty() {
             true => Ok(()),
-            false => {
-                let _writing = self.writing.lock();
-                self.save_held()
-            }
+            false => self.save_all(parts.saved, parts.tail.clone()),
         }
     }
 
-    fn save_held(&self) -> io::Result<()> {
-        let parts = self.parts.load_full();
-        let bytes: Vec<u8> = parts.tail.iter().flat_map(AbortedTxn::encode).collect();
-        let file = if parts.saved == 0 { self.file.create() } else { self.file.get() };
-        file.and_then(|file| {
-            file.write_all_at(&mut [io::IoSlice::new(&bytes)], parts.saved * ENTRY_LEN)
-        })
-        .map_err(|error| self.undo_save(error, parts.saved))?;
-        self.parts.store(Parts::saved(parts.len()));
-        Ok(())
+    /// Writes `tail` behind what is saved. Where there is no room the file holds what it held before.
+    fn save_all(&self, saved: u64, tail: Vec<AbortedTxn>) -> io::Result<()> {
+        let bytes: Vec<u8> = tail.iter().flat_map(AbortedTxn::encode).collect();
+        let file = if saved == 0 { self.file.create() } else { self.file.get() };
+        let written = file
+            .and_then(|file| file.write_all_at(&mut [io::IoSlice::new(&bytes)], saved * ENTRY_LEN));
+        match written {
+            Ok(()) => {
+                // Not before: who syncs takes it, and then does so what is in the file.
+                self.unsynced.store(true, Ordering::Release);
+                self.parts.store(Parts::saved(saved + tail.len() as u64));
+                Ok(())
+            }
+            Err(error) => {
+                let error = self.undo_save(error, saved);
+                self.parts.store(Arc::new(Parts { saved, tail }));
+                Err(error)
+            }
+        }
     }
 
     /// A part of an entry must not be found by the next start. An error that cannot be undone is none
@@ -203,7 +212,10 @@ impl TransactionIndex {
             return error;
         }
         let undone = match saved {
-            0 => self.file.remove(),
+            0 => {
+                self.unsynced.store(false, Ordering::Release);
+                self.file.remove()
+            }
             _ => self.file.get().and_then(|file| file.set_len(saved * ENTRY_LEN)),
         };
         match undone {
@@ -220,24 +232,15 @@ impl TransactionIndex {
 
     /// What was taken was not synced after all.
     pub(crate) fn mark_unsynced(&self) {
-        if self.len() > 0 {
+        if self.parts.load().saved > 0 {
             self.unsynced.store(true, Ordering::Release);
         }
     }
 
     /// Makes the entries that are saved survive a power loss.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        if !self.take_unsynced() {
-            return Ok(());
-        }
-        let parts = self.parts.load();
-        match self.file.get() {
-            Ok(file) => file.sync_data()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && parts.saved == 0 => {}
-            Err(error) => return Err(error),
-        }
-        if !parts.tail.is_empty() {
-            self.mark_unsynced();
+        if self.take_unsynced() {
+            self.file.get()?.sync_data()?;
         }
         Ok(())
     }
@@ -284,9 +287,9 @@ impl TransactionIndex {
         let left = Parts { saved: kept.min(parts.saved), tail: tail.collect() };
         if left.saved < parts.saved {
             self.file.get()?.set_len(left.saved * ENTRY_LEN)?;
+            self.unsynced.store(true, Ordering::Release);
         }
         self.parts.store(Arc::new(left));
-        self.unsynced.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -300,7 +303,8 @@ impl TransactionIndex {
 
     /// Puts a file in the place of the one that there is, with the entries that are known and those
     /// that were `found` behind them, or none if there is no entry. Who dies meanwhile leaves the old
-    /// one, and a start that did not believe that does not believe it again.
+    /// one, and a start that did not believe that does not believe it again. Where there is no room that
+    /// is so, too, and what was found is kept in memory, as by [`append`](Self::append).
     pub(crate) fn make_anew(&self, disk: &dyn Disk, found: &[AbortedTxn]) -> io::Result<()> {
         let kept = self.len() * ENTRY_LEN;
         let mut bytes = match kept {
@@ -312,10 +316,24 @@ impl TransactionIndex {
         self.file.close();
         match bytes.is_empty() {
             true => self.file.remove()?,
-            false => disk.write_atomic(self.path(), &bytes)?,
+            false => match disk.write_atomic(self.path(), &bytes) {
+                Err(error) if is_out_of_space(&error) => return self.keep(found, error),
+                written => written?,
+            },
         }
         self.parts.store(Parts::saved(bytes.len() as u64 / ENTRY_LEN));
         Ok(())
+    }
+
+    /// Keeps what was found behind the entries of a file that is not to be believed: it ends within an
+    /// entry, until that is overwritten.
+    fn keep(&self, found: &[AbortedTxn], full: io::Error) -> io::Result<()> {
+        let saved = self.len();
+        if let Ok(file) = self.file.get() {
+            file.set_len(saved * ENTRY_LEN + 1)?;
+        }
+        self.parts.store(Arc::new(Parts { saved, tail: found.to_vec() }));
+        Err(full)
     }
 
     /// Puts a file in place that no start believes: there were no entries, but that is not known yet.

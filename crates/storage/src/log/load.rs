@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ottla_config::LogConfig;
+use ottla_env::is_out_of_space;
 use ottla_protocol::{Offset, TopicPartition};
 use parking_lot::Mutex;
 
@@ -262,11 +263,15 @@ impl Loader<'_> {
         let synced_up_to = next_base.filter(|_| synced);
         let suspect = Suspect { dir, path, base_offset, sizes, checkpoint, synced_up_to };
         let (segment, scanned) = suspect.recover(&options.config)?;
+        let mut may_be_indexed = true;
         if scanned.has_markers && files.txn_index.is_none() && self.has_synced_indexes(next_base) {
             // Who dies before it is made anew leaves the other indexes, and a start believes those.
-            segment.txn_index().doubt(dir.disk())?;
+            match segment.txn_index().doubt(dir.disk()) {
+                Err(error) if is_out_of_space(&error) => may_be_indexed = false,
+                doubted => doubted?,
+            }
         }
-        if scanned.first_offset == base_offset {
+        if scanned.first_offset == base_offset && may_be_indexed {
             // Indexes made anew: a checkpoint that is still there must not vouch for what is on
             // disk of them before they are.
             if self.snapshots.range(base_offset.next()..).next().is_some() {

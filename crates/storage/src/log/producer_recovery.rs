@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ottla_env::is_out_of_space;
 use ottla_protocol::Offset;
 
 use super::append::note_producer;
@@ -53,7 +54,12 @@ impl ProducerRecovery<'_> {
         // The recovery point may lie beyond them: no later flush would look at them.
         for (segment, _) in self.outdated() {
             let found = aborted.remove(&segment.base_offset()).unwrap_or_default();
-            segment.txn_index().make_anew(self.dir.disk(), &found)?;
+            match segment.txn_index().make_anew(self.dir.disk(), &found) {
+                Err(error) if is_out_of_space(&error) => {
+                    self.dir.failed("making a transaction index anew", &error);
+                }
+                made => made?,
+            }
         }
         Ok(producers)
     }

@@ -2,6 +2,7 @@ use super::*;
 use ottla_env::Env;
 use proptest::prelude::*;
 
+use crate::faulty_disk::{Faults, faulty_env};
 use crate::log_dir::LogDir;
 
 const BASE: i64 = 100;
@@ -14,10 +15,15 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::on(&Arc::default())
+    }
+
+    /// On a disk with faults.
+    fn on(faults: &Arc<Faults>) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _inside = runtime.enter();
         let root = tempfile::tempdir().unwrap();
-        let dir = LogDir::new(&Env::os(), root.path().to_owned(), 10);
+        let dir = LogDir::new(&faulty_env(Env::os(), faults), root.path().to_owned(), 10);
         Self { root, dir }
     }
 
@@ -115,6 +121,23 @@ fn what_is_made_anew_takes_the_place_of_what_was_there() {
     index.make_anew(disk, &[second]).unwrap();
     index.append(&third).unwrap();
     assert_eq!(all(&fixture.reopened().unwrap()), [second, third]);
+}
+
+#[test]
+fn what_found_no_room_is_to_be_synced_once_it_is_in_the_file() {
+    let faults = Arc::<Faults>::default();
+    let fixture = Fixture::on(&faults);
+    let index = fixture.empty();
+    let entries = [aborted(7, 90, 101, 102), aborted(8, 95, 111, 96)];
+    for entry in &entries {
+        faults.leave_free(fixture.root.path(), Some(0));
+        assert!(is_out_of_space(&index.append(entry).unwrap_err()));
+        assert!(!index.take_unsynced(), "there is nothing to sync");
+        faults.leave_free(fixture.root.path(), None);
+        index.save().unwrap();
+        assert!(index.take_unsynced());
+    }
+    assert_eq!(all(&fixture.reopened().unwrap()), entries);
 }
 
 #[test]

@@ -390,6 +390,12 @@ async fn an_abort_is_known_though_its_index_found_no_room() {
         assert_eq!(aborted(&disk), wanted, "with {free} bytes");
         let flushed = disk.log.flush(disk.log.log_end_offset());
         assert!(matches!(flushed, Ok(()) | Err(LogDirFailure::Full { .. })), "{flushed:?}");
+        // Once with a start that finds no room either.
+        let disk = match free % 4 {
+            1 => disk.crash().await,
+            _ => disk,
+        };
+        assert_eq!(aborted(&disk), wanted, "with {free} bytes, still full");
         disk.faults.leave_quota(disk.root.path(), None);
         let disk = match free % 2 {
             0 => disk.crash().await,
