@@ -246,10 +246,10 @@ impl Consumer {
         let owned: Vec<_> = self.partitions.names().into_iter().collect();
         if self.subscription.is_of_group() {
             self.give_up(&owned, false);
-            let left = deadline.since(clock.now());
-            let is_done = |this: &mut Self| Ok((!this.commits.is_busy()).then_some(()));
-            self.run_until(left, Work::InHand, is_done).await?;
         }
+        let left = deadline.since(clock.now());
+        let is_done = |this: &mut Self| Ok((!this.commits.is_busy()).then_some(()));
+        self.run_until(left, Work::InHand, is_done).await?;
         let left = deadline.since(clock.now());
         let client = self.client.clone();
         let ending = async {

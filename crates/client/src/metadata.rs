@@ -29,8 +29,16 @@ pub struct ClusterMetadata {
     /// What was known of topics that are to be asked for again. Their epochs still count (KIP-320): the next broker that
     /// answers may lag behind.
     forgotten: BTreeMap<String, TopicMetadata>,
-    /// Partitions whose epoch no broker has told, only a committed offset, and how many answers have denied it.
-    hearsay: BTreeMap<TopicPartition, usize>,
+    /// What no broker has told yet, only a committed offset; also of topics that are not known.
+    hearsay: BTreeMap<TopicPartition, Hearsay>,
+}
+
+/// An epoch that a partition is in, or that a topic of that name was in.
+#[derive(Clone, Copy, Debug)]
+struct Hearsay {
+    epoch: LeaderEpoch,
+    /// How many answers named a leader of an earlier one.
+    denials: usize,
 }
 
 /// One topic.
@@ -85,11 +93,12 @@ impl ClusterMetadata {
                 };
                 // A broker that lags behind tells of a leader that has been followed by another (KIP-320).
                 let newer = known.filter(|known| known.leader_epoch > told.leader_epoch);
-                let is_denied = !hearsay.is_empty() && {
-                    let partition = TopicPartition::new(name.as_str(), number);
-                    is_denied(hearsay, partition, newer.is_some(), told.leader.is_some())
+                let told = newer.cloned().unwrap_or(told);
+                let told = match hearsay.is_empty() {
+                    true => told,
+                    false => weighed(hearsay, TopicPartition::new(name.as_str(), number), told),
                 };
-                (number, newer.filter(|_| !is_denied).cloned().unwrap_or(told))
+                (number, told)
             });
             let metadata = TopicMetadata {
                 error_code: ErrorCode::from_wire(topic.error_code),
@@ -156,24 +165,32 @@ impl ClusterMetadata {
         broker: BrokerId,
         told: LeaderIdAndEpoch,
     ) -> bool {
-        let topic = self.topics.get(&*partition.topic);
-        let known = topic.and_then(|topic| topic.partitions.get(&partition.partition));
-        known.is_some_and(|it| it.leader == Some(broker) && it.leader_epoch > told.leader_epoch)
+        self.row(partition)
+            .is_some_and(|it| it.leader == Some(broker) && it.leader_epoch > told.leader_epoch)
     }
 
     /// What is known once something of `epoch` was seen, such as a committed offset: brokers that tell of an earlier one lag
     /// behind (KIP-320), unless all do (see [`MAX_DENIALS`]). `None` if that is not news.
     pub(crate) fn saw_epoch(&self, partition: &TopicPartition, epoch: LeaderEpoch) -> Option<Self> {
-        let known = self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)?;
-        if epoch <= known.leader_epoch {
+        let told = self.row(partition).map(|row| row.leader_epoch);
+        let heard = self.hearsay.get(partition).map(|hearsay| hearsay.epoch);
+        if epoch <= told.max(heard).unwrap_or(LeaderEpoch::NONE) {
             return None;
         }
         let mut seen = self.clone();
-        let topic = seen.topics.get_mut(&*partition.topic)?;
-        let row = topic.partitions.get_mut(&partition.partition)?;
-        (row.leader, row.leader_epoch) = (None, epoch);
-        seen.hearsay.insert(partition.clone(), 0);
+        seen.hearsay.insert(partition.clone(), Hearsay { epoch, denials: 0 });
+        if let Some(row) = seen.row_mut(partition) {
+            row.leader = None;
+        }
         Some(seen)
+    }
+
+    fn row(&self, partition: &TopicPartition) -> Option<&PartitionMetadata> {
+        self.topics.get(&*partition.topic)?.partitions.get(&partition.partition)
+    }
+
+    fn row_mut(&mut self, partition: &TopicPartition) -> Option<&mut PartitionMetadata> {
+        self.topics.get_mut(&*partition.topic)?.partitions.get_mut(&partition.partition)
     }
 
     /// What is known once a broker has told who leads a partition of the topic `topic_id` in its place (KIP-951); `None` if
@@ -189,36 +206,35 @@ impl ClusterMetadata {
         let endpoint = endpoints.iter().find(|endpoint| endpoint.node_id == told.leader_id);
         let is_known = endpoint.is_some() || self.brokers.contains_key(&told.leader_id);
         let is_news = (told.leader_epoch, true) > (known.leader_epoch, known.leader.is_some());
-        if !is_news || !is_known {
+        let is_denied = self.hearsay.get(partition).is_some_and(|it| it.epoch > told.leader_epoch);
+        if !is_news || !is_known || is_denied {
             return None;
         }
         let mut learned = self.clone();
         if let Some(NodeEndpoint { host, port, .. }) = endpoint {
             learned.brokers.insert(told.leader_id, crate::client::endpoint(host.as_str(), *port));
         }
-        let topic = learned.topics.get_mut(&*partition.topic)?;
-        let row = topic.partitions.get_mut(&partition.partition)?;
+        let row = learned.row_mut(partition)?;
         (row.leader, row.leader_epoch) = (Some(told.leader_id), told.leader_epoch);
         learned.hearsay.remove(partition);
         Some(learned)
     }
 }
 
-/// Counts an answer about `partition` where its epoch is hearsay, and says whether that has been denied often enough. It is
-/// hearsay no more unless it `is_newer` than what was told; only an answer that `names_leader` denies it.
-fn is_denied(
-    hearsay: &mut BTreeMap<TopicPartition, usize>,
+/// What was told of a partition, without its leader as long as hearsay contradicts that: see [`MAX_DENIALS`].
+fn weighed(
+    hearsay: &mut BTreeMap<TopicPartition, Hearsay>,
     partition: TopicPartition,
-    is_newer: bool,
-    names_leader: bool,
-) -> bool {
-    let Entry::Occupied(mut denials) = hearsay.entry(partition) else { return false };
-    *denials.get_mut() += usize::from(names_leader);
-    let is_denied = *denials.get() > MAX_DENIALS;
-    if is_denied || !is_newer {
-        denials.remove();
+    told: PartitionMetadata,
+) -> PartitionMetadata {
+    let Entry::Occupied(mut heard) = hearsay.entry(partition) else { return told };
+    let Hearsay { epoch, denials } = heard.get_mut();
+    *denials += usize::from(told.leader.is_some());
+    if told.leader_epoch >= *epoch || *denials > MAX_DENIALS {
+        heard.remove();
+        return told;
     }
-    is_denied
+    PartitionMetadata { leader: None, ..told }
 }
 
 fn broker_id(id: i32) -> Option<BrokerId> {
@@ -292,11 +308,16 @@ mod tests {
         let metadata = ClusterMetadata::default().updated_by(leads(1, 1, 5));
         let partition = TopicPartition::new("orders", 0);
         assert!(metadata.saw_epoch(&partition, LeaderEpoch(5)).is_none());
-        let metadata = metadata.saw_epoch(&partition, LeaderEpoch(6)).unwrap();
-        let metadata = metadata.updated_by(leads(1, 1, 5));
-        assert_eq!(leader(&metadata), None, "1 lags behind");
-        let metadata = metadata.updated_by(leads(1, 2, 6));
-        assert_eq!(leader(&metadata), Some(BrokerId(2)));
+        let mut forgotten = metadata.clone();
+        forgotten.forget("orders");
+        for known in [metadata, forgotten, ClusterMetadata::default()] {
+            let metadata = known.saw_epoch(&partition, LeaderEpoch(6)).unwrap();
+            assert!(metadata.saw_epoch(&partition, LeaderEpoch(6)).is_none());
+            let metadata = metadata.updated_by(leads(1, 1, 5));
+            assert_eq!(leader(&metadata), None, "1 lags behind");
+            let metadata = metadata.updated_by(leads(1, 2, 6));
+            assert_eq!(leader(&metadata), Some(BrokerId(2)));
+        }
     }
 
     #[test]

@@ -88,8 +88,10 @@ impl ConsumerError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Client(error) => error.is_retriable(),
-            Self::RebalanceInProgress | Self::TimedOut(_) => true,
-            Self::Usage(_)
+            Self::TimedOut(_) => true,
+            // Only a poll takes part in it.
+            Self::RebalanceInProgress
+            | Self::Usage(_)
             | Self::NoOffset(_)
             | Self::OffsetOutOfRange { .. }
             | Self::LogTruncated { .. }

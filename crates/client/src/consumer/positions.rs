@@ -35,6 +35,7 @@ impl Consumer {
         }
         let state = self.partitions.get(partition)?;
         state.go_to(Position { offset: to.offset, epoch: to.leader_epoch });
+        self.metadata.wanted |= self.client.saw_epoch(partition, to.leader_epoch);
         self.moved(partition);
         Ok(())
     }
