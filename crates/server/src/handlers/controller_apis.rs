@@ -285,22 +285,22 @@ fn broker_heartbeat(
     }
     let host = Arc::clone(host);
     Answer::held(async move {
-        let decided = async {
-            let response =
-                host.decide(|controller, _| controller.broker_heartbeat(&request)).await?;
-            // The answer is a lease (docs/adr/0013-coordinators-read-under-a-lease.md): only who leads gives any, and a
-            // leader that is cut off hears only later that it was replaced.
-            host.make_sure_to_lead().await?;
-            Ok(response)
-        };
-        let response = decided.await.unwrap_or_else(|error: ControllerError| {
+        let refused = |error: ControllerError| {
             message!(BrokerHeartbeatResponse { error_code: error.error_code().code() })
-        });
-        if response.error_code == ErrorCode::None.code() {
-            let now = host.env().clock.now();
-            host.cache().controller().heartbeat_heard(&request, now);
+        };
+        let decided = host.decide(|controller, _| controller.broker_heartbeat(&request)).await;
+        let response = decided.unwrap_or_else(refused);
+        if response.error_code != ErrorCode::None.code() {
+            return response;
         }
-        response
+        // At once: it is not to be fenced while the quorum is asked.
+        host.cache().controller().heartbeat_heard(&request, host.env().clock.now());
+        if response.is_fenced {
+            return response;
+        }
+        // The answer is a lease (docs/adr/0013-coordinators-read-under-a-lease.md): only who leads gives any, and a leader
+        // that is cut off hears only later that it was replaced.
+        host.make_sure_to_lead().await.map_or_else(refused, |()| response)
     })
 }
 
