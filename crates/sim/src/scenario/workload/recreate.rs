@@ -14,6 +14,8 @@ use crate::node::Node;
 use crate::rng::SimRng;
 
 const NAME: &str = "again";
+/// More than it takes to read so little, while nodes fail.
+const READING: Duration = Duration::from_secs(20);
 
 /// Makes a topic, writes to it, reads it and deletes it, again and again.
 pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -> Result<()> {
@@ -39,11 +41,14 @@ pub(in crate::scenario) async fn run(env: Env, node: Node, shared: Rc<Shared>) -
             let id = topic_id(&client).await;
             let is_there = id.is_some_and(|id| !gone.contains(&id));
             // Anew each time, as it knows where nothing is.
-            match read_from(&mut reader(client.clone()), NAME, Offset(0)).await {
-                Ok(read) if is_there && id == topic_id(&client).await => break read,
-                // A broker that lags behind may still have one that was deleted, and what was in it.
-                Ok(_) => client.forget_topic(NAME),
-                Err(error) => node.fold(format_args!("could not read: {error}"), &[]),
+            let mut reader = reader(client.clone());
+            let reading = Box::pin(read_from(&mut reader, NAME, Offset(0)));
+            match env.timeout(READING, reading).await {
+                Ok(Ok(read)) if is_there && id == topic_id(&client).await => break read,
+                // A broker that lags behind may still have one that was deleted, and what was in it; or had it only as long
+                // as it was asked for the end, and the one that there is ends before.
+                Ok(Ok(_)) | Err(_) => client.forget_topic(NAME),
+                Ok(Err(error)) => node.fold(format_args!("could not read: {error}"), &[]),
             }
             env.clock.sleep(BACKOFF).await;
         };
