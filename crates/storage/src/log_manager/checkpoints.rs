@@ -1,5 +1,6 @@
 //! Kafka's checkpoint files: an offset of each log, in every directory.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use ottla_protocol::Offset;
@@ -109,11 +110,16 @@ impl LogManager {
         self.truncate(log, || log.truncate_fully_and_start_at(offset))
     }
 
-    /// Writes the checkpoints that must not say more than logs hold, after one was cut.
+    /// Writes the checkpoints that must not say more than logs hold, after some were cut.
     pub fn checkpoint_cut(&self) -> Unwritten {
+        self.checkpoint_cut_of(&self.logs())
+    }
+
+    /// The cleaner's is written only where one of those that were cut was ever compacted.
+    fn checkpoint_cut_of<L: Deref<Target = Log>>(&self, cut: &[L]) -> Unwritten {
         let mut unwritten = self.checkpoint_recovery_points();
         unwritten.extend(self.checkpoint_log_starts());
-        if self.logs().iter().any(|log| log.first_dirty_offset().is_some()) {
+        if cut.iter().any(|log| log.first_dirty_offset().is_some()) {
             unwritten.extend(self.checkpoint_cleaner());
         }
         unwritten
@@ -125,7 +131,7 @@ impl LogManager {
         truncate: impl FnOnce() -> Result<(), LogDirFailure>,
     ) -> Result<(), LogDirFailure> {
         truncate()?;
-        in_dir(log.log_dir(), self.checkpoint_cut())?;
+        in_dir(log.log_dir(), self.checkpoint_cut_of(&[log]))?;
         log.log_dir().check_online()
     }
 
