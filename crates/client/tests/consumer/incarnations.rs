@@ -12,16 +12,7 @@ async fn of_a_topic_made_anew(reset: AutoOffsetReset) -> Consumer {
     let brokers = Brokers::start(&[(ApiKey::OffsetFetch, 5)], |asked| {
         #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is as usual")]
         match &asked.request {
-            Request::OffsetFetch(_) => {
-                let row = message!(OffsetFetchResponsePartition {
-                    committed_offset: 5,
-                    committed_leader_epoch: 9,
-                });
-                let name = StrBytes::from(TOPIC);
-                let topic =
-                    message!(OffsetFetchResponseTopic { name: name, partitions: vec![row] });
-                Some(message!(OffsetFetchResponse { topics: vec![topic] }).into())
-            }
+            Request::OffsetFetch(_) => Some(five_committed(9)),
             Request::OffsetForLeaderEpoch(request) => {
                 // It has never heard of that epoch.
                 assert_eq!(request.topics[0].partitions[0].leader_epoch, 9);

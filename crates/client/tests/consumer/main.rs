@@ -84,14 +84,7 @@ async fn an_old_broker_is_spoken_to_in_its_versions_and_a_coordinator_that_moves
             Request::OffsetFetch(request) => {
                 let group = request.group_id.as_str();
                 noted.lock().unwrap().push(format!("committed of {group}?"));
-                let row = message!(OffsetFetchResponsePartition {
-                    committed_offset: 5,
-                    committed_leader_epoch: -1,
-                });
-                let name = StrBytes::from(TOPIC);
-                let topic =
-                    message!(OffsetFetchResponseTopic { name: name, partitions: vec![row] });
-                Some(message!(OffsetFetchResponse { topics: vec![topic] }).into())
+                Some(five_committed(-1))
             }
             Request::OffsetCommit(request) => {
                 commits += 1;
@@ -198,6 +191,17 @@ fn committed(code: ErrorCode) -> Response {
     let topic =
         message!(OffsetCommitResponseTopic { name: StrBytes::from(TOPIC), partitions: vec![row] });
     message!(OffsetCommitResponse { topics: vec![topic] }).into()
+}
+
+/// The answer of a broker of then to whoever asks what is committed: offset 5, after a record of this leader epoch.
+fn five_committed(leader_epoch: i32) -> Response {
+    let row = message!(OffsetFetchResponsePartition {
+        committed_offset: 5,
+        committed_leader_epoch: leader_epoch,
+    });
+    let topic =
+        message!(OffsetFetchResponseTopic { name: StrBytes::from(TOPIC), partitions: vec![row] });
+    message!(OffsetFetchResponse { topics: vec![topic] }).into()
 }
 
 /// Commits as an administrator while the coordinator says `codes`, one after the other; what that comes to.

@@ -59,16 +59,7 @@ impl Group {
                 self.note(format!("commit {offset} as {member}"));
                 Some(committed(ErrorCode::None))
             }
-            Request::OffsetFetch(_) => {
-                let row = message!(OffsetFetchResponsePartition {
-                    committed_offset: 5,
-                    committed_leader_epoch: -1,
-                });
-                let name = StrBytes::from(TOPIC);
-                let topic =
-                    message!(OffsetFetchResponseTopic { name: name, partitions: vec![row] });
-                Some(message!(OffsetFetchResponse { topics: vec![topic] }).into())
-            }
+            Request::OffsetFetch(_) => Some(five_committed(-1)),
             Request::LeaveGroup(_) => {
                 self.note("leave");
                 Some(message!(LeaveGroupResponse {}).into())

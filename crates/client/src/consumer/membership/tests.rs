@@ -41,6 +41,17 @@ fn stable(is_static: bool) -> Membership {
     member
 }
 
+/// A member that was stable, and waits for what it is given in generation 2.
+fn syncing() -> Membership {
+    let mut member = stable(false);
+    member.want_rejoin();
+    assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
+    member.prepared();
+    assert_eq!(member.turn(at(0)), Turn::Join(identity("m", 1)));
+    assert!(member.joined(identity("m", 2)));
+    member
+}
+
 #[test]
 fn the_coordinator_gives_an_id_before_it_takes_a_member() {
     let mut member = new(false);
@@ -142,12 +153,7 @@ fn who_does_not_poll_leaves_but_a_static_member_only_falls_silent() {
 #[test]
 fn a_place_that_is_lost_in_a_join_is_let_go_of_before_the_next() {
     for code in [ErrorCode::UnknownMemberId, ErrorCode::IllegalGeneration] {
-        let mut member = stable(false);
-        member.want_rejoin();
-        assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
-        member.prepared();
-        assert_eq!(member.turn(at(0)), Turn::Join(identity("m", 1)));
-        assert!(member.joined(identity("m", 2)));
+        let mut member = syncing();
         member.join_failed(at(0), &refused(code));
         assert_eq!(member.turn(at(100)), Turn::Prepare { lost: true });
         member.prepared();
@@ -196,12 +202,7 @@ fn who_left_is_silent_until_it_enters_again() {
 
 #[test]
 fn a_place_that_is_lost_before_a_poll_takes_over_is_not_taken_over() {
-    let mut member = stable(false);
-    member.want_rejoin();
-    assert_eq!(member.turn(at(0)), Turn::Prepare { lost: false });
-    member.prepared();
-    assert_eq!(member.turn(at(0)), Turn::Join(identity("m", 1)));
-    assert!(member.joined(identity("m", 2)));
+    let mut member = syncing();
     assert!(member.synced(at(0)));
     assert_eq!(member.turn(at(0)), Turn::Wait(None));
     assert_eq!(member.beat(at(3000)), Beat::Send(identity("m", 2)), "however long that takes");
