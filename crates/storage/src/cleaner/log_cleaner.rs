@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use ottla_config::LogCleanerConfig;
 use ottla_env::Env;
 use ottla_protocol::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::cleanable::CleanableLog;
@@ -16,6 +17,7 @@ use super::pass::Pass;
 use super::throttler::Throttler;
 use super::{CleanError, CleanerLimits, CleanerStats, secure};
 use crate::log::Log;
+use crate::log_dir::LogDir;
 use crate::log_manager::LogManager;
 
 /// Bytes read and written before a cleaner looks up, if nothing slows it down.
@@ -30,6 +32,8 @@ pub struct LogCleaner {
     logs: Arc<LogManager>,
     config: watch::Sender<LogCleanerConfig>,
     throttler: Throttler,
+    /// Directories that a pass found full: passed over until there is nothing else to clean.
+    full: Mutex<Vec<Arc<LogDir>>>,
 }
 
 impl LogCleaner {
@@ -40,6 +44,7 @@ impl LogCleaner {
             logs,
             config: watch::Sender::new(config.clone()),
             throttler: Throttler::new(),
+            full: Mutex::default(),
         })
     }
 
@@ -96,17 +101,30 @@ impl LogCleaner {
         }
     }
 
-    /// Cleans the log that needs it most. `false` if none does, or it could not be done now.
+    /// Cleans the log that needs it most, of those in directories that have room. `false` if none
+    /// does, or it could not be done now.
     pub async fn clean_filthiest(&self) -> bool {
+        while let Some(Chosen { log, pass }) = self.begin_filthiest().await {
+            let cleaned = match pass {
+                Ok(pass) => self.finish(pass).await,
+                Err(error) => Err(error),
+            };
+            let is_full = matches!(cleaned, Err(CleanError::DiskFull));
+            let at_once = report(&log, cleaned);
+            if !is_full {
+                return at_once;
+            }
+            self.full.lock().push(log.log_dir().clone());
+        }
+        // After the wait that follows there may be room again.
+        self.full.lock().clear();
+        false
+    }
+
+    async fn begin_filthiest(&self) -> Option<Chosen> {
         let now = self.env.clock.wall();
-        let (logs, limits) = (self.logs.clone(), self.limits());
-        let begun = self.env.run_blocking(move || begin_filthiest(&logs, &limits, now));
-        let Some(Chosen { log, pass }) = begun.await else { return false };
-        let cleaned = match pass {
-            Ok(pass) => self.finish(pass).await,
-            Err(error) => Err(error),
-        };
-        report(&log, cleaned)
+        let (logs, limits, full) = (self.logs.clone(), self.limits(), self.full.lock().clone());
+        self.env.run_blocking(move || begin_filthiest(&logs, &limits, now, &full)).await
     }
 
     /// Takes a pass to its end, no faster than allowed.
@@ -143,13 +161,19 @@ struct Chosen {
     pass: Result<Box<Pass>, CleanError>,
 }
 
-/// Begins a pass over the log that needs it most.
-fn begin_filthiest(logs: &LogManager, limits: &CleanerLimits, now: Timestamp) -> Option<Chosen> {
+/// Begins a pass over the log that needs it most, none of those in directories that are `full`.
+fn begin_filthiest(
+    logs: &LogManager,
+    limits: &CleanerLimits,
+    now: Timestamp,
+    full: &[Arc<LogDir>],
+) -> Option<Chosen> {
     let mut filthy: Vec<CleanableLog> = logs
         .claimed_logs()
         .iter()
         .filter(|log| log.config().cleanup_policy.compact && log.cleaning().is_free())
         .filter(|log| log.log_dir().failure().is_none())
+        .filter(|log| !full.iter().any(|dir| Arc::ptr_eq(dir, log.log_dir())))
         .filter_map(|log| look_at(log, now))
         .filter(CleanableLog::needs_cleaning)
         .collect();

@@ -11,8 +11,9 @@ use ottla_storage::{AppendOrigin, LeaderAppend, Log, LogCleaner, LogManager};
 use parking_lot::Mutex;
 
 use super::{HOUR, batch, compacted, records};
+use crate::faulty_disk::{Faults, faulty_env};
 use crate::log_manager::options;
-use crate::single_log::NOW;
+use crate::single_log::{NOW, root};
 
 /// A clock that stands still, but for who sleeps.
 #[derive(Default)]
@@ -264,6 +265,35 @@ async fn a_deleted_topic_leaves_no_checkpoint_for_one_of_its_name() {
     node.logs.delete_log(&t).unwrap();
     node.logs.create_log(&t, TopicId::from_bytes([9; 16]), small()).unwrap();
     assert_eq!(node.checkpoint(), "0\n0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_directory_keeps_none_of_another_from_being_compacted() {
+    let (roots, faults) = ([root(), root()], Arc::<Faults>::default());
+    let env = faulty_env(Env::os(), &faults);
+    let mut options = options(roots[0].path());
+    options.dirs = roots.iter().map(|root| root.path().to_owned()).collect();
+    let logs = Arc::new(LogManager::open(env.clone(), options).await.unwrap());
+    let (config, _) = BrokerConfig::parse(&[], &[]).unwrap();
+    let cleaner = LogCleaner::new(&env, logs.clone(), &config.log_cleaner);
+    // Whichever of the two is looked at first; full before a pass begins, and in the middle of it.
+    for (number, (full, free)) in [(0, 0), (1, 0), (0, 100), (1, 100)].into_iter().enumerate() {
+        let [a, b] = [0, 1].map(|dir| {
+            let (home, partition) = (logs.dirs().nth(dir).unwrap().id(), format!("{number}-{dir}"));
+            let (partition, topic) =
+                (TopicPartition::new(partition, 0), TopicId::from_bytes([7; 16]));
+            let log = logs.create_log_in(home, &partition, topic, small()).unwrap();
+            (0..5).for_each(|_| append(&log));
+            log
+        });
+        let (stays, goes) = if full == 0 { (a, b) } else { (b, a) };
+        faults.leave_free(roots[full].path(), Some(free));
+        while cleaner.clean_filthiest().await {}
+        assert_eq!((count(&stays), count(&goes)), (5, 2), "with {free} bytes in {full}");
+        faults.leave_free(roots[full].path(), None);
+        while cleaner.clean_filthiest().await {}
+        assert_eq!((count(&stays), count(&goes)), (2, 2));
+    }
 }
 
 /// What is left of a log if something happens to it in the middle of a pass: after some steps of
