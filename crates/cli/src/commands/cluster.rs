@@ -1,13 +1,12 @@
 //! `ottla cluster`.
 
+mod health;
 mod local;
 mod voters;
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use clap::Subcommand;
-use ottla_client::{ClientError, ConfigResource, ConfigResourceType, TopicDescription};
+use ottla_client::ClientError;
 use ottla_protocol::{ApiKey, BrokerId};
 use serde_json::{Value, json};
 
@@ -31,9 +30,10 @@ pub(crate) enum Task {
 pub(crate) enum OfCluster {
     /// Show the brokers of the cluster, and which speaks for the controller.
     Describe,
-    /// Check brokers, leaders, replicas and disks.
+    /// Check the voters of the quorum, brokers, leaders, replicas and disks.
     #[command(
-        long_about = "Check brokers, leaders, replicas in sync against min.insync.replicas, and disks.\n\n\
+        long_about = "Check the voters of the metadata quorum, brokers, leaders, replicas in sync against\n\
+        min.insync.replicas, and disks.\n\n\
         Ends with 0 if all is well, with 1 if something is not."
     )]
     Health,
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     session::with(&options.target, async |session| match task {
         OfCluster::Describe => describe(&session, format).await,
-        OfCluster::Health => health(&session, format).await,
+        OfCluster::Health => health::run(&session, format).await,
         OfCluster::LogDirs { topic } => log_dirs(&session, format, topic.as_deref()).await,
         OfCluster::Apis { broker } => apis(&session, format, *broker).await,
         OfCluster::Quorum => quorum(&session, format).await,
@@ -111,117 +111,6 @@ async fn describe(session: &Session, format: Format) -> Result<()> {
         ("FENCED", "fenced"),
     ];
     format.rows(&columns, &rows)
-}
-
-/// Something that was looked at: what, what of it is not well, and what helps.
-struct Check {
-    name: &'static str,
-    problems: Vec<String>,
-    next: &'static str,
-}
-
-async fn health(session: &Session, format: Format) -> Result<()> {
-    let cluster = session.admin.describe_cluster(true).await.map_err(explained)?;
-    let topics = session.admin.describe_all_topics().await.map_err(explained)?;
-    let min_isr = min_in_sync_replicas(session, &topics).await?;
-    let fenced = cluster.brokers.iter().filter(|node| node.is_fenced);
-    let mut away: Vec<_> = fenced.map(|node| format!("broker {} is fenced", node.id)).collect();
-    let mut dirs = Vec::new();
-    let alive = cluster.brokers.iter().filter(|node| !node.is_fenced).map(|node| node.id);
-    let asked = session.ask_each(alive, async |id| session.admin.describe_log_dirs(id, None).await);
-    for (id, answer) in asked.await {
-        match answer {
-            Ok(answers) => dirs.extend(answers.into_iter().filter_map(|(dir, answer)| {
-                Some(format!("{dir} of broker {id}: {}", answer.err()?))
-            })),
-            // Perhaps the controller does not know yet, or there is none to know.
-            Err(why) => away.push(format!("broker {id} does not answer: {why}")),
-        }
-    }
-    let mut checks = vec![Check {
-        name: "brokers alive",
-        problems: away,
-        next: "start the brokers that are not there, and look into their logs",
-    }];
-    checks.extend(partition_checks(&topics, &min_isr));
-    checks.push(Check {
-        name: "log directories online",
-        problems: dirs,
-        next: "put the disk right or take it out of log.dirs, and start the broker again; its log \
-               says what the disk answered",
-    });
-    let rows: Vec<Value> = checks
-        .iter()
-        .map(|check| {
-            let healthy = check.problems.is_empty();
-            json!({ "check": check.name, "healthy": healthy, "problems": check.problems })
-        })
-        .collect();
-    format.rows(&[("CHECK", "check"), ("HEALTHY", "healthy"), ("PROBLEMS", "problems")], &rows)?;
-    let count: usize = checks.iter().map(|check| check.problems.len()).sum();
-    let Some(first) = checks.iter().find(|check| !check.problems.is_empty()) else {
-        return Ok(());
-    };
-    Err(Failure {
-        what: format!("the cluster has {}", text::count(count as u64, "problem", "problems")),
-        why: "see the list above".to_owned(),
-        next: first.next.to_owned(),
-    }
-    .into())
-}
-
-/// `min.insync.replicas` of each topic, as far as it is known.
-async fn min_in_sync_replicas(
-    session: &Session,
-    topics: &BTreeMap<String, TopicDescription>,
-) -> Result<BTreeMap<String, usize>> {
-    let resource = |name: &String| ConfigResource::new(ConfigResourceType::Topic, name);
-    let resources: Vec<ConfigResource> = topics.keys().map(resource).collect();
-    if resources.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let keys = ["min.insync.replicas"];
-    let answers = session.admin.describe_configs(&resources, Some(&keys), false).await;
-    let values = answers.map_err(explained)?.into_iter().filter_map(|(resource, answer)| {
-        // A topic that was deleted meanwhile is nobody's problem.
-        let value = answer.ok()?.into_iter().next()?.value?;
-        Some((resource.name, value.parse().ok()?))
-    });
-    Ok(values.collect())
-}
-
-fn partition_checks(
-    topics: &BTreeMap<String, TopicDescription>,
-    min_isr: &BTreeMap<String, usize>,
-) -> [Check; 4] {
-    let [mut leaderless, mut behind, mut under, mut at] = [const { Vec::new() }; 4];
-    for (name, topic) in topics {
-        let min = min_isr.get(name).copied().unwrap_or(1);
-        for (number, partition) in &topic.partitions {
-            let (in_sync, all) = (partition.isr.len(), partition.replicas.len());
-            // No partition needs more than it has (KIP-966).
-            let min = min.min(all);
-            if partition.leader.is_none() {
-                leaderless.push(format!("{name}-{number}"));
-            }
-            if in_sync < all {
-                behind.push(format!("{name}-{number}: {in_sync} of {all}"));
-            }
-            if in_sync < min {
-                under.push(format!("{name}-{number}: {in_sync} of at least {min}"));
-            } else if in_sync == min && in_sync < all {
-                at.push(format!("{name}-{number}: {in_sync} of at least {min}"));
-            }
-        }
-    }
-    let next = "start the brokers that are missing, and look into their logs";
-    [
-        Check { name: "partitions with a leader", problems: leaderless, next },
-        Check { name: "partitions with min.insync.replicas", problems: under, next },
-        Check { name: "replicas in sync", problems: behind, next },
-        // As many as there have to be is well where there are no more replicas.
-        Check { name: "replicas that may be lost", problems: at, next },
-    ]
 }
 
 async fn log_dirs(session: &Session, format: Format, topic: Option<&str>) -> Result<()> {
@@ -334,39 +223,4 @@ async fn quorum(session: &Session, format: Format) -> Result<()> {
         ("CAUGHT UP", "last_caught_up"),
     ];
     format.rows(&columns, &rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use ottla_client::PartitionMetadata;
-    use ottla_protocol::{LeaderEpoch, TopicId};
-
-    use super::*;
-
-    #[test]
-    fn partitions_are_checked_against_their_replicas_and_the_least_in_sync() {
-        let partition = |isr: &[i32]| {
-            let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
-            PartitionMetadata {
-                leader: isr.first().copied().map(BrokerId),
-                leader_epoch: LeaderEpoch(0),
-                replicas: ids(&[1, 2, 3]),
-                isr: ids(isr),
-            }
-        };
-        let partitions = [&[1, 2, 3][..], &[1, 2], &[1], &[]].map(partition);
-        let partitions = (0..).zip(partitions).collect();
-        let topic =
-            TopicDescription { topic_id: TopicId::default(), is_internal: false, partitions };
-        let topics = BTreeMap::from([("t".to_owned(), topic)]);
-        let checks = partition_checks(&topics, &BTreeMap::from([("t".to_owned(), 2)]));
-        let problems = checks.map(|check| check.problems.join(", "));
-        let wanted = [
-            "t-3",
-            "t-2: 1 of at least 2, t-3: 0 of at least 2",
-            "t-1: 2 of 3, t-2: 1 of 3, t-3: 0 of 3",
-            "t-1: 2 of at least 2",
-        ];
-        assert_eq!(problems, wanted);
-    }
 }

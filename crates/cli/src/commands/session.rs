@@ -109,14 +109,19 @@ impl Session {
         ask: impl AsyncFn(BrokerId) -> Result<T, ClientError>,
     ) -> BTreeMap<BrokerId, Result<T, String>> {
         let ask = &ask;
-        let asked = brokers.into_iter().map(|id| async move {
-            let answer = match self.env.timeout(PATIENCE, ask(id)).await {
-                Ok(answer) => answer.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("nothing came within {PATIENCE:?}")),
-            };
-            (id, answer)
-        });
+        let asked = brokers.into_iter().map(|id| async move { (id, self.soon(ask(id)).await) });
         join_all(asked).await.into_iter().collect()
+    }
+
+    /// An answer that has to come soon, for other answers are waiting to be shown; or why there is none.
+    pub(crate) async fn soon<T>(
+        &self,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, String> {
+        match self.env.timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("nothing came within {PATIENCE:?}")),
+        }
     }
 
     /// An error about a topic that is not there, with the name that was perhaps meant.
