@@ -18,6 +18,7 @@
 //!
 //! # Invariants
 //! - A round moves no partition twice, and leaves alone what is on its way or has no leader.
+//! - No move names a broker that is not registered: a partition that cannot get rid of one stays as it is.
 //! - No move has fewer racks than there could be, unless there were as few before.
 //! - It ends: each step lowers, in this order, who must go, missing racks, the spread of numbers, that
 //!   of bytes, that of leaders, and raises none of the earlier ones.
@@ -150,6 +151,7 @@ impl Layout {
     /// What to do next; nothing if all is well, or cannot be better. The order is that of urgency.
     pub fn plan(&self, limits: Limits) -> Vec<Move> {
         let mut round = Round::new(self, limits);
+        round.replace_unregistered();
         round.empty_brokers();
         round.spread_over_racks();
         round.even_numbers();

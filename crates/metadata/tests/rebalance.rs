@@ -53,7 +53,7 @@ fn a_new_broker_gets_its_share() {
         plan(&grown),
         [
             "t-4 1,2 -> 1,3 (9 bytes): broker 2 has 6 replicas, its share is 4.0; broker 3 has 0 replicas, its share is 4.0",
-            "t-5 2,1 -> 2,3 (9 bytes): broker 1 has 6 replicas, its share is 4.0; broker 3 has 1 replicas, its share is 4.0",
+            "t-5 2,1 -> 2,3 (9 bytes): broker 1 has 6 replicas, its share is 4.0; broker 3 has 1 replica, its share is 4.0",
             "t-1 2,1 -> 3,1 (1 bytes): broker 2 has 5 replicas, its share is 4.0; broker 3 has 2 replicas, its share is 4.0",
             "t-2 1,2 -> 3,2 (3 bytes): broker 1 has 5 replicas, its share is 4.0; broker 3 has 3 replicas, its share is 4.0",
         ]
@@ -83,6 +83,19 @@ fn a_broker_that_is_drained_leads_nothing_even_where_it_has_to_keep_replicas() {
         [
             "t-2 1 -> 2 (3 bytes): broker 1 is to have no replicas",
             "t-0 1,2 -> 2,1 (0 bytes): broker 1 is to lead nothing",
+        ]
+    );
+}
+
+#[test]
+fn brokers_that_are_not_registered_are_replaced_all_at_once_or_not_at_all() {
+    // An assignment that still names 4 or 5 is refused; of t-2 there is no place for another replica.
+    let gone = layout("- - -", &[(&[4, 1, 5], 5), (&[2, 4], 7), (&[5, 2, 3, 1], 3)]);
+    assert_eq!(
+        plan(&gone),
+        [
+            "t-0 4,1,5 -> 3,1,2 (10 bytes): broker 4 is not registered, broker 5 is not registered",
+            "t-1 2,4 -> 2,1 (7 bytes): broker 4 is not registered",
         ]
     );
 }
@@ -129,18 +142,19 @@ fn leaders_are_passed_on_where_brokers_share_nothing() {
     assert_eq!(
         told(&moves),
         [
-            "t-0 1,2 -> 2,1 (0 bytes): broker 1 is preferred by 4 partitions, its share is 2.3; broker 3 is preferred by 1 partitions, its share is 2.3",
-            "t-4 2,3 -> 3,2 (0 bytes): broker 1 is preferred by 4 partitions, its share is 2.3; broker 3 is preferred by 1 partitions, its share is 2.3",
+            "t-0 1,2 -> 2,1 (0 bytes): broker 1 is preferred by 4 partitions, its share is 2.3; broker 3 is preferred by 1 partition, its share is 2.3",
+            "t-4 2,3 -> 3,2 (0 bytes): broker 1 is preferred by 4 partitions, its share is 2.3; broker 3 is preferred by 1 partition, its share is 2.3",
         ]
     );
     assert!(moves.remove(0).iter().all(Move::is_order));
 }
 
-/// A cluster of up to seven brokers: some in racks, perhaps one to be drained and one that is away.
+/// A cluster of up to seven brokers: some in racks, perhaps one to be drained, one that is away, and one
+/// or two that are not registered any more.
 fn cluster() -> impl Strategy<Value = Layout> {
-    let brokers = (1..8usize, any::<bool>(), 0..12usize, 0..20usize);
+    let brokers = (1..8usize, any::<bool>(), 0..12usize, 0..20usize, 0..12usize);
     let partitions = vec((vec(any::<u32>(), 1..4), 0..20u64, 0..30u8), 0..70);
-    (brokers, partitions).prop_map(|((count, in_racks, drained, away), partitions)| {
+    (brokers, partitions).prop_map(|((count, in_racks, drained, away, gone), partitions)| {
         let racks: Vec<&str> = (0..count)
             .map(|place| if in_racks { ["a", "b", "c"][place % 3] } else { "-" })
             .collect();
@@ -163,6 +177,9 @@ fn cluster() -> impl Strategy<Value = Layout> {
             }
             broker.is_active = place != away;
         }
+        for id in [gone as i32, gone as i32 + 1] {
+            cluster.brokers.remove(&BrokerId(id));
+        }
         cluster
     })
 }
@@ -172,9 +189,18 @@ fn usable(layout: &Layout) -> BTreeSet<BrokerId> {
     usable.map(|(id, _)| *id).collect()
 }
 
+fn weight(layout: &Layout, id: BrokerId) -> u32 {
+    layout.brokers.get(&id).map_or(0, |broker| broker.weight)
+}
+
+/// How many of these brokers are not registered.
+fn unregistered(layout: &Layout, replicas: &[BrokerId]) -> usize {
+    replicas.iter().filter(|id| !layout.brokers.contains_key(id)).count()
+}
+
 /// How many racks more these replicas could be in.
 fn missing_racks(layout: &Layout, replicas: &[BrokerId]) -> usize {
-    let racks = |id: &BrokerId| Some(&layout.brokers[id]).filter(|it| it.weight > 0)?.rack.clone();
+    let racks = |id: &BrokerId| layout.brokers.get(id).filter(|it| it.weight > 0)?.rack.clone();
     let all: BTreeSet<_> = layout.brokers.keys().filter_map(racks).collect();
     let own: BTreeSet<_> =
         replicas.iter().filter_map(racks).filter(|it| all.contains(it)).collect();
@@ -189,12 +215,14 @@ fn check_move(layout: &Layout, it: &Move) {
     assert!(!it.reasons.is_empty(), "nobody says why");
     assert_eq!(it.to.iter().collect::<BTreeSet<_>>().len(), it.from.len(), "replicas are lost");
     let new: Vec<_> = it.to.iter().filter(|id| !it.from.contains(id)).collect();
-    assert!(new.len() <= 1, "two moves in one");
+    let gone = unregistered(layout, &it.from);
+    assert!(new.len() <= gone.max(1), "two moves in one");
+    assert_eq!(unregistered(layout, &it.to), 0, "the move will be refused");
     assert!(new.iter().all(|id| usable(layout).contains(id)), "nobody is there");
     assert_eq!(it.bytes, new.len() as u64 * placement.bytes);
-    let must_go = it.from.iter().any(|id| !it.to.contains(id) && layout.brokers[id].weight == 0);
+    let must_go = it.from.iter().any(|id| !it.to.contains(id) && weight(layout, *id) == 0);
     let (before, after) = (missing_racks(layout, &it.from), missing_racks(layout, &it.to));
-    if after > before {
+    if after > before && new.len() == 1 {
         let gone = it.from.iter().position(|id| !it.to.contains(id)).unwrap();
         let ways = usable(layout).into_iter().filter(|id| !it.from.contains(id)).map(|id| {
             let mut replicas = it.from.clone();
@@ -241,12 +269,16 @@ proptest! {
         }
         let usable = usable(&cluster);
         for placement in cluster.partitions.values().filter(|it| it.is_settled) {
-            let is_free = usable.iter().any(|id| !placement.replicas.contains(id));
-            let must_go = placement.replicas.iter().any(|id| cluster.brokers[id].weight == 0);
-            prop_assert!(!(is_free && must_go), "a drained broker keeps a replica");
+            let free = usable.iter().filter(|id| !placement.replicas.contains(id)).count();
+            let must_go = placement.replicas.iter().any(|id| weight(&cluster, *id) == 0);
+            let needed = unregistered(&cluster, &placement.replicas).max(1);
+            prop_assert!(!(free >= needed && must_go), "a drained broker keeps a replica");
         }
         let is_plain = cluster.brokers.values().all(|it| it.rack.is_none())
-            && cluster.partitions.values().all(|it| it.is_settled);
+            && cluster
+                .partitions
+                .values()
+                .all(|it| it.is_settled && unregistered(&cluster, &it.replicas) == 0);
         if is_plain && !usable.is_empty() {
             check_numbers(&cluster);
         }

@@ -12,6 +12,7 @@ use super::confirm::Confirmation;
 use super::output::Format;
 use super::rebalance::{self, Goal, Pace, WEIGHT};
 use super::session::{self, Session, explain, explained};
+use super::text;
 use crate::failure::Failure;
 
 pub(crate) type Options = session::Options<Task>;
@@ -141,9 +142,10 @@ async fn drain(session: &Session, format: Format, id: BrokerId, pace: Pace) -> R
         return Err(Failure {
             what: format!("broker {id} is not drained"),
             why: "it is fenced: it is not running, or cannot reach the controller".to_owned(),
-            next: "start it first; if it is gone for good, give its replicas to others with \
-                   ottla partition reassign, then ottla broker unregister"
-                .to_owned(),
+            next: format!(
+                "start it first; if it is gone for good, ottla broker unregister {id}, then ottla \
+                 cluster rebalance gives its replicas to others"
+            ),
         }
         .into());
     }
@@ -157,9 +159,9 @@ async fn drain(session: &Session, format: Format, id: BrokerId, pace: Pace) -> R
     let left = rebalance::left_on(session, id).await?;
     if let [first, ..] = left.as_slice() {
         return Err(Failure {
-            what: format!("broker {id} still has {} replicas", left.len()),
+            what: format!("broker {id} still has {}", replicas(left.len())),
             why: format!(
-                "{first}, for one, has no leader, or as many replicas as there are other brokers"
+                "{first}, for one, has no leader, or more replicas than there are other brokers"
             ),
             next:
                 "add a broker or take replicas away (ottla partition reassign), and drain it again"
@@ -196,13 +198,22 @@ async fn unregister(
         question += ", which is running";
     }
     if left > 0 {
-        question += &format!(", with its {left} replicas");
+        question += &format!(", with its {}", replicas(left));
     }
     confirmation.ask(&question)?;
     let failed = |error| explain(&format!("broker {id} stays registered"), &error);
     session.admin.unregister_broker(id).await.map_err(failed)?;
-    format.object(
-        &json!({ "broker": id.0, "unregistered": true }),
-        &format!("broker {id} is forgotten"),
-    )
+    let mut text = format!("broker {id} is forgotten");
+    if left > 0 {
+        text += &format!(
+            "; the controller gives its {} to others from time to time, ottla cluster rebalance at \
+             once",
+            replicas(left)
+        );
+    }
+    format.object(&json!({ "broker": id.0, "unregistered": true }), &text)
+}
+
+fn replicas(count: usize) -> String {
+    text::count(count as u64, "replica", "replicas")
 }

@@ -10,7 +10,7 @@ use ottla_protocol::messages::alter_partition_reassignments_request::{
 use ottla_protocol::{Monotonic, StrBytes, message};
 
 use super::{Controller, Outcome};
-use crate::rebalance::{Layout, Limits, Move};
+use crate::rebalance::{Layout, Limits};
 
 /// Something that is looked after from time to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +122,6 @@ impl Controller {
         let tolerance_percent = config.tolerance_percent;
         let limits = Limits { moves, tolerance_percent, ..Limits::default() };
         let plan = Layout::of(&self.image, |_, _| 0).plan(limits);
-        let lines = plan.iter().map(Move::to_string).collect();
         let asked = plan.iter().map(|it| {
             let partition = message!(ReassignablePartition {
                 partition_index: it.partition.partition,
@@ -134,7 +133,13 @@ impl Controller {
             })
         });
         let request = message!(AlterPartitionReassignmentsRequest { topics: asked.collect() });
-        let Outcome { records, .. } = self.alter_partition_reassignments(&request);
-        Outcome { records, answer: lines }
+        let Outcome { records, answer } = self.alter_partition_reassignments(&request);
+        // One answer to each, in their order.
+        let answers = answer.responses.iter().flat_map(|topic| &topic.partitions);
+        let lines = plan.iter().zip(answers).map(|(it, answer)| match &answer.error_message {
+            Some(why) => format!("{it}: refused: {why}"),
+            None => it.to_string(),
+        });
+        Outcome { records, answer: lines.collect() }
     }
 }

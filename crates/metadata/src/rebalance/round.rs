@@ -15,6 +15,8 @@ struct State {
     weight: u32,
     /// What bytes are shared by: its disks, or its weight.
     capacity: u64,
+    /// Whether an assignment may name it.
+    is_registered: bool,
     /// Whether it may be given replicas and leaders.
     is_usable: bool,
     /// Number of its rack.
@@ -29,6 +31,8 @@ struct Part<'a> {
     placement: &'a Placement,
     /// Positions of brokers.
     replicas: Vec<usize>,
+    /// Whether it may be changed.
+    is_settled: bool,
     is_moved: bool,
     reasons: Vec<String>,
 }
@@ -57,7 +61,8 @@ impl<'a> Round<'a> {
             .map(|(name, placement)| {
                 let replicas = placement.replicas.iter().filter_map(|id| places.get(id).copied());
                 let (replicas, reasons) = (replicas.collect(), Vec::new());
-                Part { name, placement, replicas, is_moved: false, reasons }
+                let is_settled = placement.is_settled;
+                Part { name, placement, replicas, is_settled, is_moved: false, reasons }
             })
             .collect();
         for (number, part) in parts.iter().enumerate() {
@@ -103,6 +108,33 @@ impl<'a> Round<'a> {
         changed.filter(|it| it.from != it.to).collect()
     }
 
+    /// Takes replicas from brokers that are not registered: all of a partition's at once, for no
+    /// assignment may name one. Where there is nowhere to go the partition stays as it is.
+    pub(super) fn replace_unregistered(&mut self) {
+        for number in 0..self.parts.len() {
+            let mut replicas = self.parts[number].replicas.clone();
+            let mut ways = Vec::new();
+            for from in self.parts[number].replicas.clone() {
+                if self.brokers[from].is_registered {
+                    continue;
+                }
+                let to = self.movable(number).and_then(|_| self.refuge(&replicas, from));
+                let Some(to) = to else {
+                    self.parts[number].is_settled = false;
+                    break;
+                };
+                replicas = replaced(&replicas, from, to);
+                ways.push((from, to));
+            }
+            if self.parts[number].is_settled {
+                for (from, to) in ways {
+                    let reason = format!("broker {} is not registered", self.brokers[from].id);
+                    self.relocate(number, from, to, reason);
+                }
+            }
+        }
+    }
+
     /// Takes replicas from brokers that are to have none.
     pub(super) fn empty_brokers(&mut self) {
         for from in 0..self.brokers.len() {
@@ -111,19 +143,20 @@ impl<'a> Round<'a> {
             }
             let reason = format!("broker {} is to have no replicas", self.brokers[from].id);
             for number in self.brokers[from].replicas.clone() {
-                if let Some(to) = self.refuge(number, from) {
+                let Some(part) = self.movable(number) else { continue };
+                if let Some(to) = self.refuge(&part.replicas, from) {
                     self.relocate(number, from, to, reason.clone());
                 }
             }
         }
     }
 
-    /// Where a replica goes that cannot stay: where racks are best, and there is the least to do.
-    fn refuge(&self, number: usize, from: usize) -> Option<usize> {
-        let part = self.movable(number)?;
-        let places = self.usable().filter(|place| !part.replicas.contains(place));
+    /// Where one of these replicas goes that cannot stay: where racks are best, and there is the
+    /// least to do.
+    fn refuge(&self, replicas: &[usize], from: usize) -> Option<usize> {
+        let places = self.usable().filter(|place| !replicas.contains(place));
         places.min_by(|one, other| {
-            let missing = |to| self.missing_racks(&replaced(&part.replicas, from, to));
+            let missing = |to| self.missing_racks(&replaced(replicas, from, to));
             let replicas = |place: usize| self.brokers[place].replicas.len();
             missing(*one)
                 .cmp(&missing(*other))
@@ -152,7 +185,7 @@ impl<'a> Round<'a> {
             };
             let candidates = part.replicas.iter().copied().filter(crowded);
             let ways = candidates.filter_map(|from| {
-                let to = self.refuge(number, from)?;
+                let to = self.refuge(&part.replicas, from)?;
                 let after = self.missing_racks(&replaced(&part.replicas, from, to));
                 let load = self.brokers[from].replicas.len();
                 (after < before).then_some((after, std::cmp::Reverse(load), from, to))
@@ -172,7 +205,7 @@ impl<'a> Round<'a> {
     /// The partition, if it may get a replica elsewhere in this round.
     fn movable(&self, number: usize) -> Option<&Part<'a>> {
         let part = &self.parts[number];
-        (self.moves_left > 0 && part.placement.is_settled && !part.is_moved).then_some(part)
+        (self.moves_left > 0 && part.is_settled && !part.is_moved).then_some(part)
     }
 
     /// Whether a replica may go there, for the sake of evenness.
@@ -191,15 +224,16 @@ impl<'a> Round<'a> {
             self.brokers[to].leads += 1;
         }
         part.replicas = replaced(&part.replicas, from, to);
-        part.is_moved = true;
         part.reasons.push(reason);
+        if !std::mem::replace(&mut part.is_moved, true) {
+            self.changed.push(number);
+            self.moves_left -= 1;
+        }
         let bytes = part.placement.bytes;
         self.brokers[from].replicas.remove(&number);
         self.brokers[from].bytes -= bytes;
         self.brokers[to].replicas.insert(number);
         self.brokers[to].bytes += bytes;
-        self.changed.push(number);
-        self.moves_left -= 1;
     }
 
     fn usable(&self) -> impl Iterator<Item = usize> + Clone + '_ {
@@ -263,6 +297,7 @@ fn states(layout: &Layout, racks: &[&str]) -> Vec<State> {
             id,
             weight,
             capacity: disk.unwrap_or(u64::from(weight)),
+            is_registered: broker.is_some(),
             is_usable: weight > 0 && broker.is_some_and(|broker| broker.is_active),
             rack: rack.and_then(|rack| racks.iter().position(|known| *known == rack)),
             replicas: BTreeSet::new(),
@@ -276,6 +311,11 @@ fn states(layout: &Layout, racks: &[&str]) -> Vec<State> {
 /// These replicas with one in the place of another.
 fn replaced(replicas: &[usize], from: usize, to: usize) -> Vec<usize> {
     replicas.iter().map(|place| if *place == from { to } else { *place }).collect()
+}
+
+/// `1 replica`, `2 replicas`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Which of two has more for its weight.

@@ -1,6 +1,6 @@
 //! Numbers of replicas and bytes of disks.
 
-use super::{Round, compare_loads, gain};
+use super::{Round, compare_loads, counted, gain};
 
 /// Less than so many bytes above a share are not worth a copy.
 const WORTH_A_COPY: i128 = 256 << 20;
@@ -27,8 +27,8 @@ impl Round<'_> {
             let has = |place: usize| {
                 let share = self.share(place, |broker| broker.replicas.len());
                 let broker = &self.brokers[place];
-                let count = broker.replicas.len();
-                format!("broker {} has {count} replicas, its share is {share:.1}", broker.id)
+                let has = counted(broker.replicas.len(), "replica");
+                format!("broker {} has {has}, its share is {share:.1}", broker.id)
             };
             let reason = format!("{}; {}", has(from), has(to));
             self.relocate(number, from, to, reason);

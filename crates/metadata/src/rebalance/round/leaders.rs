@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Round, compare_loads, gain};
+use super::{Round, compare_loads, counted, gain};
 
 /// By the broker that a partition prefers, and another that has a replica of it: those partitions.
 type Edges = BTreeMap<usize, BTreeMap<usize, BTreeSet<usize>>>;
@@ -36,7 +36,7 @@ impl Round<'_> {
             let part = &self.parts[number];
             let Some((first, others)) = part.replicas.split_first() else { continue };
             let is_relieved = self.brokers[*first].weight > 0;
-            if is_relieved || !part.placement.is_settled || self.orders_left == 0 {
+            if is_relieved || !part.is_settled || self.orders_left == 0 {
                 continue;
             }
             let others = others.iter().copied().filter(|place| self.brokers[*place].is_usable);
@@ -55,11 +55,8 @@ impl Round<'_> {
         let leads = |place: usize| {
             let share = self.share(place, |broker| broker.leads);
             let broker = &self.brokers[place];
-            let count = broker.leads;
-            format!(
-                "broker {} is preferred by {count} partitions, its share is {share:.1}",
-                broker.id
-            )
+            let by = counted(broker.leads, "partition");
+            format!("broker {} is preferred by {by}, its share is {share:.1}", broker.id)
         };
         let ends = path.first().zip(path.last());
         ends.map_or_else(String::new, |((first, _), (_, last))| {
@@ -81,7 +78,7 @@ impl Round<'_> {
         let (first, others) = part.replicas.split_first()?;
         let may_lead = |place: &usize| self.brokers[*place].is_usable;
         let others = others.iter().copied().filter(may_lead).collect();
-        (part.placement.is_settled && may_lead(first)).then_some((*first, others))
+        (part.is_settled && may_lead(first)).then_some((*first, others))
     }
 
     fn insert_edges(&self, edges: &mut Edges, number: usize) {
