@@ -181,7 +181,7 @@ pub struct QuorumVoter {
 pub struct SocketServerConfig {
     /// `queued.max.requests`: requests of a connection that are not answered yet.
     pub queued_max_requests: usize,
-    /// `queued.max.request.bytes` of all connections at once; `None` is a share of memory of the server's choice.
+    /// `queued.max.request.bytes` of all connections at once; `None` is no limit.
     pub queued_max_request_bytes: Option<usize>,
     /// `socket.request.max.bytes`: the largest request, in bytes.
     pub request_max_bytes: usize,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::keys::{
     BROKER_CHAPTERS, CLIENT_METRICS_KEYS, CONSUMER_CHAPTERS, Chapter, GROUP_KEYS,
-    PRODUCER_CHAPTERS, TOPIC_KEYS, broker_keys,
+    PRODUCER_CHAPTERS, TOPIC_KEYS,
 };
 use crate::{ConfigKey, Valid};
 
@@ -14,23 +14,31 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Printed from the table in `crates/config/src/keys/`; `UPDATE_EXPECT=1 cargo test -p ottla-config`\n\
          writes it anew. Names, defaults and meanings are Kafka's, so a `server.properties` written for Kafka\n\
-         starts Ottla. A key marked *not yet used* is accepted, and warns if it is not set to its default.\n\n\
+         starts Ottla, if all its listeners are PLAINTEXT: TLS and SASL are not there yet, and a node with such a\n\
+         listener does not start. In a file a key marked *not yet used* is accepted, and warns if it is not set to its\n\
+         default; set on a running broker it is refused, of a topic or a group accepted.\n\n\
          *Changes* says how a key is changed while brokers run (KIP-226), with `kafka-configs --alter` or any admin\n\
          client: *per-broker* for one broker, *cluster-wide* for one or for all; a topic's own value is stronger than\n\
          its broker's, that than what is set for all brokers, that than the file, that than the default. It takes effect\n\
          at once and survives restarts. Where it says *at the start*, Kafka changes it while it runs and Ottla does not:\n\
-         such a change, and one of a read-only key, is refused.\n\n\
+         such a change, and one of a read-only key, is refused. What the controller decides by (`num.partitions`,\n\
+         `default.replication.factor`, `delete.topic.enable`, `unclean.leader.election.*`, `auto.leader.rebalance.enable`,\n\
+         `leader.imbalance.*`, `cluster.rebalance.*`, `broker.session.timeout.ms`) counts as the active controller has it: set it alike on\n\
+         all controllers, or for all brokers.\n\n\
          `ottla start` without a file is given:\n\n```properties\n",
     );
     page.push_str(crate::BrokerConfig::STANDALONE);
     page.push_str("```\n");
     for chapter in BROKER_CHAPTERS {
-        write_chapter(&mut page, chapter.title, chapter.keys, broker_changes);
+        write_chapter(&mut page, chapter, TOPIC_KEYS, broker_changes);
     }
-    write_chapter(&mut page, "Topics", TOPIC_KEYS, |_| "per topic".to_owned());
-    write_chapter(&mut page, "Groups", GROUP_KEYS, |_| "per group".to_owned());
-    let subscriptions = |_: &ConfigKey| "per subscription".to_owned();
-    write_chapter(&mut page, "Client metrics", CLIENT_METRICS_KEYS, subscriptions);
+    for (title, keys, changes) in [
+        ("Topics", TOPIC_KEYS, "per topic"),
+        ("Groups", GROUP_KEYS, "per group"),
+        ("Client metrics", CLIENT_METRICS_KEYS, "per subscription"),
+    ] {
+        write_chapter(&mut page, &Chapter { title, keys }, &[], |_| changes.to_owned());
+    }
     page
 }
 
@@ -48,7 +56,8 @@ pub fn client_reference() -> String {
         let _ = write!(page, "\n## {title}\n\n{header}");
         for key in *keys {
             let (name, kind) = (key.name, key.config_type);
-            let _ = writeln!(page, "| `{name}` | {kind} | {} | {} |", default(key), meaning(key));
+            let _ =
+                writeln!(page, "| `{name}` | {kind} | {} | {} |", default(key), meaning(key, &[]));
         }
     }
     page
@@ -61,22 +70,23 @@ fn broker_changes(key: &ConfigKey) -> String {
     }
 }
 
+/// A table of keys, of which `narrower` ones may be stronger.
 fn write_chapter(
     page: &mut String,
-    title: &str,
-    keys: &[ConfigKey],
+    Chapter { title, keys }: &Chapter,
+    narrower: &[ConfigKey],
     changes: impl Fn(&ConfigKey) -> String,
 ) {
     let header = "| Key | Type | Default | Meaning | Changes |\n|---|---|---|---|---|\n";
     let _ = write!(page, "\n## {title}\n\n{header}");
-    for key in keys {
+    for key in *keys {
         let _ = writeln!(
             page,
             "| `{}` | {} | {} | {} | {} |",
             key.name,
             key.config_type,
             default(key),
-            meaning(key),
+            meaning(key, narrower),
             changes(key),
         );
     }
@@ -92,7 +102,7 @@ fn default(key: &ConfigKey) -> String {
     }
 }
 
-fn meaning(key: &ConfigKey) -> String {
+fn meaning(key: &ConfigKey, narrower: &[ConfigKey]) -> String {
     let mut text = key.doc.to_owned();
     if !matches!(key.valid, Valid::Any) {
         let _ = write!(text, " Must be {}.", key.accepted());
@@ -100,10 +110,9 @@ fn meaning(key: &ConfigKey) -> String {
     if let Some(twin) = key.broker_twin {
         let _ = write!(text, " Default from `{twin}`.");
     }
-    for topic_key in TOPIC_KEYS {
-        let is_twin = topic_key.broker_twin == Some(key.name) && topic_key.name != key.name;
-        if is_twin && broker_keys().any(|broker_key| std::ptr::eq(broker_key, key)) {
-            let _ = write!(text, " A topic overrides it by `{}`.", topic_key.name);
+    for twin in narrower.iter().filter(|it| it.broker_twin == Some(key.name)) {
+        if twin.name != key.name {
+            let _ = write!(text, " A topic overrides it by `{}`.", twin.name);
         }
     }
     if key.own {

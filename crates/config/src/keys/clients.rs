@@ -70,9 +70,9 @@ pub(super) const KEYS: &[ConfigKey] = &[
     list("bootstrap.servers", "", SERVERS, "Brokers to ask first, each as host:port; the others are learned from them.").high(),
     string("client.id", "", Valid::Any, "What the broker's logs and quotas call this client."),
     int("request.timeout.ms", "30000", Valid::AtLeast(0), "Milliseconds that the response to a request may take."),
-    long("retry.backoff.ms", "100", Valid::AtLeast(0), "Milliseconds before a failed request is tried again; doubled with each further failure (KIP-580).").low(),
-    long("retry.backoff.max.ms", "1000", Valid::AtLeast(0), "The longest such time in milliseconds.").low(),
-    long("reconnect.backoff.ms", "50", Valid::AtLeast(0), "Milliseconds before a broker that could not be reached is tried again; doubled with each further failure.").low(),
+    long("retry.backoff.ms", "100", Valid::AtLeast(0), "Milliseconds before a failed request is tried again; a producer doubles it with each further failure (KIP-580).").low(),
+    long("retry.backoff.max.ms", "1000", Valid::AtLeast(0), "The longest such time of a producer in milliseconds.").low(),
+    long("reconnect.backoff.ms", "50", Valid::AtLeast(0), "Milliseconds before a producer tries a broker again that could not be reached; doubled with each further failure. Others wait retry.backoff.ms.").low(),
     long("reconnect.backoff.max.ms", "1000", Valid::AtLeast(0), "The longest such time in milliseconds.").low(),
     long("socket.connection.setup.timeout.ms", "10000", Valid::AtLeast(1), "Milliseconds that opening a connection, and agreeing on versions, may take."),
     long("socket.connection.setup.timeout.max.ms", "30000", Valid::AtLeast(1), "The longest such time in milliseconds, after several failures."),
@@ -93,8 +93,8 @@ pub(super) const KEYS: &[ConfigKey] = &[
 
 #[rustfmt::skip]
 pub(super) const PRODUCER: &[ConfigKey] = &[
-    class("key.serializer", "ByteArraySerializer", SERIALIZER, "How text that is given as a key becomes bytes; programs give keys as bytes or with a serializer of their own.").high(),
-    class("value.serializer", "ByteArraySerializer", SERIALIZER, "How text that is given as a value becomes bytes; programs give values as bytes or with a serializer of their own.").high(),
+    class("key.serializer", "ByteArraySerializer", SERIALIZER, "How text that is given as a key becomes bytes, for programs that ask TextSerializer::named for it; others give keys as bytes or with a serializer of their own.").high(),
+    class("value.serializer", "ByteArraySerializer", SERIALIZER, "How text that is given as a value becomes bytes, for programs that ask TextSerializer::named for it; others give values as bytes or with a serializer of their own.").high(),
     string("acks", "all", ACKS, "What a record must have reached: 0 the socket, 1 the leader's log, all (or -1) the logs of all replicas in sync.").high(),
     boolean("enable.idempotence", "true", Valid::Any, "Whether a batch that is sent again is never stored twice, and order is kept (KIP-98). Needs acks=all, retries > 0 and max.in.flight.requests.per.connection <= 5; where one of those says otherwise and this key is not given, it is off."),
     int("max.in.flight.requests.per.connection", "5", Valid::AtLeast(1), "Requests sent to one broker and not yet answered.").low(),

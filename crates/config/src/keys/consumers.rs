@@ -76,7 +76,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     string_or_null("group.instance.id", Valid::Any, "Makes it a static member, whose place is kept while it restarts (KIP-345)."),
     string("group.protocol", "classic", CLASSIC, "How members and coordinator agree.").high(),
     int("session.timeout.ms", "45000", Valid::AtLeast(1), "Milliseconds without a heartbeat after which a member counts as gone; within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms.").high(),
-    int("heartbeat.interval.ms", "3000", Valid::AtLeast(1), "Milliseconds between heartbeats; at most a third of session.timeout.ms does well.").high(),
+    int("heartbeat.interval.ms", "3000", Valid::AtLeast(1), "Milliseconds between heartbeats; less than session.timeout.ms, of which a third does well.").high(),
     int("max.poll.interval.ms", "300000", Valid::AtLeast(1), "Milliseconds between polls after which a member leaves its group (KIP-62)."),
     list("partition.assignment.strategy", "range,cooperative-sticky", ASSIGNORS, "Who decides about the members' partitions, the preferred one first; all members need one in common. Rebalances are cooperative only if all named are (KIP-429)."),
     boolean("enable.auto.commit", "true", Valid::Any, "Whether what was handed out is committed by itself."),

@@ -39,7 +39,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     long("log.flush.interval.messages", MAX_LONG, Valid::AtLeast(1), "Records after which a log is synced to disk.").high().cluster_wide(),
     long_or_null("log.flush.interval.ms", Valid::AtLeast(0), "Milliseconds after which a log is synced to disk; log.flush.scheduler.interval.ms if not set.").high().cluster_wide()
         .else_by(&[Alternative { name: "log.flush.scheduler.interval.ms", factor: 1 }]),
-    long("log.flush.scheduler.interval.ms", MAX_LONG, Valid::AtLeast(1), "Milliseconds between two looks for logs that are due to be synced.").high(),
+    long("log.flush.scheduler.interval.ms", MAX_LONG, Valid::AtLeast(1), "What log.flush.interval.ms is if it is not set; the look for logs that are due to be synced comes each second.").high(),
     int("log.flush.offset.checkpoint.interval.ms", "60000", Valid::AtLeast(0), "Milliseconds between two checkpoints of the offsets from which recovery starts.").high(),
     int("log.flush.start.offset.checkpoint.interval.ms", "60000", Valid::AtLeast(0), "Milliseconds between two checkpoints of the log start offsets.").high(),
     // Ottla's own: Kafka syncs every log by itself.
@@ -56,7 +56,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("num.recovery.threads.per.data.dir", "2", Valid::AtLeast(1), "Logs of one directory recovered at once.").high().cluster_wide().at_start(),
     long("log.dir.failure.timeout.ms", "30000", Valid::AtLeast(1), "Milliseconds without reaching the controller after which a broker with a failed directory stops.").low().not_yet(),
     long("log.dir.reserved.bytes", "67108864", Valid::AtLeast(0), "Bytes of each directory's file system that producers may not take: they are refused while less is free, so that there is always room to delete.").ottla(),
-    int("log.max.open.files", "4096", Valid::AtLeast(1), "Segment and index files kept open at once; others are opened when they are needed. Connections take files as well: ulimit -n bounds both together.").ottla(),
+    int("log.max.open.files", "4096", Valid::AtLeast(1), "Segment and index files kept open at once; others are opened when they are needed. Connections take files as well: ulimit -n bounds both together, and where it is too low no more than half of it is used.").ottla(),
     list("cordoned.log.dirs", "", Valid::Any, "Directories that get no new partitions; * is all (KIP-1066).").per_broker().not_yet(),
     long("log.initial.task.delay.ms", "30000", Valid::AtLeast(0), "Milliseconds after the start before retention and flushing begin.").low().not_yet(),
     class_or_null("create.topic.policy.class.name", Valid::Any, "A Java class that judges new topics.").low().not_yet(),

@@ -21,7 +21,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("controller.quorum.election.backoff.max.ms", "1000", Valid::AtLeast(0), "The longest random wait in milliseconds before another election. Ottla draws it from controller.quorum.election.timeout.ms.").high().not_yet(),
     int("controller.quorum.append.linger.ms", "25", Valid::AtLeast(0), "Milliseconds that the leader gathers writes before it appends them.").not_yet(),
     int("controller.quorum.request.timeout.ms", "2000", Valid::AtLeast(1), "Milliseconds that a request of the quorum may take."),
-    int("controller.quorum.retry.backoff.ms", "20", Valid::AtLeast(0), "Milliseconds between two tries of a request of the quorum.").low(),
+    int("controller.quorum.retry.backoff.ms", "20", Valid::AtLeast(0), "Milliseconds before a broker that is no controller asks the quorum again; up to eight times as many after several failures.").low(),
     int("broker.heartbeat.interval.ms", "2000", Valid::AtLeast(1), "Milliseconds between two heartbeats of a broker to the controller."),
     int("broker.session.timeout.ms", "9000", Valid::AtLeast(1), "Milliseconds without a heartbeat until others lead what a broker led: it is fenced a little earlier (docs/adr/0012). On brokers no more than on controllers."),
     int("initial.broker.registration.timeout.ms", "60000", Valid::AtLeast(1), "Milliseconds that a starting broker tries to register before it stops."),

@@ -27,7 +27,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     long("unclean.leader.election.interval.ms", "300000", Valid::AtLeast(1), "Milliseconds between two looks for partitions in need of an unclean leader.").low(),
     boolean("auto.leader.rebalance.enable", "true", Valid::Any, "Whether leadership goes back to the preferred replica by itself.").high(),
     long("leader.imbalance.check.interval.seconds", "300", Valid::AtLeast(1), "Seconds between two looks for partitions not led by their preferred replica.").high(),
-    boolean("cluster.rebalance.enable", "true", Valid::Any, "Whether the controller moves replicas by itself, so that a new broker gets its share and one with cluster.rebalance.weight 0 is emptied; it tells each move and why in its log.").cluster_wide().ottla(),
+    boolean("cluster.rebalance.enable", "true", Valid::Any, "Whether the controller moves replicas by itself, so that a new broker gets its share and one with cluster.rebalance.weight 0 is emptied; it tells each move and why in its log. It waits while a registered broker is away.").cluster_wide().ottla(),
     long("cluster.rebalance.interval.seconds", "300", Valid::AtLeast(1), "Seconds between two looks whether brokers have their shares.").low().cluster_wide().ottla(),
     int("cluster.rebalance.max.moves", "5", Valid::AtLeast(1), "Partitions on their way at once, by whoever they are moved; no more are begun by the controller.").cluster_wide().ottla(),
     int("cluster.rebalance.tolerance.percent", "10", Valid::Between(0, 1000), "By how many percent of its share, and at least one, a broker may have more or less replicas or leaders before something moves.").low().cluster_wide().ottla(),

@@ -29,7 +29,7 @@ pub(super) const KEYS: &[ConfigKey] = &[
     int("telemetry.max.bytes", "1048576", Valid::AtLeast(1), "The largest metrics push of a client in bytes, compressed or not, and the most that is kept of what it measures.").low(),
     int("telemetry.max.instances", "16384", Valid::AtLeast(1), "Clients whose telemetry is known at once; the one that was silent for longest makes room.").low().ottla(),
     long("telemetry.max.kept.bytes", "268435456", Valid::AtLeast(0), "The most that is kept of what all clients measure, in bytes; more is not shown.").low().ottla(),
-    string("metrics.listener", "", Valid::Any, "host:port where metrics are told over plain HTTP, as Prometheus reads them (GET /metrics); nowhere when empty.").low().ottla(),
+    string("metrics.listener", "", Valid::Any, "host:port where metrics are told over plain HTTP, as Prometheus reads them (GET /metrics), by nodes that are brokers; nowhere when empty.").low().ottla(),
     list("metric.reporters", "", Valid::Any, "Java classes that report metrics.").low().cluster_wide().not_yet(),
     int("metrics.num.samples", "2", Valid::AtLeast(1), "Samples over which metrics are measured.").low().not_yet(),
     long("metrics.sample.window.ms", "30000", Valid::AtLeast(1), "Milliseconds of one sample of metrics.").low().not_yet(),
