@@ -22,7 +22,7 @@ use crate::commands::{
     version,
     propagate_version = true,
     arg_required_else_help = true,
-    after_help = "Ends with 0 if it was done, with 1 if not, with 2 if the arguments are wrong."
+    after_help = "Ends with 0 if it was done, with 1 if not, with 2 if the arguments are wrong; ottla log with 1 if it\nfound something wrong, with 2 if it could not do its work."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -7,12 +7,17 @@ use anyhow::{Context, Result};
 
 use super::files;
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "compat/README.md",
+    "docs/cli.md",
+    "docs/client-telemetry.md",
     "docs/durability.md",
+    "docs/operations.md",
+    "docs/quickstart.md",
+    "docs/quotas.md",
     "docs/storage-format.md",
     "fuzz/README.md",
 ];
