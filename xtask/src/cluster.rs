@@ -155,7 +155,7 @@ impl Cluster {
         (1..=NODES).try_for_each(|id| self.stop_node(id))
     }
 
-    /// Waits until every node says that every partition has a leader and all its replicas in sync.
+    /// Waits until every node says that all is well: voters, brokers, leaders, replicas in sync, disks.
     pub(crate) fn wait_until_well(&self) -> Result<()> {
         let deadline = within(WELL_SECONDS);
         let mut ids = 1..=NODES;

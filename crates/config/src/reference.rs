@@ -24,7 +24,7 @@ pub fn reference() -> String {
          such a change, and one of a read-only key, is refused. What the controller decides by (`num.partitions`,\n\
          `default.replication.factor`, `delete.topic.enable`, `unclean.leader.election.*`, `auto.leader.rebalance.enable`,\n\
          `leader.imbalance.*`, `cluster.rebalance.*`, `broker.session.timeout.ms`) counts as the active controller has it: set it alike on\n\
-         all controllers, or for all brokers.\n\n\
+         all controllers, or, where it is *cluster-wide*, for all brokers.\n\n\
          `ottla start` without a file is given:\n\n```properties\n",
     );
     page.push_str(crate::BrokerConfig::STANDALONE);
@@ -70,11 +70,11 @@ fn broker_changes(key: &ConfigKey) -> String {
     }
 }
 
-/// A table of keys, of which `narrower` ones may be stronger.
+/// A table of keys; those of `topic_keys` that override one are named beside it.
 fn write_chapter(
     page: &mut String,
     Chapter { title, keys }: &Chapter,
-    narrower: &[ConfigKey],
+    topic_keys: &[ConfigKey],
     changes: impl Fn(&ConfigKey) -> String,
 ) {
     let header = "| Key | Type | Default | Meaning | Changes |\n|---|---|---|---|---|\n";
@@ -86,7 +86,7 @@ fn write_chapter(
             key.name,
             key.config_type,
             default(key),
-            meaning(key, narrower),
+            meaning(key, topic_keys),
             changes(key),
         );
     }
@@ -102,7 +102,7 @@ fn default(key: &ConfigKey) -> String {
     }
 }
 
-fn meaning(key: &ConfigKey, narrower: &[ConfigKey]) -> String {
+fn meaning(key: &ConfigKey, topic_keys: &[ConfigKey]) -> String {
     let mut text = key.doc.to_owned();
     if !matches!(key.valid, Valid::Any) {
         let _ = write!(text, " Must be {}.", key.accepted());
@@ -110,7 +110,7 @@ fn meaning(key: &ConfigKey, narrower: &[ConfigKey]) -> String {
     if let Some(twin) = key.broker_twin {
         let _ = write!(text, " Default from `{twin}`.");
     }
-    for twin in narrower.iter().filter(|it| it.broker_twin == Some(key.name)) {
+    for twin in topic_keys.iter().filter(|it| it.broker_twin == Some(key.name)) {
         if twin.name != key.name {
             let _ = write!(text, " A topic overrides it by `{}`.", twin.name);
         }

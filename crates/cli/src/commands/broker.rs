@@ -206,8 +206,7 @@ async fn unregister(
     let mut text = format!("broker {id} is forgotten");
     if left > 0 {
         text += &format!(
-            "; the controller gives its {} to others from time to time, ottla cluster rebalance at \
-             once",
+            "; ottla cluster rebalance gives its {} to others, where there are some and a leader",
             replicas(left)
         );
     }

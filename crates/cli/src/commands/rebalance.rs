@@ -82,14 +82,14 @@ pub(crate) async fn run(session: &Session, format: Format, goal: Goal, pace: Pac
     }
     let (mut done, mut bytes) = (BTreeSet::new(), 0);
     let (mut moves_begun, mut quiet) = (0, false);
-    loop {
+    let layout = loop {
         wait_for_room(session, pace).await?;
         let under_way = under_way(session).await?;
         let layout = layout(session, goal, &under_way).await?;
         let room = pace.moves_at_once.saturating_sub(under_way.len() as u64);
         let moves = layout.plan(goal.limits(room));
         if moves.is_empty() && under_way.is_empty() {
-            break;
+            break layout;
         }
         begin(session, format, &moves).await?;
         done.extend(moves.iter().map(|it| it.partition.clone()));
@@ -106,13 +106,41 @@ pub(crate) async fn run(session: &Session, format: Format, goal: Goal, pace: Pac
         if moves.is_empty() {
             session.env.clock.sleep(LOOK).await;
         }
+    };
+    if !done.is_empty() {
+        prefer(session, &done).await?;
+        let partitions = text::count(done.len() as u64, "partition", "partitions");
+        format.remark(&format!("done: {partitions}, {} copied", text::size(bytes)))?;
     }
-    if done.is_empty() {
-        return show(format, &[]);
+    if let Goal::Even { .. } = goal {
+        check_registered(&layout)?;
     }
-    prefer(session, &done).await?;
-    let partitions = text::count(done.len() as u64, "partition", "partitions");
-    format.remark(&format!("done: {partitions}, {} copied", text::size(bytes)))
+    match done.is_empty() {
+        true => show(format, &[]),
+        false => Ok(()),
+    }
+}
+
+/// An error if there are still replicas on brokers that are gone for good.
+fn check_registered(layout: &Layout) -> Result<()> {
+    let is_gone = |id: &BrokerId| !layout.brokers.contains_key(id);
+    let stay: Vec<_> =
+        layout.partitions.iter().filter(|(_, it)| it.replicas.iter().any(is_gone)).collect();
+    let Some((first, placement)) = stay.first() else { return Ok(()) };
+    let gone = placement.replicas.iter().find(|id| is_gone(id));
+    let gone = gone.map_or_else(String::new, ToString::to_string);
+    let partitions = text::count(stay.len() as u64, "partition", "partitions");
+    Err(Failure {
+        what: format!("brokers that are not registered still have replicas of {partitions}"),
+        why: format!(
+            "{first}, for one, names broker {gone}: it has no leader, or no other broker is free"
+        ),
+        next: format!(
+            "start another broker, which may have the id {gone}, and rebalance again; or let them \
+             have fewer replicas (ottla partition reassign)"
+        ),
+    }
+    .into())
 }
 
 async fn plan_all(session: &Session, goal: Goal, pace: Pace) -> Result<Vec<Move>> {

@@ -313,7 +313,7 @@ fn replaced(replicas: &[usize], from: usize, to: usize) -> Vec<usize> {
     replicas.iter().map(|place| if *place == from { to } else { *place }).collect()
 }
 
-/// `1 replica`, `2 replicas`.
+/// So many of something: `1 replica`, `2 replicas` for `replica`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -108,8 +108,10 @@ impl Keeper {
         } else {
             self.leadership()
         };
-        if leads && has_others {
-            self.note_caught_up();
+        match leads && has_others {
+            true => self.note_caught_up(),
+            // What an earlier lead of this node saw says nothing of the next.
+            false => self.caught_up.lock().clear(),
         }
         self.announce.send_if_modified(|told| std::mem::replace(told, now) != now);
         Ok(())

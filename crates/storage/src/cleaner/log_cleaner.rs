@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use ottla_config::LogCleanerConfig;
 use ottla_env::Env;
-use ottla_protocol::Timestamp;
+use ottla_protocol::{Monotonic, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -32,8 +32,9 @@ pub struct LogCleaner {
     logs: Arc<LogManager>,
     config: watch::Sender<LogCleanerConfig>,
     throttler: Throttler,
-    /// Directories that a pass found full: passed over until there is nothing else to clean.
-    full: Mutex<Vec<Arc<LogDir>>>,
+    /// Directories that a pass found full, and when: passed over for `log.cleaner.backoff.ms`, or until
+    /// there is nothing else to clean.
+    full: Mutex<Vec<(Arc<LogDir>, Monotonic)>>,
 }
 
 impl LogCleaner {
@@ -104,6 +105,8 @@ impl LogCleaner {
     /// Cleans the log that needs it most, of those in directories that have room. `false` if none
     /// does, or it could not be done now.
     pub async fn clean_filthiest(&self) -> bool {
+        let (now, backoff) = (self.env.clock.now(), self.config.borrow().backoff);
+        self.full.lock().retain(|(_, since)| now.since(*since) < backoff);
         while let Some(Chosen { log, pass }) = self.begin_filthiest().await {
             let cleaned = match pass {
                 Ok(pass) => self.finish(pass).await,
@@ -114,7 +117,7 @@ impl LogCleaner {
             if !is_full {
                 return at_once;
             }
-            self.full.lock().push(log.log_dir().clone());
+            self.full.lock().push((log.log_dir().clone(), self.env.clock.now()));
         }
         // After the wait that follows there may be room again.
         self.full.lock().clear();
@@ -123,7 +126,8 @@ impl LogCleaner {
 
     async fn begin_filthiest(&self) -> Option<Chosen> {
         let now = self.env.clock.wall();
-        let (logs, limits, full) = (self.logs.clone(), self.limits(), self.full.lock().clone());
+        let (logs, limits) = (self.logs.clone(), self.limits());
+        let full: Vec<_> = self.full.lock().iter().map(|(dir, _)| dir.clone()).collect();
         self.env.run_blocking(move || begin_filthiest(&logs, &limits, now, &full)).await
     }
 

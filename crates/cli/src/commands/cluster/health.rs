@@ -1,13 +1,14 @@
 //! `ottla cluster health`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use ottla_client::{
     ClientError, ConfigResource, ConfigResourceType, LogDirDescription, QuorumDescription,
     TopicDescription,
 };
-use ottla_protocol::BrokerId;
+use ottla_protocol::{BrokerId, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::output::Format;
@@ -15,11 +16,16 @@ use super::super::session::{Session, explained};
 use super::super::text;
 use crate::failure::Failure;
 
-/// A voter that the active controller has not heard for so many milliseconds is not there, or does not
-/// follow: fifteen heartbeats, with the default `controller.quorum.fetch.timeout.ms`.
-const SILENCE: i64 = 5000;
-
 const RESERVE: &str = "log.dir.reserved.bytes";
+
+/// A voter that the active controller has not heard for so long is not there: six heartbeats.
+const SILENCE: &str = "controller.quorum.fetch.timeout.ms";
+
+/// What [`SILENCE`] is where no broker tells it, in milliseconds.
+const DEFAULT_SILENCE: i64 = 2000;
+
+/// Some heartbeats: who leads since a moment has not heard from all.
+const MOMENT: Duration = Duration::from_millis(700);
 
 /// Something that was looked at: what, what of it is not well, and what helps.
 struct Check {
@@ -57,11 +63,14 @@ async fn checks(session: &Session) -> Result<Vec<Check>> {
     let fenced = cluster.brokers.iter().filter(|node| node.is_fenced);
     let mut away: Vec<_> = fenced.map(|node| format!("broker {} is fenced", node.id)).collect();
     let alive = cluster.brokers.iter().filter(|node| !node.is_fenced).map(|node| node.id);
-    let asked = session.ask_each(alive, async |id| dirs_and_reserve(session, id).await).await;
-    let (mut dirs, mut full) = (Vec::new(), Vec::new());
-    for (id, answer) in asked {
+    let asked = session.ask_each(alive, async |id| dirs_and_limits(session, id).await);
+    let (mut dirs, mut full, mut silence) = (Vec::new(), Vec::new(), DEFAULT_SILENCE);
+    for (id, answer) in asked.await {
         match answer {
-            Ok((answers, reserve)) => {
+            Ok((answers, limits)) => {
+                let limit = |key| limits.get(key).copied();
+                let reserve = limit(RESERVE).unwrap_or(0);
+                silence = silence.max(limit(SILENCE).unwrap_or(0));
                 for (dir, answer) in answers {
                     match answer {
                         Ok(answer) => full.extend(
@@ -76,14 +85,10 @@ async fn checks(session: &Session) -> Result<Vec<Check>> {
             Err(why) => away.push(format!("broker {id} does not answer: {why}")),
         }
     }
-    let quorum = session.soon(session.admin.describe_quorum()).await;
     let mut checks = vec![
         Check {
             name: "voters of the metadata quorum",
-            problems: match quorum {
-                Ok(quorum) => voter_problems(&quorum),
-                Err(why) => vec![format!("no active controller answers: {why}")],
-            },
+            problems: quorum_problems(session, silence).await,
             next: "start the controllers that are not there, and look into their logs; without a \
                    majority of the voters nothing is decided",
         },
@@ -111,44 +116,72 @@ async fn checks(session: &Session) -> Result<Vec<Check>> {
 
 type Dirs = BTreeMap<String, Result<LogDirDescription, ClientError>>;
 
-/// The log directories of a broker, and how many bytes of each it keeps free.
-async fn dirs_and_reserve(session: &Session, id: BrokerId) -> Result<(Dirs, i64), ClientError> {
+/// The log directories of a broker, and those of its limits that it tells.
+async fn dirs_and_limits(
+    session: &Session,
+    id: BrokerId,
+) -> Result<(Dirs, BTreeMap<String, i64>), ClientError> {
     let dirs = session.admin.describe_log_dirs(id, None).await?;
     let resource = ConfigResource::new(ConfigResourceType::Broker, id.to_string());
-    let answers = session.admin.describe_configs(&[resource], Some(&[RESERVE]), false).await?;
-    let entry = answers.into_values().next().and_then(|answer| answer.ok()?.into_iter().next());
-    // Kafka keeps none.
-    let reserve = entry.and_then(|entry| entry.value?.parse().ok()).unwrap_or(0);
-    Ok((dirs, reserve))
+    let keys = [RESERVE, SILENCE];
+    let answers = session.admin.describe_configs(&[resource], Some(&keys), false).await;
+    let entries = answers.into_iter().flat_map(BTreeMap::into_values).filter_map(Result::ok);
+    let limits = entries.flatten().filter_map(|it| Some((it.name, it.value?.parse().ok()?)));
+    Ok((dirs, limits.collect()))
 }
 
 /// How full a directory is that takes no records any more.
 fn fullness(dir: &LogDirDescription, reserve: i64) -> Option<String> {
     let free = dir.usable_bytes.filter(|free| *free <= reserve)?;
-    let [free, reserve] =
-        [free, reserve].map(|bytes| text::size(u64::try_from(bytes).unwrap_or(0)));
-    Some(format!("{free} are free, and {RESERVE} keeps {reserve}"))
+    let [free, kept] = [free, reserve].map(|bytes| text::size(u64::try_from(bytes).unwrap_or(0)));
+    Some(match reserve {
+        0 => "nothing is free".to_owned(),
+        _ => format!("{free} are free, and {RESERVE} keeps {kept}"),
+    })
+}
+
+/// What is wrong with the quorum. Looks twice before it says so.
+async fn quorum_problems(session: &Session, silence: i64) -> Vec<String> {
+    let ask = async || match session.admin.describe_quorum().await {
+        // Kafka with ZooKeeper.
+        Err(ClientError::NoCommonVersion { .. }) => Ok(Vec::new()),
+        quorum => quorum.map(|quorum| voter_problems(&quorum, silence)),
+    };
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        match session.soon(ask()).await {
+            Ok(problems) if problems.is_empty() || looks > 1 => return problems,
+            Ok(_) => session.env.clock.sleep(MOMENT).await,
+            Err(why) => return vec![format!("no active controller answers: {why}")],
+        }
+    }
 }
 
 /// Voters that do not follow. All times are the active controller's, so its clock may be wrong.
-fn voter_problems(quorum: &QuorumDescription) -> Vec<String> {
-    let leader = quorum.voters.iter().find(|voter| voter.id == quorum.leader);
-    let Some(now) = leader.map(|leader| leader.last_fetch.0).filter(|now| *now > 0) else {
+fn voter_problems(quorum: &QuorumDescription, silence: i64) -> Vec<String> {
+    let Some(leader) = quorum.voters.iter().find(|voter| voter.id == quorum.leader) else {
         return vec!["none of them leads".to_owned()];
     };
+    let now = leader.last_fetch;
+    if now == Timestamp::NONE {
+        // Kafka before 3.3 (KIP-836) tells no times.
+        return Vec::new();
+    }
     let others = quorum.voters.iter().filter(|voter| voter.id != quorum.leader);
     let problems = others.filter_map(|voter| {
-        let silence = now.saturating_sub(voter.last_fetch.0);
-        let lateness = now.saturating_sub(voter.last_caught_up.0);
-        let seconds = |millis: i64| text::count(millis.unsigned_abs() / 1000, "second", "seconds");
-        match () {
-            () if voter.last_fetch.0 <= 0 => Some("has not been heard".to_owned()),
-            () if silence > SILENCE => Some(format!("was last heard {} ago", seconds(silence))),
-            () if voter.last_caught_up.0 <= 0 => Some("has not caught up".to_owned()),
-            () if lateness > SILENCE => Some(format!("is {} behind", seconds(lateness))),
-            () => None,
-        }
-        .map(|how| format!("voter {} {how}", voter.id))
+        let since = |then: Timestamp| now.0.saturating_sub(then.0);
+        let seconds = |then| text::count(since(then).unsigned_abs() / 1000, "second", "seconds");
+        let is_behind = voter.log_end_offset < leader.log_end_offset;
+        let (heard, level) = (voter.last_fetch, voter.last_caught_up);
+        let how = match () {
+            () if heard == Timestamp::NONE => "has not been heard".to_owned(),
+            () if since(heard) > silence => format!("was last heard {} ago", seconds(heard)),
+            () if is_behind && level == Timestamp::NONE => "has not caught up".to_owned(),
+            () if is_behind && since(level) > silence => format!("is {} behind", seconds(level)),
+            () => return None,
+        };
+        Some(format!("voter {} {how}", voter.id))
     });
     problems.collect()
 }
@@ -210,7 +243,7 @@ fn partition_checks(
 #[cfg(test)]
 mod tests {
     use ottla_client::{PartitionMetadata, QuorumReplica};
-    use ottla_protocol::{LeaderEpoch, Offset, Timestamp, TopicId};
+    use ottla_protocol::{LeaderEpoch, Offset, TopicId};
 
     use super::*;
 
@@ -246,7 +279,7 @@ mod tests {
         let voter = |id, last_fetch, last_caught_up| QuorumReplica {
             id: BrokerId(id),
             directory_id: TopicId::default(),
-            log_end_offset: Offset(7),
+            log_end_offset: Offset(if last_fetch == last_caught_up { 7 } else { 6 }),
             last_fetch: Timestamp(last_fetch),
             last_caught_up: Timestamp(last_caught_up),
         };
@@ -259,8 +292,8 @@ mod tests {
             nodes: BTreeMap::new(),
         };
         let leads = voter(1, 100_000, 100_000);
-        let well = quorum(vec![leads.clone(), voter(2, 99_000, 98_000), voter(3, 95_000, 95_000)]);
-        assert!(voter_problems(&well).is_empty());
+        let well = quorum(vec![leads.clone(), voter(2, 99_000, 98_000), voter(3, 98_000, 98_000)]);
+        assert!(voter_problems(&well, 2000).is_empty());
         let others = [
             voter(2, 94_000, 94_000),
             voter(3, -1, -1),
@@ -274,8 +307,10 @@ mod tests {
             "voter 4 is 70 seconds behind",
             "voter 5 has not caught up",
         ];
-        assert_eq!(voter_problems(&ill), wanted);
-        assert_eq!(voter_problems(&quorum(others.to_vec())), ["none of them leads"]);
+        assert_eq!(voter_problems(&ill, 2000), wanted);
+        assert_eq!(voter_problems(&quorum(others.to_vec()), 2000), ["none of them leads"]);
+        let untold = quorum(vec![voter(1, -1, -1), voter(2, -1, -1)]);
+        assert!(voter_problems(&untold, 2000).is_empty());
     }
 
     #[test]
@@ -289,5 +324,6 @@ mod tests {
         assert_eq!(fullness(&dir(None), 64 << 20), None);
         let full = fullness(&dir(Some(1 << 20)), 64 << 20);
         assert_eq!(full.unwrap(), "1.0 MiB are free, and log.dir.reserved.bytes keeps 64.0 MiB");
+        assert_eq!(fullness(&dir(Some(0)), 0).unwrap(), "nothing is free");
     }
 }
