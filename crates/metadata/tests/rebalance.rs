@@ -222,7 +222,7 @@ fn check_move(layout: &Layout, it: &Move) {
     assert_eq!(it.bytes, new.len() as u64 * placement.bytes);
     let must_go = it.from.iter().any(|id| !it.to.contains(id) && weight(layout, *id) == 0);
     let (before, after) = (missing_racks(layout, &it.from), missing_racks(layout, &it.to));
-    if after > before && new.len() == 1 {
+    if after > before {
         let gone = it.from.iter().position(|id| !it.to.contains(id)).unwrap();
         let ways = usable(layout).into_iter().filter(|id| !it.from.contains(id)).map(|id| {
             let mut replicas = it.from.clone();

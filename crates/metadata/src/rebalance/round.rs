@@ -112,27 +112,30 @@ impl<'a> Round<'a> {
     /// assignment may name one. Where there is nowhere to go the partition stays as it is.
     pub(super) fn replace_unregistered(&mut self) {
         for number in 0..self.parts.len() {
-            let mut replicas = self.parts[number].replicas.clone();
-            let mut ways = Vec::new();
-            for from in self.parts[number].replicas.clone() {
-                if self.brokers[from].is_registered {
-                    continue;
+            match self.ways_out(number) {
+                Some(ways) => {
+                    for (from, to) in ways {
+                        let reason = format!("broker {} is not registered", self.brokers[from].id);
+                        self.relocate(number, from, to, reason);
+                    }
                 }
-                let to = self.movable(number).and_then(|_| self.refuge(&replicas, from));
-                let Some(to) = to else {
-                    self.parts[number].is_settled = false;
-                    break;
-                };
-                replicas = replaced(&replicas, from, to);
-                ways.push((from, to));
-            }
-            if self.parts[number].is_settled {
-                for (from, to) in ways {
-                    let reason = format!("broker {} is not registered", self.brokers[from].id);
-                    self.relocate(number, from, to, reason);
-                }
+                None => self.parts[number].is_settled = false,
             }
         }
+    }
+
+    /// Each replica of a partition on a broker that is not registered, and where it goes; `None` if
+    /// not all can go.
+    fn ways_out(&self, number: usize) -> Option<Vec<(usize, usize)>> {
+        let before = &self.parts[number].replicas;
+        let (mut after, mut ways) = (before.clone(), Vec::new());
+        for from in before.iter().copied().filter(|place| !self.brokers[*place].is_registered) {
+            self.movable(number)?;
+            let to = self.refuge(&after, from)?;
+            after = replaced(&after, from, to);
+            ways.push((from, to));
+        }
+        Some(ways)
     }
 
     /// Takes replicas from brokers that are to have none.
